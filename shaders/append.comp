@@ -1,0 +1,76 @@
+// append: quantizes the K and V rows of fresh tokens and scatters them into pages by slot, both sides in one dispatch.
+//
+// Tensors    K and V [token][kv_head][head_dim] of IO_TYPE_IN, any offset and strides; AppendParams in params/pages.h.
+// Constants  FORMAT_K/V, HEAD_DIM_K/V (multiples of 8), PAGE_TOKENS, IO_TYPE_IN.
+// Grid       params::append_grid: one invocation per block of a row, token-major (token, head, block), looping by the grid's
+//            width; y = side. At most params::kMaxUnits units.
+// Contract   Slots that are negative or lie in other slabs are skipped. Elements past the head dimension count as zeros. The
+//            bytes are those of host/format_<name>.cpp. Two tokens of one dispatch must not have the same slot; tokens that
+//            share a word of the scale plane may (atomics on disjoint bits). No barrier, no subgroup operation.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "params/pages.h"
+#include "io.glsl"
+#include "kv_region.glsl"
+
+layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
+layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 0u;
+layout(constant_id = KVANT_SPEC_FORMAT_V) const uint FORMAT_V = 0u;
+layout(constant_id = KVANT_SPEC_HEAD_DIM_K) const uint HEAD_DIM_K = 64u;
+layout(constant_id = KVANT_SPEC_HEAD_DIM_V) const uint HEAD_DIM_V = 64u;
+layout(constant_id = KVANT_SPEC_PAGE_TOKENS) const uint PAGE_TOKENS = 16u;
+layout(constant_id = KVANT_SPEC_IO_TYPE_IN) const uint IO_TYPE_IN = 0u;
+
+layout(push_constant) uniform Push { AppendParams params; };
+layout(std430, binding = 0) buffer KWords16 { uvec4 k_words16[]; };
+layout(std430, binding = 0) buffer KWords { uint k_words[]; };
+layout(std430, binding = 1) buffer VWords16 { uvec4 v_words16[]; };
+layout(std430, binding = 1) buffer VWords { uint v_words[]; };
+layout(std430, binding = 2) readonly buffer KTensor { uint k_tensor[]; };
+layout(std430, binding = 3) readonly buffer VTensor { uint v_tensor[]; };
+layout(std430, binding = 4) readonly buffer Slots { int slots[]; };
+
+KV_REGION_STORE(k, k_words16, k_words)
+KV_REGION_STORE(v, v_words16, v_words)
+IO_INPUT(k_in, k_tensor)
+IO_INPUT(v_in, v_tensor)
+
+#define APPEND_SIDE(name, format, head_dim, offset, token_stride, head_stride)                                             \
+  void append_##name(uint unit) {                                                                                          \
+    uint blocks = kv_blocks(format, head_dim);                                                                             \
+    uint block = unit % blocks;                                                                                            \
+    uint head = unit / blocks % params.kv_heads;                                                                           \
+    uint token = unit / blocks / params.kv_heads;                                                                          \
+    int slot = slots[params.slots_offset + token];                                                                         \
+    uint page = uint(slot) / PAGE_TOKENS - params.page_begin;                                                              \
+    if (slot < 0 || page >= params.page_count) return;                                                                     \
+    uint begin = block * kv_block(format);                                                                                 \
+    uint source = offset + token * token_stride + head * head_stride + begin;                                              \
+    vec4 x[16];                                                                                                            \
+    for (uint i = 0u; i < 16u; ++i) {                                                                                      \
+      bool inside = 4u * i < kv_block(format) && begin + 4u * i < head_dim;                                                \
+      x[i] = vec4(0.0);                                                                                                    \
+      if (inside) x[i] = name##_in_load4(IO_TYPE_IN, source + 4u * i);                                                     \
+    }                                                                                                                      \
+    uvec4 codes[16];                                                                                                       \
+    uvec2 high;                                                                                                            \
+    uint scale;                                                                                                            \
+    kv_encode_block(format, x, codes, high, scale);                                                                        \
+    uint base16 = (page * params.kv_heads + head) * kv_head_words16(format, head_dim, PAGE_TOKENS);                        \
+    name##_store_block(format, head_dim, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, block, codes, high, scale);        \
+  }
+
+APPEND_SIDE(k, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride)
+APPEND_SIDE(v, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride)
+
+void main() {
+  uint stride = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
+  uint rows = params.tokens * params.kv_heads;
+  if (gl_WorkGroupID.y == 0u) {
+    uint units = rows * kv_blocks(FORMAT_K, HEAD_DIM_K);
+    for (uint unit = gl_GlobalInvocationID.x; unit < units; unit += stride) append_k(unit);
+  } else {
+    uint units = rows * kv_blocks(FORMAT_V, HEAD_DIM_V);
+    for (uint unit = gl_GlobalInvocationID.x; unit < units; unit += stride) append_v(unit);
+  }
+}

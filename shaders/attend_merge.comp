@@ -1,0 +1,59 @@
+#version 450
+// attend_merge: joins the partial results of a query's splits by their log-sum-exps, exactly as one softmax over all keys.
+// Tensors: PARTIAL rows and log-sum-exps of attend_decode or attend_prefill -> OUT row, LSE. A workgroup per (query, head).
+// Constants: LOCAL_SIZE, HEAD_DIM_V, IO_TYPE_OUT, FLAGS (sinks, log-sum-exp). Grid: x = merge items, y = q_heads.
+// Numeric contract: weights exp(lse_s - max lse) / sum in fp32, splits added in order; empty splits (lse = -infinity) are
+// skipped, not multiplied; no key at all gives zeros and a log-sum-exp of -infinity (with sinks: the sink's logit).
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "params/attend.h"
+#include "softmax_state.glsl"
+#include "io.glsl"
+
+layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
+layout(constant_id = KVANT_SPEC_LOCAL_SIZE) const uint LOCAL_SIZE = 64u;
+layout(constant_id = KVANT_SPEC_HEAD_DIM_V) const uint HEAD_DIM_V = 128u;
+layout(constant_id = KVANT_SPEC_IO_TYPE_OUT) const uint IO_TYPE_OUT = 0u;
+layout(constant_id = KVANT_SPEC_FLAGS) const uint FLAGS = 0u;
+
+layout(push_constant) uniform Push { MergeParams params; };
+layout(std430, set = 0, binding = 0) readonly buffer Partial { float partial_words[]; };
+layout(std430, set = 0, binding = 1) writeonly buffer Output { uint out_words[]; };
+layout(std430, set = 0, binding = 2) readonly buffer Meta { uint meta[]; };
+layout(std430, set = 0, binding = 3) readonly buffer Heads { float heads[]; };
+layout(std430, set = 0, binding = 4) writeonly buffer LogSumExp { float lse_words[]; };
+
+IO_OUTPUT(out, out_words)
+
+void main() {
+  const uint at = params.items_offset + (params.item_begin + gl_WorkGroupID.x) * 4u;
+  const MergeItem item = MergeItem(meta[at], meta[at + 1u], meta[at + 2u], meta[at + 3u]);
+  const uint head = gl_WorkGroupID.y;
+  const uint first = item.partial_row + head;
+
+  float largest = SOFTMAX_EMPTY;
+  for (uint s = 0u; s < item.split_count; ++s)
+    largest = max(largest, partial_words[params.partial_lse_offset + first + s * item.split_stride]);
+  float sum = 0.0;
+  for (uint s = 0u; s < item.split_count; ++s)
+    sum += softmax_weight(partial_words[params.partial_lse_offset + first + s * item.split_stride], largest);
+  float joint = largest;
+  float factor = 1.0;
+  if ((FLAGS & KVANT_ATTEND_SINKS) != 0u) factor = softmax_join(joint, sum, heads[params.sinks_offset + head], 1.0);
+  factor = sum == 0.0 ? 0.0 : factor / sum;
+
+  for (uint e = gl_LocalInvocationID.x * 4u; e < HEAD_DIM_V; e += LOCAL_SIZE * 4u) {
+    vec4 x = vec4(0.0);
+    for (uint s = 0u; s < item.split_count; ++s) {
+      const uint row = first + s * item.split_stride;
+      const float lse = partial_words[params.partial_lse_offset + row];
+      if (lse == SOFTMAX_EMPTY) continue;
+      const float weight = softmax_weight(lse, largest) * factor;
+      const uint w = row * HEAD_DIM_V + e;
+      x += weight * vec4(partial_words[w], partial_words[w + 1u], partial_words[w + 2u], partial_words[w + 3u]);
+    }
+    out_store4(IO_TYPE_OUT, params.out_offset + item.q_row * params.out_token_stride + head * params.out_head_stride + e, x);
+  }
+  if ((FLAGS & KVANT_ATTEND_LSE) != 0u && gl_LocalInvocationID.x == 0u)
+    lse_words[params.lse_offset + item.q_row * params.q_heads + head] = softmax_lse(joint, sum);
+}

@@ -1,0 +1,44 @@
+// Buffers, push constants and specialization constants of the attention kernels attend_decode and attend_prefill.
+#ifndef KVANT_ATTEND_BINDINGS_GLSL
+#define KVANT_ATTEND_BINDINGS_GLSL
+#include "params/attend.h"
+
+layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
+layout(constant_id = KVANT_SPEC_LOCAL_SIZE) const uint LOCAL_SIZE = 64u;
+layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 4u;
+layout(constant_id = KVANT_SPEC_FORMAT_V) const uint FORMAT_V = 4u;
+layout(constant_id = KVANT_SPEC_HEAD_DIM_K) const uint HEAD_DIM_K = 128u;
+layout(constant_id = KVANT_SPEC_HEAD_DIM_V) const uint HEAD_DIM_V = 128u;
+layout(constant_id = KVANT_SPEC_PAGE_TOKENS) const uint PAGE_TOKENS = 16u;
+layout(constant_id = KVANT_SPEC_IO_TYPE_IN) const uint IO_TYPE_IN = 0u;
+layout(constant_id = KVANT_SPEC_IO_TYPE_OUT) const uint IO_TYPE_OUT = 0u;
+layout(constant_id = KVANT_SPEC_FLAGS) const uint FLAGS = 0u;
+layout(constant_id = KVANT_SPEC_HEADS_PER_TILE) const uint HEADS_PER_TILE = 1u;
+layout(constant_id = KVANT_SPEC_QUERIES_PER_ITEM) const uint QUERIES_PER_ITEM = 1u;
+#ifdef USE_SUBGROUP
+layout(constant_id = KVANT_SPEC_SUBGROUP_SIZE) const uint SUBGROUP_SIZE = 4u;
+#endif
+// K_LANES: neighbouring lanes that share the K row of a token; a power of two, with subgroup operations at most SUBGROUP_SIZE.
+layout(constant_id = KVANT_SPEC_TUNE0) const uint K_LANES = 4u;
+// V_LANES: lanes that share the V row of a token: one per span of 32 elements, or more.
+layout(constant_id = KVANT_SPEC_TUNE1) const uint V_LANES = 4u;
+// CHUNK: tokens whose scores are in shared memory at once; a multiple of PAGE_TOKENS.
+layout(constant_id = KVANT_SPEC_TUNE2) const uint CHUNK = 256u;
+
+layout(push_constant) uniform Push { AttendParams params; };
+
+// A region has two views, 16-byte words for codes and 32-bit words for scales and high bits; both only read.
+layout(std430, set = 0, binding = 0) readonly buffer KRegion16 { uvec4 k_words16[]; };
+layout(std430, set = 0, binding = 0) readonly buffer KRegion { uint k_words[]; };
+layout(std430, set = 0, binding = 1) readonly buffer VRegion16 { uvec4 v_words16[]; };
+layout(std430, set = 0, binding = 1) readonly buffer VRegion { uint v_words[]; };
+layout(std430, set = 0, binding = 2) readonly buffer Queries { uint q_words[]; };
+layout(std430, set = 0, binding = 3) writeonly buffer Output { uint out_words[]; };
+layout(std430, set = 0, binding = 4) readonly buffer Meta { uint meta[]; };
+layout(std430, set = 0, binding = 5) writeonly buffer Partial { float partial_words[]; };
+layout(std430, set = 0, binding = 6) readonly buffer Heads { float heads[]; };
+layout(std430, set = 0, binding = 7) writeonly buffer LogSumExp { float lse_words[]; };
+
+// Rows of a workgroup: row = query * HEADS_PER_TILE + head of the tile.
+const uint ROWS = HEADS_PER_TILE * QUERIES_PER_ITEM;
+#endif

@@ -1,0 +1,44 @@
+// Stages the query rows of a workgroup in shared memory. Rows beyond the item's queries or the tile's heads repeat a valid one;
+// their results are never written.
+#ifndef KVANT_ATTEND_QUERIES_GLSL
+#define KVANT_ATTEND_QUERIES_GLSL
+#include "io.glsl"
+
+IO_INPUT(q, q_words)
+
+// Where the workgroup stands.
+struct Tile {
+  uint kv_head;
+  uint first_head;  // query head of row 0
+  uint heads;       // valid heads of the tile
+};
+
+Tile tile_of(uint y) {
+  const uint group = params.q_heads / params.kv_heads;
+  const uint tiles = (group + HEADS_PER_TILE - 1u) / HEADS_PER_TILE;
+  const uint first = y % tiles * HEADS_PER_TILE;
+  Tile tile;
+  tile.kv_head = y / tiles;
+  tile.first_head = tile.kv_head * group + first;
+  tile.heads = min(HEADS_PER_TILE, group - first);
+  return tile;
+}
+
+uint row_query(AttendItem item, uint row) { return item.q_begin + min(row / HEADS_PER_TILE, item.q_count - 1u); }
+uint row_head(Tile tile, uint row) { return tile.first_head + min(row % HEADS_PER_TILE, tile.heads - 1u); }
+bool row_is_valid(AttendItem item, Tile tile, uint row) {
+  return row / HEADS_PER_TILE < item.q_count && row % HEADS_PER_TILE < tile.heads;
+}
+
+void stage_queries(AttendSeq seq, AttendItem item, Tile tile, uint lane) {
+  for (uint i = lane; i < ROWS * K_SPANS * 8u; i += LOCAL_SIZE) {
+    const uint row = i / (K_SPANS * 8u);
+    const uint e = i % (K_SPANS * 8u) * 4u;
+    const uint base = params.q_offset + (seq.q_begin + row_query(item, row)) * params.q_token_stride +
+                      row_head(tile, row) * params.q_head_stride;
+    vec4 x = vec4(0.0);
+    if (e < HEAD_DIM_K) x = q_load4(IO_TYPE_IN, base + e);
+    queries[i] = x;
+  }
+}
+#endif

@@ -1,0 +1,48 @@
+// Tensors of the engine as 32-bit words: f32, f16 or bf16 elements by the IO_TYPE constant. Conversions are exact integers
+// (numeric.glsl), so that input and output do not depend on a driver's rounding or denormal modes.
+//
+// IO_INPUT(name, words) defines  vec4 name_load4(uint io_type, uint element): elements element .. element + 3; any offset,
+//   odd 16-bit offsets included.
+// IO_OUTPUT(name, words) defines  void name_store2(uint io_type, uint element, vec2 x)  and  name_store4(..., vec4 x);
+//   `element` is even for 16-bit types, since two elements share a word.
+#ifndef KVANT_IO_GLSL
+#define KVANT_IO_GLSL
+#include "numeric.glsl"
+#include "params/types.h"
+
+vec2 io_unpack2(uint io_type, uint word) {
+  if (io_type == KVANT_IO_BF16) return vec2(bf16_to_f32(word & 0xFFFFu), bf16_to_f32(word >> 16));
+  return vec2(f16_to_f32(word & 0xFFFFu), f16_to_f32(word >> 16));
+}
+
+uint io_pack2(uint io_type, vec2 x) {
+  if (io_type == KVANT_IO_BF16) return f32_to_bf16(x.x) | (f32_to_bf16(x.y) << 16);
+  return f32_to_f16(x.x) | (f32_to_f16(x.y) << 16);
+}
+
+#define IO_INPUT(name, words)                                                                                              \
+  vec4 name##_load4(uint io_type, uint element) {                                                                          \
+    if (io_type == KVANT_IO_F32) {                                                                                         \
+      return uintBitsToFloat(uvec4(words[element], words[element + 1u], words[element + 2u], words[element + 3u]));        \
+    }                                                                                                                      \
+    uint at = element >> 1;                                                                                                \
+    uvec2 pairs = uvec2(words[at], words[at + 1u]);                                                                        \
+    if ((element & 1u) != 0u) pairs = (pairs >> 16) | uvec2(pairs.y << 16, words[at + 2u] << 16);                          \
+    return vec4(io_unpack2(io_type, pairs.x), io_unpack2(io_type, pairs.y));                                               \
+  }
+
+#define IO_OUTPUT(name, words)                                                                                             \
+  void name##_store2(uint io_type, uint element, vec2 x) {                                                                 \
+    if (io_type == KVANT_IO_F32) {                                                                                         \
+      words[element] = floatBitsToUint(x.x);                                                                               \
+      words[element + 1u] = floatBitsToUint(x.y);                                                                          \
+    } else {                                                                                                               \
+      words[element >> 1] = io_pack2(io_type, x);                                                                          \
+    }                                                                                                                      \
+  }                                                                                                                        \
+  void name##_store4(uint io_type, uint element, vec4 x) {                                                                 \
+    name##_store2(io_type, element, x.xy);                                                                                 \
+    name##_store2(io_type, element + 2u, x.zw);                                                                            \
+  }
+
+#endif

@@ -1,0 +1,150 @@
+// Exact arithmetic that GLSL's own operators do not promise: f16, bf16 and f8 conversions in integers, division and reciprocal
+// with IEEE rounding. Same bits as host/half.cpp and as a C compiler's f32 division, on every driver.
+#ifndef KVANT_NUMERIC_GLSL
+#define KVANT_NUMERIC_GLSL
+
+// Blocks whose largest magnitude lies below 2^-100 encode as zeros; from 2^126 on (infinity and NaN too) as one NaN scale.
+const uint KV_TINY_BITS = 0x0D800000u;
+const uint KV_HUGE_BITS = 0x7E800000u;
+
+// value >> shift, rounded to nearest, ties to even; 1 <= shift <= 31.
+uint shift_rounded(uint value, uint shift) {
+  uint kept = value >> shift;
+  uint rest = value & ((1u << shift) - 1u);
+  uint half_unit = 1u << (shift - 1u);
+  return kept + ((rest > half_unit || (rest == half_unit && (kept & 1u) != 0u)) ? 1u : 0u);
+}
+
+uint f32_to_f16(float x) {
+  uint bits = floatBitsToUint(x);
+  uint sign = (bits >> 16) & 0x8000u;
+  uint magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return sign | 0x7E00u;
+  if (magnitude >= 0x477FF000u) return sign | 0x7C00u;
+  if (magnitude >= 0x38800000u) return sign | shift_rounded(magnitude - 0x38000000u, 13u);
+  if (magnitude < 0x33000000u) return sign;
+  return sign | shift_rounded((magnitude & 0x007FFFFFu) | 0x00800000u, 126u - (magnitude >> 23));
+}
+
+// A scale never becomes infinite: it stops at the largest f16.
+uint f32_to_f16_saturated(float x) {
+  uint h = f32_to_f16(x);
+  return (h & 0x7FFFu) == 0x7C00u ? h - 1u : h;
+}
+
+float f16_to_f32(uint h) {
+  uint sign = (h & 0x8000u) << 16;
+  uint magnitude = h & 0x7FFFu;
+  uint bits = (magnitude << 13) + (magnitude >= 0x7C00u ? 0x70000000u : 0x38000000u);
+  // A subnormal m * 2^-24 is read as the mantissa of a number in [2^-14, 2^-13); no f32 denormal arises.
+  float subnormal = uintBitsToFloat((magnitude << 13) + 0x38800000u) - 0.00006103515625;
+  if (magnitude < 0x0400u) bits = floatBitsToUint(subnormal);
+  return uintBitsToFloat(sign | bits);
+}
+
+uint f32_to_bf16(float x) {
+  uint bits = floatBitsToUint(x);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (bits >> 16) | 0x0040u;
+  return (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+}
+
+float bf16_to_f32(uint h) { return uintBitsToFloat(h << 16); }
+
+uint f32_to_f8_e4m3(float x) {
+  uint bits = floatBitsToUint(x);
+  uint sign = (bits >> 24) & 0x80u;
+  uint magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return 0x7Fu;
+  if (magnitude >= 0x43E00000u) return sign | 0x7Eu;
+  if (magnitude >= 0x3C800000u) return sign | shift_rounded(magnitude - 0x3C000000u, 20u);
+  if (magnitude < 0x3A800000u) return sign;
+  return sign | shift_rounded((magnitude & 0x007FFFFFu) | 0x00800000u, 141u - (magnitude >> 23));
+}
+
+// a / divisor for a positive normal a and divisor 3 .. 127, correctly rounded. The quotient must be normal.
+float divide_exact(float a, uint divisor) {
+  uint bits = floatBitsToUint(a);
+  uint numerator = ((bits & 0x007FFFFFu) | 0x00800000u) << 8;
+  uint quotient = numerator / divisor;
+  uint remainder = numerator - quotient * divisor;
+  uint shift = uint(findMSB(quotient)) - 23u;
+  uint kept = quotient >> shift;
+  uint rest = quotient & ((1u << shift) - 1u);
+  uint half_unit = 1u << (shift - 1u);
+  if (rest > half_unit || (rest == half_unit && (remainder != 0u || (kept & 1u) != 0u))) ++kept;
+  uint exponent = (bits >> 23) - 8u + shift;
+  return uintBitsToFloat((exponent << 23) + (kept - 0x00800000u));  // kept == 2^24 carries into the exponent
+}
+
+// 1 / d for a normal d, correctly rounded. The result must be normal.
+float reciprocal_exact(float d) {
+  uint bits = floatBitsToUint(d);
+  uint mantissa = (bits & 0x007FFFFFu) | 0x00800000u;
+  // The driver's division gives 2^47 / mantissa up to a few units; the remainder, exact in 32 bits, puts it right.
+  uint quotient = uint(140737488355328.0 / float(mantissa));
+  int remainder = int(0u - quotient * mantissa);
+  for (int i = 0; i < 64 && remainder < 0; ++i) {
+    --quotient;
+    remainder += int(mantissa);
+  }
+  for (int i = 0; i < 64 && remainder >= int(mantissa); ++i) {
+    ++quotient;
+    remainder -= int(mantissa);
+  }
+  if (2 * remainder > int(mantissa)) ++quotient;  // a tie cannot happen
+  uint exponent = 253u - ((bits >> 23) & 0xFFu);
+  return uintBitsToFloat((bits & 0x80000000u) | ((exponent << 23) + (quotient - 0x00800000u)));
+}
+
+// Largest magnitude of four values, as bits: integers order magnitudes exactly, denormals and NaN included.
+uint magnitude_bits(vec4 x) {
+  uvec4 bits = floatBitsToUint(x) & 0x7FFFFFFFu;
+  return max(max(bits.x, bits.y), max(bits.z, bits.w));
+}
+
+// Takes x into the running (largest magnitude, value that has it first), as bits.
+void signed_largest(vec4 x, inout uint amax, inout uint signed_max) {
+  for (int i = 0; i < 4; ++i) {
+    uint bits = floatBitsToUint(x[i]);
+    uint magnitude = bits & 0x7FFFFFFFu;
+    if (magnitude > amax) {
+      amax = magnitude;
+      signed_max = bits;
+    }
+  }
+}
+
+// Denormals as zeros of their sign, so that a driver that flushes them and one that does not agree.
+vec4 flush_denormals(vec4 x) {
+  uvec4 bits = floatBitsToUint(x);
+  return uintBitsToFloat(mix(bits, bits & 0x80000000u, equal(bits & 0x7F800000u, uvec4(0u))));
+}
+
+// Largest magnitude, least and greatest value of 32 elements; of equal values (0 and -0 are equal) the first counts.
+void block_range(vec4 x[16], out uint amax, out float low, out float high) {
+  amax = 0u;
+  int low_key = 0x7FFFFFFF;
+  int high_key = -0x7FFFFFFF;
+  uint low_bits = 0u;
+  uint high_bits = 0u;
+  for (int i = 0; i < 8; ++i) {
+    uvec4 bits = floatBitsToUint(flush_denormals(x[i]));
+    uvec4 magnitude = bits & 0x7FFFFFFFu;
+    ivec4 keys = mix(ivec4(magnitude), -ivec4(magnitude), notEqual(bits & 0x80000000u, uvec4(0u)));
+    for (int j = 0; j < 4; ++j) {
+      amax = max(amax, magnitude[j]);
+      if (keys[j] < low_key) {
+        low_key = keys[j];
+        low_bits = bits[j];
+      }
+      if (keys[j] > high_key) {
+        high_key = keys[j];
+        high_bits = bits[j];
+      }
+    }
+  }
+  low = uintBitsToFloat(low_bits);
+  high = uintBitsToFloat(high_bits);
+}
+
+#endif

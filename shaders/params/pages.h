@@ -1,0 +1,59 @@
+// Push constants of the kernels that move tokens between tensors and pages: append, read, copy, convert.
+#ifndef KVANT_PARAMS_PAGES_H
+#define KVANT_PARAMS_PAGES_H
+#include "types.h"
+#ifdef __cplusplus
+namespace kvant::params {
+#endif
+
+// append: tensors K, V [token][kv_head][head_dim] -> pages, quantized; slot = page * page_tokens + offset, negative = skip.
+// Bindings: 0 K region of the slab, 1 V region, 2 K tensor, 3 V tensor, 4 slots (int[token]).
+// Grid: x covers token * kv_head * row unit, y = side (0 K, 1 V).
+struct AppendParams {
+  uint tokens;
+  uint kv_heads;
+  uint page_begin;      // pages of the bound slab: page_begin .. page_begin + page_count - 1; slots elsewhere are skipped
+  uint page_count;
+  uint slots_offset;    // word offset of slots in binding 4
+  uint k_offset;        // offsets and strides in elements of IO_TYPE_IN
+  uint k_token_stride;
+  uint k_head_stride;
+  uint v_offset;
+  uint v_token_stride;
+  uint v_head_stride;
+};
+
+// read: pages -> tensor [token][kv_head][head_dim], dequantized, one side; a negative slot gives a row of zeros.
+// Bindings: 0 region of the slab, 1 output tensor, 2 slots. FORMAT_K and HEAD_DIM_K name the side read.
+struct ReadParams {
+  uint tokens;
+  uint kv_heads;
+  uint page_begin;      // tokens of other slabs are left alone: the planner runs one dispatch per slab
+  uint page_count;
+  uint slots_offset;
+  uint out_offset;      // elements of IO_TYPE_OUT
+  uint out_token_stride;
+  uint out_head_stride;
+  uint write_zero_rows; // 1 in exactly one dispatch of a read: it writes the rows of negative slots
+};
+
+// copy: whole pages of one side, word by word. Bindings: 0 source region, 1 destination region, 2 pairs (uint[2]: local source
+// page, local destination page). Grid: x covers the words of a page in units of 16 bytes, y = pair.
+struct CopyParams {
+  uint pairs_offset;    // word offset in binding 2
+  uint pair_count;
+  uint page_words16;    // 16-byte words per page
+};
+
+// convert: pages of format FORMAT_K -> pages of format FORMAT_V, one side, head dimension HEAD_DIM_K.
+// Bindings: 0 source region, 1 destination region, 2 triples (uint[3]: local source page, local destination page, tokens).
+struct ConvertParams {
+  uint triples_offset;
+  uint triple_count;
+  uint kv_heads;
+};
+
+#ifdef __cplusplus
+}  // namespace kvant::params
+#endif
+#endif

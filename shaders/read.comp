@@ -1,0 +1,61 @@
+// read: gathers tokens of one side by slot and dequantizes them into a tensor.
+//
+// Tensors    out [token][kv_head][head_dim] of IO_TYPE_OUT; 16-bit types need an even offset and even strides, because an
+//            invocation writes whole words. ReadParams in params/pages.h.
+// Constants  FORMAT_K, HEAD_DIM_K (multiple of 8), PAGE_TOKENS, IO_TYPE_OUT name the side that is read.
+// Grid       params::read_grid: one invocation per span of 32 elements (token, head, span), looping by the grid's width. At
+//            most params::kMaxUnits units.
+// Contract   A negative slot gives a row of zeros where write_zero_rows is 1; slots of other slabs leave their row alone.
+//            Values are those of host/format_<name>.cpp; f16 and bf16 output is rounded to nearest even.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "params/pages.h"
+#include "io.glsl"
+#include "kv_region.glsl"
+
+layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
+layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 0u;
+layout(constant_id = KVANT_SPEC_HEAD_DIM_K) const uint HEAD_DIM_K = 64u;
+layout(constant_id = KVANT_SPEC_PAGE_TOKENS) const uint PAGE_TOKENS = 16u;
+layout(constant_id = KVANT_SPEC_IO_TYPE_OUT) const uint IO_TYPE_OUT = 0u;
+
+layout(push_constant) uniform Push { ReadParams params; };
+layout(std430, binding = 0) readonly buffer Words16 { uvec4 words16[]; };
+layout(std430, binding = 0) readonly buffer Words { uint words[]; };
+layout(std430, binding = 1) writeonly buffer Output { uint out_words[]; };
+layout(std430, binding = 2) readonly buffer Slots { int slots[]; };
+
+KV_REGION(region, words16, words)
+IO_OUTPUT(out, out_words)
+
+void read_span(uint unit) {
+  uint spans = kv_spans(HEAD_DIM_K);
+  uint span = unit % spans;
+  uint head = unit / spans % params.kv_heads;
+  uint token = unit / spans / params.kv_heads;
+  int slot = slots[params.slots_offset + token];
+  vec4 x[8];
+  if (slot < 0) {
+    if (params.write_zero_rows == 0u) return;
+    for (int i = 0; i < 8; ++i) x[i] = vec4(0.0);
+  } else {
+    uint page = uint(slot) / PAGE_TOKENS - params.page_begin;
+    if (page >= params.page_count) return;
+    uint base16 = (page * params.kv_heads + head) * kv_head_words16(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS);
+    uvec4 codes[8];
+    uint high;
+    uint scale;
+    region_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, span, codes, high, scale);
+    kv_decode_span(FORMAT_K, codes, high, scale, x);
+  }
+  uint destination = params.out_offset + token * params.out_token_stride + head * params.out_head_stride + 32u * span;
+  for (uint i = 0u; i < 8u; ++i) {
+    if (32u * span + 4u * i < HEAD_DIM_K) out_store4(IO_TYPE_OUT, destination + 4u * i, x[i]);
+  }
+}
+
+void main() {
+  uint stride = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
+  uint units = params.tokens * params.kv_heads * kv_spans(HEAD_DIM_K);
+  for (uint unit = gl_GlobalInvocationID.x; unit < units; unit += stride) read_span(unit);
+}
