@@ -1,0 +1,107 @@
+#include "device_context.hpp"
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+namespace kvant {
+namespace {
+
+// The option, else the environment's; a value that does not begin an object is the path of a file.
+Result<std::string> override_text(const std::string& option) {
+  std::string text = option;
+  if (text.empty()) {
+    const char* environment = std::getenv("KVANT_CAPABILITIES");
+    if (environment != nullptr) text = environment;
+  }
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == std::string::npos || text[first] == '{') return text;
+  std::ifstream stream(text);
+  std::stringstream content;
+  content << stream.rdbuf();
+  if (!stream) return Status(StatusCode::not_found, "the capability file (" + text + ") cannot be read");
+  return content.str();
+}
+
+std::string joined(const std::vector<std::string>& reasons) {
+  std::string text;
+  for (const std::string& reason : reasons) text += (text.empty() ? "" : ", ") + reason;
+  return text;
+}
+
+}  // namespace
+
+Status VulkanContext::plan_device(DeviceSnapshot snapshot, const DeviceOptions& options) {
+  KVANT_ASSIGN(const std::string narrowing, override_text(options.capability_override));
+  if (!narrowing.empty()) KVANT_TRY(narrow_snapshot(snapshot, narrowing));
+  const char* environment = std::getenv("KVANT_QUIRKS");
+  const std::string_view forced = !options.quirks.empty() ? std::string_view(options.quirks)
+                                                          : std::string_view(environment != nullptr ? environment : "");
+  KVANT_ASSIGN(plan_, make_device_plan(snapshot, forced));
+  if (!plan_.usable() && !plan_.compile_only)
+    return {StatusCode::unavailable, "device " + plan_.snapshot.name + " is not usable: " + joined(plan_.rejected)};
+  return {};
+}
+
+Status VulkanContext::start(const DeviceOptions& options) {
+  BlobLoad blob;
+  if (!options.pipeline_cache_folder.empty() && plan_.use_pipeline_blob) {
+    blob_path_ = blob_path(options.pipeline_cache_folder, plan_.snapshot);
+    blob = load_blob(blob_path_, plan_.snapshot, shader_set_hash());
+    blob_outcome_ = blob.outcome;
+    device_->log().write(LogLevel::info, "pipeline cache " + blob_path_ + ": " + std::string(blob_outcome_name(blob.outcome)));
+  }
+  KVANT_ASSIGN(executor_, VulkanExecutor::create(*device_, plan_, options, blob.payload));
+  return {};
+}
+
+Result<std::unique_ptr<DeviceContext>> VulkanContext::open(std::shared_ptr<InstanceHandle> instance, VkPhysicalDevice physical,
+                                                           DeviceSnapshot snapshot, const DeviceOptions& options) {
+  std::unique_ptr<VulkanContext> context(new VulkanContext);
+  KVANT_TRY(context->plan_device(std::move(snapshot), options));
+  KVANT_ASSIGN(context->device_, Device::create(std::move(instance), physical, context->plan_));
+  KVANT_TRY(context->start(options));
+  return std::unique_ptr<DeviceContext>(std::move(context));
+}
+
+Result<std::unique_ptr<DeviceContext>> VulkanContext::borrow(std::shared_ptr<InstanceHandle> instance,
+                                                             const BorrowedDevice& borrowed, DeviceSnapshot snapshot,
+                                                             const DeviceOptions& options) {
+  std::unique_ptr<VulkanContext> context(new VulkanContext);
+  KVANT_TRY(context->plan_device(std::move(snapshot), options));
+  DevicePlan& plan = context->plan_;
+  const auto& families = plan.snapshot.queue_families;
+  if (borrowed.queue_family >= families.size() || (families[borrowed.queue_family].flags & queue_compute) == 0) {
+    return Status(StatusCode::invalid_argument,
+                  "queue family (" + std::to_string(borrowed.queue_family) + ") of the borrowed device offers no compute");
+  }
+  plan.queue_family = borrowed.queue_family;
+  plan.timestamps = plan.timestamps && families[borrowed.queue_family].timestamp_bits != 0;
+  KVANT_ASSIGN(context->device_, Device::borrow(std::move(instance), borrowed));
+  KVANT_TRY(context->start(options));
+  return std::unique_ptr<DeviceContext>(std::move(context));
+}
+
+VulkanContext::~VulkanContext() {
+  if (!executor_) return;
+  if (!blob_path_.empty() && !device_->lost() && executor_->pipelines().compiled() != 0) {
+    Result<std::vector<std::byte>> data = executor_->pipelines().data();
+    const Status saved = data.ok() ? save_blob(blob_path_, plan_.snapshot, shader_set_hash(), data.value()) : data.status();
+    if (!saved.ok()) device_->log().write(LogLevel::warning, saved.message());
+  }
+  executor_.reset();  // before the device
+}
+
+DeviceContext::TimelinePoint VulkanContext::timeline() const {
+  return {executor_->timeline().semaphore_handle(), executor_->timeline().last_submitted()};
+}
+
+Result<std::vector<PipelineStatistic>> compile_statistics(DeviceContext& context, KernelId kernel, const SpecValues& spec,
+                                                          std::uint32_t subgroup_size) {
+  // Every DeviceContext that this library makes is a VulkanContext.
+  auto* vulkan = dynamic_cast<VulkanContext*>(&context);
+  if (vulkan == nullptr) return Status(StatusCode::unimplemented, "the device context does not compile pipelines");
+  return vulkan->pipelines().statistics(kernel, spec, subgroup_size);
+}
+
+}  // namespace kvant

@@ -1,0 +1,44 @@
+// VulkanContext: the one DeviceContext. Ties plan, device, executor and the pipeline blob together.
+#pragma once
+
+#include "pipeline_blob.hpp"
+#include "vulkan_executor.hpp"
+
+namespace kvant {
+
+class VulkanContext final : public DeviceContext {
+ public:
+  // Narrows, plans, creates the VkDevice and the executor.
+  static Result<std::unique_ptr<DeviceContext>> open(std::shared_ptr<InstanceHandle> instance, VkPhysicalDevice physical,
+                                                     DeviceSnapshot snapshot, const DeviceOptions& options);
+  static Result<std::unique_ptr<DeviceContext>> borrow(std::shared_ptr<InstanceHandle> instance, const BorrowedDevice& borrowed,
+                                                       DeviceSnapshot snapshot, const DeviceOptions& options);
+  ~VulkanContext() override;
+
+  const DeviceSnapshot& snapshot() const override { return plan_.snapshot; }
+  const DevicePlan& plan() const override { return plan_; }
+  std::span<const std::string_view> active_quirks() const override { return plan_.quirks; }
+  Executor& executor() override { return *executor_; }
+  std::vector<ProfileEntry> take_profile() override { return executor_->take_profile(); }
+  std::uint64_t device_bytes() const override { return executor_->device_bytes(); }
+  bool lost() const override { return device_->lost(); }
+  TimelinePoint timeline() const override;
+  Status wait_all() override { return executor_->wait_all(); }
+
+  PipelineCache& pipelines() { return executor_->pipelines(); }
+  BlobOutcome blob_outcome() const { return blob_outcome_; }
+  Device& device() { return *device_; }
+
+ private:
+  VulkanContext() = default;
+  Status plan_device(DeviceSnapshot snapshot, const DeviceOptions& options);
+  Status start(const DeviceOptions& options);
+
+  DevicePlan plan_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<VulkanExecutor> executor_;
+  std::string blob_path_;  // empty: none
+  BlobOutcome blob_outcome_ = BlobOutcome::absent;
+};
+
+}  // namespace kvant

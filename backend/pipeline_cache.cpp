@@ -1,0 +1,209 @@
+#include "pipeline_cache.hpp"
+
+#include <algorithm>
+
+namespace kvant {
+namespace {
+
+std::string kernel_name(KernelId kernel) { return std::string(kernel_info(kernel).name); }
+
+}  // namespace
+
+Result<std::unique_ptr<PipelineCache>> PipelineCache::create(Device& device, const DevicePlan& plan,
+                                                             std::span<const std::byte> initial_data) {
+  std::unique_ptr<PipelineCache> cache(new PipelineCache(device, plan));
+  const DeviceFunctions& vk = device.vk();
+
+  std::array<VkDescriptorSetLayoutBinding, kMaxBindings> bindings{};
+  for (std::uint32_t i = 0; i < kMaxBindings; ++i)
+    bindings[i] = {i, VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 1, VK_SHADER_STAGE_COMPUTE_BIT, nullptr};
+  VkDescriptorSetLayoutCreateInfo set_info{};
+  set_info.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO;
+  set_info.bindingCount = kMaxBindings;
+  set_info.pBindings = bindings.data();
+  VkResult result = vk.vkCreateDescriptorSetLayout(device.handle(), &set_info, nullptr, &cache->set_layout_);
+  if (result != VK_SUCCESS) return vk_status(device.note(result), "creating the descriptor set layout");
+
+  const VkPushConstantRange push{VK_SHADER_STAGE_COMPUTE_BIT, 0, kMaxPushBytes};
+  VkPipelineLayoutCreateInfo layout_info{};
+  layout_info.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO;
+  layout_info.setLayoutCount = 1;
+  layout_info.pSetLayouts = &cache->set_layout_;
+  layout_info.pushConstantRangeCount = 1;
+  layout_info.pPushConstantRanges = &push;
+  result = vk.vkCreatePipelineLayout(device.handle(), &layout_info, nullptr, &cache->layout_);
+  if (result != VK_SUCCESS) return vk_status(device.note(result), "creating the pipeline layout");
+
+  VkPipelineCacheCreateInfo cache_info{};
+  cache_info.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO;
+  cache_info.initialDataSize = initial_data.size();
+  cache_info.pInitialData = initial_data.data();
+  result = vk.vkCreatePipelineCache(device.handle(), &cache_info, nullptr, &cache->cache_);
+  if (result != VK_SUCCESS) return vk_status(device.note(result), "creating the pipeline cache");
+  return cache;
+}
+
+PipelineCache::~PipelineCache() {
+  const DeviceFunctions& vk = device_.vk();
+  for (const auto& [key, pipeline] : pipelines_) vk.vkDestroyPipeline(device_.handle(), pipeline, nullptr);
+  for (const VkShaderModule module : modules_) vk.vkDestroyShaderModule(device_.handle(), module, nullptr);
+  vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
+  vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
+  vk.vkDestroyDescriptorSetLayout(device_.handle(), set_layout_, nullptr);
+}
+
+Status PipelineCache::check(const PipelineKey& key) const {
+  const KernelInfo& info = kernel_info(key.kernel);
+  if (info.spirv.empty())
+    return {StatusCode::unimplemented, "kernel " + std::string(info.name) + " is not part of this build"};
+  if (!kernel_available(key.kernel, plan_))
+    return {StatusCode::unimplemented, "kernel " + std::string(info.name) + " needs capabilities that the device lacks"};
+  const std::uint32_t local_size = key.spec[KVANT_SPEC_LOCAL_SIZE];
+  const std::uint32_t most = std::min(plan_.snapshot.max_invocations, plan_.snapshot.max_local_size[0]);
+  if ((info.spec_mask & 1U << KVANT_SPEC_LOCAL_SIZE) != 0 && (local_size == 0 || local_size > most)) {
+    return {StatusCode::invalid_argument, "local size (" + std::to_string(local_size) + ") of kernel " +
+                                              std::string(info.name) + " is not between 1 and " + std::to_string(most)};
+  }
+  if (key.subgroup_size != 0 && (key.subgroup_size < plan_.snapshot.subgroup_min_size ||
+                                 key.subgroup_size > plan_.snapshot.subgroup_max_size)) {
+    return {StatusCode::invalid_argument, "subgroup size (" + std::to_string(key.subgroup_size) + ") of kernel " +
+                                              std::string(info.name) + " is not between " +
+                                              std::to_string(plan_.snapshot.subgroup_min_size) + " and " +
+                                              std::to_string(plan_.snapshot.subgroup_max_size)};
+  }
+  return {};
+}
+
+Result<VkShaderModule> PipelineCache::module(KernelId kernel) {
+  const std::scoped_lock lock(mutex_);
+  VkShaderModule& module = modules_[static_cast<std::size_t>(kernel)];
+  if (module != VK_NULL_HANDLE) return module;
+  const KernelInfo& info = kernel_info(kernel);
+  VkShaderModuleCreateInfo module_info{};
+  module_info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
+  module_info.codeSize = info.spirv.size_bytes();
+  module_info.pCode = info.spirv.data();
+  VkShaderModule created = VK_NULL_HANDLE;
+  const VkResult result = device_.note(device_.vk().vkCreateShaderModule(device_.handle(), &module_info, nullptr, &created));
+  if (result != VK_SUCCESS) return vk_status(result, "creating the shader module of kernel " + kernel_name(kernel));
+  module = created;
+  return created;
+}
+
+Result<VkPipeline> PipelineCache::compile(const PipelineKey& key, VkPipelineCreateFlags flags) {
+  KVANT_TRY(check(key));
+  KVANT_ASSIGN(const VkShaderModule shader, module(key.kernel));
+  const KernelInfo& info = kernel_info(key.kernel);
+
+  std::array<VkSpecializationMapEntry, KVANT_SPEC_COUNT> entries{};
+  std::uint32_t entry_count = 0;
+  for (std::uint32_t id = 0; id < KVANT_SPEC_COUNT; ++id) {
+    if ((info.spec_mask >> id & 1U) != 0)
+      entries[entry_count++] = {id, id * static_cast<std::uint32_t>(sizeof(std::uint32_t)), sizeof(std::uint32_t)};
+  }
+  const VkSpecializationInfo specialization{entry_count, entries.data(), sizeof(key.spec), key.spec.data()};
+
+  VkComputePipelineCreateInfo create{};
+  create.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO;
+  create.flags = flags;
+  create.layout = layout_;
+  create.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+  create.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
+  create.stage.module = shader;
+  create.stage.pName = "main";
+  create.stage.pSpecializationInfo = &specialization;
+  VkPipelineShaderStageRequiredSubgroupSizeCreateInfo required{};
+  if (key.subgroup_size != 0) {
+    required.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO;
+    required.requiredSubgroupSize = key.subgroup_size;
+    create.stage.pNext = &required;
+    // Without full subgroups some drivers run the last lanes of a workgroup in a partly filled subgroup.
+    if (plan_.features.compute_full_subgroups && key.spec[KVANT_SPEC_LOCAL_SIZE] % key.subgroup_size == 0)
+      create.stage.flags |= VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
+  }
+  VkPipeline pipeline = VK_NULL_HANDLE;
+  const VkResult result =
+      device_.note(device_.vk().vkCreateComputePipelines(device_.handle(), cache_, 1, &create, nullptr, &pipeline));
+  if (result != VK_SUCCESS) return vk_status(result, "compiling kernel " + std::string(info.name));
+  return pipeline;
+}
+
+Result<VkPipeline> PipelineCache::get(KernelId kernel, const SpecValues& spec) {
+  const PipelineKey key = make_pipeline_key(kernel, spec, plan_.require_subgroup_size);
+  {
+    const std::scoped_lock lock(mutex_);
+    if (const auto found = pipelines_.find(key); found != pipelines_.end()) return found->second;
+  }
+  // Compiled outside the lock: other threads go on. Whoever inserts first wins; the loser's pipeline is thrown away.
+  KVANT_ASSIGN(const VkPipeline pipeline, compile(key, 0));
+  const std::scoped_lock lock(mutex_);
+  const auto [winner, inserted] = pipelines_.try_emplace(key, pipeline);
+  if (inserted) ++compiled_;
+  else device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr);
+  return winner->second;
+}
+
+Result<std::vector<PipelineStatistic>> PipelineCache::statistics(KernelId kernel, const SpecValues& spec,
+                                                                 std::uint32_t subgroup_size) {
+  const DeviceFunctions& vk = device_.vk();
+  if (!plan_.features.pipeline_statistics || vk.vkGetPipelineExecutablePropertiesKHR == nullptr ||
+      vk.vkGetPipelineExecutableStatisticsKHR == nullptr)
+    return Status(StatusCode::unimplemented, "the device does not offer VK_KHR_pipeline_executable_properties");
+  PipelineKey key = make_pipeline_key(kernel, spec, false);
+  if (plan_.require_subgroup_size) key.subgroup_size = subgroup_size;
+  KVANT_ASSIGN(const VkPipeline pipeline, compile(key, VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR));
+
+  std::vector<PipelineStatistic> figures;
+  VkPipelineInfoKHR info{};
+  info.sType = VK_STRUCTURE_TYPE_PIPELINE_INFO_KHR;
+  info.pipeline = pipeline;
+  std::uint32_t count = 0;
+  VkPipelineExecutablePropertiesKHR empty_executable{};
+  empty_executable.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR;
+  vk.vkGetPipelineExecutablePropertiesKHR(device_.handle(), &info, &count, nullptr);
+  std::vector<VkPipelineExecutablePropertiesKHR> executables(count, empty_executable);
+  vk.vkGetPipelineExecutablePropertiesKHR(device_.handle(), &info, &count, executables.data());
+  for (std::uint32_t i = 0; i < count; ++i) {
+    VkPipelineExecutableInfoKHR executable{};
+    executable.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR;
+    executable.pipeline = pipeline;
+    executable.executableIndex = i;
+    std::uint32_t statistic_count = 0;
+    VkPipelineExecutableStatisticKHR empty_statistic{};
+    empty_statistic.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR;
+    vk.vkGetPipelineExecutableStatisticsKHR(device_.handle(), &executable, &statistic_count, nullptr);
+    std::vector<VkPipelineExecutableStatisticKHR> statistics(statistic_count, empty_statistic);
+    vk.vkGetPipelineExecutableStatisticsKHR(device_.handle(), &executable, &statistic_count, statistics.data());
+    for (const auto& statistic : statistics) {
+      PipelineStatistic figure{executables[i].name, statistic.name, 0.0};
+      switch (statistic.format) {
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_BOOL32_KHR: figure.value = statistic.value.b32 != 0 ? 1.0 : 0.0; break;
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_INT64_KHR: figure.value = static_cast<double>(statistic.value.i64); break;
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_UINT64_KHR: figure.value = static_cast<double>(statistic.value.u64); break;
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_FLOAT64_KHR: figure.value = statistic.value.f64; break;
+        default: continue;
+      }
+      figures.push_back(std::move(figure));
+    }
+  }
+  vk.vkDestroyPipeline(device_.handle(), pipeline, nullptr);
+  return figures;
+}
+
+Result<std::vector<std::byte>> PipelineCache::data() const {
+  std::size_t size = 0;
+  VkResult result = device_.note(device_.vk().vkGetPipelineCacheData(device_.handle(), cache_, &size, nullptr));
+  if (result != VK_SUCCESS) return vk_status(result, "reading the pipeline cache");
+  std::vector<std::byte> bytes(size);
+  result = device_.note(device_.vk().vkGetPipelineCacheData(device_.handle(), cache_, &size, bytes.data()));
+  if (result != VK_SUCCESS) return vk_status(result, "reading the pipeline cache");
+  bytes.resize(size);
+  return bytes;
+}
+
+std::uint64_t PipelineCache::compiled() const {
+  const std::scoped_lock lock(mutex_);
+  return compiled_;
+}
+
+}  // namespace kvant

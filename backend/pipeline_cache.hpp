@@ -1,0 +1,54 @@
+// PipelineCache: PipelineKey -> VkPipeline, compiled on first need. Also owns the one pipeline layout that all kernels share
+// (a set of 8 storage buffers, 128 bytes of push constants) and the VkPipelineCache. Thread-safe.
+#pragma once
+
+#include <mutex>
+#include <unordered_map>
+
+#include "device.hpp"
+#include "pipeline_key.hpp"
+#include "pipeline_statistics.hpp"
+
+namespace kvant {
+
+class PipelineCache {
+ public:
+  // `initial_data`: contents of a VkPipelineCache, or empty.
+  static Result<std::unique_ptr<PipelineCache>> create(Device& device, const DevicePlan& plan,
+                                                       std::span<const std::byte> initial_data);
+  ~PipelineCache();
+  PipelineCache(const PipelineCache&) = delete;
+  PipelineCache& operator=(const PipelineCache&) = delete;
+
+  // Errors: unimplemented when the module was not built or the device lacks its needs; invalid_argument when the constants
+  // exceed the device; resource_exhausted, internal from the driver. All name the kernel.
+  Result<VkPipeline> get(KernelId kernel, const SpecValues& spec);
+
+  // Compiles the pipeline apart from the cache with statistics captured.
+  Result<std::vector<PipelineStatistic>> statistics(KernelId kernel, const SpecValues& spec, std::uint32_t subgroup_size);
+
+  VkPipelineLayout layout() const { return layout_; }
+  VkDescriptorSetLayout set_layout() const { return set_layout_; }
+  // Contents of the VkPipelineCache, for the disk.
+  Result<std::vector<std::byte>> data() const;
+  // Pipelines compiled since creation.
+  std::uint64_t compiled() const;
+
+ private:
+  PipelineCache(Device& device, const DevicePlan& plan) : device_(device), plan_(plan) {}
+  Status check(const PipelineKey& key) const;
+  Result<VkShaderModule> module(KernelId kernel);
+  Result<VkPipeline> compile(const PipelineKey& key, VkPipelineCreateFlags flags);
+
+  Device& device_;
+  const DevicePlan& plan_;
+  VkDescriptorSetLayout set_layout_ = VK_NULL_HANDLE;
+  VkPipelineLayout layout_ = VK_NULL_HANDLE;
+  VkPipelineCache cache_ = VK_NULL_HANDLE;
+  mutable std::mutex mutex_;  // guards what follows
+  std::unordered_map<PipelineKey, VkPipeline, PipelineKeyHash> pipelines_;
+  std::array<VkShaderModule, static_cast<std::size_t>(KernelId::count)> modules_{};
+  std::uint64_t compiled_ = 0;
+};
+
+}  // namespace kvant

@@ -1,0 +1,230 @@
+// Tuning of the attention and page kernels by device type, limits and shape. The figures behind the choices: docs/kernels.md.
+#include "tuning.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+
+#include "kernel_table.hpp"
+
+namespace kvant {
+namespace {
+
+constexpr std::uint32_t kFloorSharedBytes = 16384;  // what tier 0 guarantees
+constexpr std::uint32_t kFloorInvocations = 256;
+
+std::uint32_t divide_up(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
+std::uint32_t round_up(std::uint32_t a, std::uint32_t b) { return divide_up(a, b) * b; }
+std::uint32_t spans(std::uint32_t head_dim) { return divide_up(head_dim, 32); }
+
+bool format_has_integer_codes(std::uint32_t format) {
+  switch (format) {
+#define KVANT_FORMAT(symbol, id, block, code_bits, high_bits, scale_bytes, row_pad, int_dot) \
+  case id:                                                                                 \
+    return int_dot != 0;
+#include "formats.def"
+#undef KVANT_FORMAT
+    default:
+      return false;
+  }
+}
+
+bool is_attend_kernel(KernelId kernel) {
+  switch (kernel) {
+    case KernelId::attend_decode:
+    case KernelId::attend_decode_sg:
+    case KernelId::attend_decode_f16:
+    case KernelId::attend_decode_dot8:
+    case KernelId::attend_prefill:
+    case KernelId::attend_prefill_sg:
+    case KernelId::attend_prefill_f16:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool uses_subgroups(KernelId kernel) {
+  return kernel == KernelId::attend_decode_sg || kernel == KernelId::attend_prefill_sg;
+}
+
+// How a device likes its work cut; choose_attend_config and all_attend_configs differ only in where these come from.
+struct Style {
+  KernelId kernel = KernelId::attend_decode;
+  std::uint32_t local_size = 64;
+  std::uint32_t subgroup_size = 0;
+  std::uint32_t most_rows = 4;
+  std::uint32_t most_k_lanes = 4;
+  std::uint32_t most_chunk = 512;
+  std::uint32_t shared_bytes = kFloorSharedBytes;
+  std::uint32_t parallel_workgroups = 1;
+};
+
+// Tiles of at most `rows` rows, equal in size: 6 heads in tiles of at most 4 are 3 + 3, not 4 + 2.
+void set_rows(AttendConfig& config, const AttendShape& shape, std::uint32_t rows) {
+  config.heads_per_tile = divide_up(shape.group, divide_up(shape.group, rows));
+  config.queries_per_item = std::clamp(rows / config.heads_per_tile, 1U, std::max(shape.max_queries, 1U));
+}
+
+// The largest rows, then the largest chunk, that shared memory holds. The chunk does not follow the sequence's length: a
+// growing sequence must not need a new pipeline.
+void set_rows_and_chunk(AttendConfig& config, const AttendShape& shape, const Style& style) {
+  for (std::uint32_t rows = std::min(style.most_rows, kMaxAttendRows); rows != 0; rows /= 2) {
+    set_rows(config, shape, rows);
+    for (std::uint32_t chunk = style.most_chunk; chunk >= 64; chunk /= 2) {
+      config.tune[kTuneChunk] = chunk;
+      if (attend_shared_bytes(config, shape) <= style.shared_bytes) return;
+    }
+  }
+}
+
+AttendConfig make_config(const AttendShape& shape, const Style& style) {
+  AttendConfig config;
+  config.kernel = style.kernel;
+  config.subgroup_size = style.subgroup_size;
+  config.tune[kTuneKLanes] = std::min(std::bit_ceil(spans(shape.head_dim_k)), style.most_k_lanes);
+  config.tune[kTuneVLanes] = spans(shape.head_dim_v);
+  if (uses_subgroups(style.kernel)) {
+    config.tune[kTuneKLanes] = std::min(config.tune[kTuneKLanes], style.subgroup_size);
+    config.tune[kTuneVLanes] = std::bit_ceil(config.tune[kTuneVLanes]);
+  }
+  config.local_size = std::max(style.local_size, round_up(config.tune[kTuneVLanes], std::max(8U, style.subgroup_size)));
+  set_rows_and_chunk(config, shape, style);
+  const bool loops = attend_kernel_loops(style.kernel);
+  config.kv_per_item = loops ? 0 : config.tune[kTuneChunk];
+
+  // Items so short that all workgroups of the device have work, but never shorter than the fixed cost of an item is worth.
+  const std::uint32_t tiles = divide_up(shape.group, config.heads_per_tile);
+  const std::uint32_t query_items = divide_up(std::max(shape.max_queries, 1U), config.queries_per_item);
+  const std::uint64_t work = shape.total_kv_len * query_items * shape.kv_heads * tiles;
+  const std::uint64_t share = work / std::max(style.parallel_workgroups, 1U);
+  const std::uint32_t shortest = std::max(shape.page_tokens, std::min(128U, config.tune[kTuneChunk]));
+  const std::uint64_t most = loops ? std::max<std::uint64_t>(shape.max_kv_len, shortest) : config.tune[kTuneChunk];
+  const std::uint64_t split = std::clamp<std::uint64_t>(share, shortest, std::max<std::uint64_t>(most, shortest));
+  config.kv_split = round_up(static_cast<std::uint32_t>(std::min<std::uint64_t>(split, 1U << 30)), shape.page_tokens);
+  if (!loops) config.kv_split = std::min(config.kv_split, config.kv_per_item);
+  return config;
+}
+
+Style style_of(const AttendShape& shape, const DevicePlan& plan) {
+  const bool many_queries = shape.max_queries >= 8;
+  Style style;
+  style.shared_bytes = std::min<std::uint32_t>(plan.snapshot.max_shared_bytes, 32768);
+  style.parallel_workgroups = plan.parallel_workgroups;
+  style.kernel = many_queries ? KernelId::attend_prefill : KernelId::attend_decode;
+  if (plan.snapshot.type == DeviceType::cpu) {
+    // A CPU driver runs a workgroup's lanes one vector after another: few lanes, long chunks, no loop around barriers.
+    style.local_size = 16;
+    style.most_chunk = 1024;
+    style.most_rows = 4;
+    return style;
+  }
+  const auto can = [&](KernelId kernel) { return kernel_available(kernel, plan); };
+  if (!many_queries && plan.snapshot.int_dot_accelerated && format_has_integer_codes(shape.format_k) &&
+      can(KernelId::attend_decode_dot8)) {
+    style.kernel = KernelId::attend_decode_dot8;
+  } else if (can(many_queries ? KernelId::attend_prefill_sg : KernelId::attend_decode_sg)) {
+    style.kernel = many_queries ? KernelId::attend_prefill_sg : KernelId::attend_decode_sg;
+    style.subgroup_size = plan.subgroup_size;
+    style.most_k_lanes = 8;
+  } else if (can(many_queries ? KernelId::attend_prefill_f16 : KernelId::attend_decode_f16)) {
+    style.kernel = many_queries ? KernelId::attend_prefill_f16 : KernelId::attend_decode_f16;
+  }
+  style.local_size = std::max(128U, style.subgroup_size);
+  // A loop keeps Q and the sums of V in registers at once: half the rows, or registers spill.
+  style.most_rows = attend_kernel_loops(style.kernel) ? 2 : 4;
+  style.most_chunk = attend_kernel_loops(style.kernel) ? 256 : 1024;
+  return style;
+}
+
+}  // namespace
+
+bool attend_kernel_loops(KernelId kernel) {
+  return kernel == KernelId::attend_prefill_sg || kernel == KernelId::attend_prefill_f16;
+}
+
+std::uint64_t attend_shared_bytes(const AttendConfig& config, const AttendShape& shape) {
+  const std::uint64_t rows = std::uint64_t{config.heads_per_tile} * config.queries_per_item;
+  const std::uint64_t k_lanes = config.tune[kTuneKLanes], v_lanes = config.tune[kTuneVLanes];
+  const bool sg = uses_subgroups(config.kernel);
+  const std::uint64_t unit = sg && std::has_single_bit(v_lanes) ? std::max<std::uint64_t>(v_lanes, config.subgroup_size) : v_lanes;
+  const std::uint64_t score_words = (sg ? 1 : k_lanes) * rows * (config.tune[kTuneChunk] / 4);
+  const std::uint64_t sum_words = config.local_size / unit * v_lanes * 8;
+  const std::uint64_t words16 = std::max(score_words, sum_words) + rows * spans(shape.head_dim_k) * 8;
+  return words16 * 16 + (config.local_size + rows * 4) * 4;
+}
+
+bool attend_config_consistent(const AttendConfig& config, const AttendShape& shape) {
+  if (!is_attend_kernel(config.kernel) || config.local_size == 0) return false;
+  const std::uint32_t rows = config.heads_per_tile * config.queries_per_item;
+  if (config.heads_per_tile == 0 || config.heads_per_tile > shape.group) return false;
+  if (config.queries_per_item == 0 || rows > kMaxAttendRows || rows > config.local_size) return false;
+  const std::uint32_t k_lanes = config.tune[kTuneKLanes], v_lanes = config.tune[kTuneVLanes];
+  if (!std::has_single_bit(k_lanes) || k_lanes > config.local_size) return false;
+  if (v_lanes < spans(shape.head_dim_v) || v_lanes > config.local_size) return false;
+  if (uses_subgroups(config.kernel)) {
+    if (!std::has_single_bit(config.subgroup_size) || config.subgroup_size > 128) return false;
+    if (k_lanes > config.subgroup_size || k_lanes > 32 || config.local_size % config.subgroup_size != 0) return false;
+  } else if (config.subgroup_size != 0) {
+    return false;
+  }
+  const std::uint32_t chunk = config.tune[kTuneChunk];
+  if (chunk == 0 || chunk % shape.page_tokens != 0) return false;
+  if (config.kv_split == 0 || config.kv_split % shape.page_tokens != 0) return false;
+  if (attend_kernel_loops(config.kernel)) return config.kv_per_item == 0;
+  return config.kv_per_item == chunk && config.kv_split <= chunk;
+}
+
+bool attend_config_valid(const AttendConfig& config, const AttendShape& shape, const DevicePlan& plan) {
+  const DeviceSnapshot& s = plan.snapshot;
+  if (!attend_config_consistent(config, shape) || !kernel_available(config.kernel, plan)) return false;
+  if (config.local_size > s.max_invocations || config.local_size > s.max_local_size[0]) return false;
+  if (attend_shared_bytes(config, shape) > s.max_shared_bytes) return false;
+  if (!uses_subgroups(config.kernel)) return true;
+  if (!plan.require_subgroup_size) return config.subgroup_size == plan.subgroup_size;
+  return config.subgroup_size >= s.subgroup_min_size && config.subgroup_size <= s.subgroup_max_size &&
+         config.local_size / config.subgroup_size <= s.max_workgroup_subgroups;
+}
+
+AttendConfig choose_attend_config(const AttendShape& shape, const DevicePlan& plan) {
+  const AttendConfig config = make_config(shape, style_of(shape, plan));
+  assert(attend_config_consistent(config, shape));
+  return config;
+}
+
+std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
+  std::vector<AttendConfig> configs;
+  const auto add = [&](const Style& style) {
+    const AttendConfig config = make_config(shape, style);
+    if (attend_config_consistent(config, shape)) configs.push_back(config);
+  };
+  for (const KernelId kernel :
+       {KernelId::attend_decode, KernelId::attend_prefill, KernelId::attend_decode_f16, KernelId::attend_prefill_f16,
+        KernelId::attend_decode_dot8, KernelId::attend_decode_sg, KernelId::attend_prefill_sg}) {
+    if (!uses_subgroups(kernel)) {
+      const bool loops = attend_kernel_loops(kernel);
+      // The CPU style, then the GPU style, each with one workgroup's worth of parallelism and with many.
+      add({.kernel = kernel, .local_size = loops ? 64U : 16U, .most_chunk = loops ? 128U : 1024U});
+      add({.kernel = kernel, .local_size = 128, .most_chunk = 256, .parallel_workgroups = 512});
+      continue;
+    }
+    for (const std::uint32_t size : {4U, 8U, 16U, 32U, 64U, 128U}) {
+      add({.kernel = kernel, .local_size = std::max(64U, size), .subgroup_size = size, .most_k_lanes = 4, .most_chunk = 64});
+      add({.kernel = kernel, .local_size = 128, .subgroup_size = size, .most_k_lanes = 8, .most_chunk = 256,
+           .parallel_workgroups = 512});
+    }
+  }
+  return configs;
+}
+
+std::vector<AttendConfig> all_attend_configs(const AttendShape& shape, const DevicePlan& plan) {
+  std::vector<AttendConfig> configs = all_attend_configs(shape);
+  std::erase_if(configs, [&](const AttendConfig& config) { return !attend_config_valid(config, shape, plan); });
+  return configs;
+}
+
+PageKernelConfig choose_page_kernel_config(KernelId, const DevicePlan& plan) {
+  return {.local_size = std::min({64U, plan.snapshot.max_invocations, kFloorInvocations})};
+}
+
+}  // namespace kvant
