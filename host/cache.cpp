@@ -1,0 +1,227 @@
+// CacheImpl: creation, books, sequences and page copies.
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+#include <limits>
+
+#include "cache_impl.hpp"
+#include "checked.hpp"
+#include "params/grids.h"
+#include "params/pages.h"
+
+namespace kvant {
+
+Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec& spec, const Log& log,
+                                            const GeometryOptions& options) {
+  KVANT_ASSIGN(Geometry geometry, make_geometry(spec, executor.limits(), options));
+  if (spec.external_pages && geometry.groups.size() != 1)
+    return Status(StatusCode::invalid_argument, "external pages need layers of one layer group (equal KV heads, head sizes and "
+                                                "window), these form " + std::to_string(geometry.groups.size()));
+  return std::unique_ptr<Cache>(std::make_unique<CacheImpl>(executor, spec, log, std::move(geometry)));
+}
+
+Result<std::unique_ptr<Cache>> Cache::create(Executor& executor, const CacheSpec& spec, const Log& log) {
+  return create_cache(executor, spec, log, GeometryOptions{});
+}
+
+CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometry geometry)
+    : executor_(executor),
+      spec_(std::move(spec)),
+      log_(log),
+      geometry_(std::move(geometry)),
+      slabs_(executor, geometry_),
+      meta_(executor),
+      partial_(executor),
+      io_(executor) {
+  for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab);
+  step_.groups.resize(geometry_.groups.size());
+  step_.appended.resize(geometry_.layers.size());
+  log_.write(LogLevel::debug, "cache of " + std::to_string(geometry_.layers.size()) + " layers in " +
+                                  std::to_string(geometry_.groups.size()) + " layer groups");
+}
+
+CacheImpl::~CacheImpl() {
+  if (open_step_ != nullptr) open_step_->cache_ = nullptr;
+  for (BufferId buffer : retired_) executor_.destroy_buffer(buffer);
+}
+
+MemoryUse CacheImpl::memory_use() const {
+  MemoryUse use;
+  use.pool_bytes = slabs_.allocated_bytes();
+  for (std::size_t g = 0; g < pools_.size(); ++g) {
+    std::uint64_t page_bytes = 0;
+    for (std::uint32_t layer : geometry_.groups[g].layers) page_bytes += geometry_.layers[layer].page_bytes();
+    use.used_bytes += page_bytes * pools_[g].used_pages();
+    use.used_pages += pools_[g].used_pages();
+    use.total_pages += pools_[g].total_pages();
+  }
+  for (const auto& [id, sequence] : sequences_) use.sequence_tokens += sequence.length;
+  return use;
+}
+
+Result<Sequence*> CacheImpl::find(SequenceId id) {
+  const auto found = sequences_.find(static_cast<std::uint64_t>(id));
+  if (found == sequences_.end())
+    return Status(StatusCode::not_found, "sequence " + std::to_string(static_cast<std::uint64_t>(id)) + " does not exist");
+  return &found->second;
+}
+
+Result<const Sequence*> CacheImpl::find(SequenceId id) const {
+  KVANT_ASSIGN(Sequence* const sequence, const_cast<CacheImpl*>(this)->find(id));
+  return const_cast<const Sequence*>(sequence);
+}
+
+Status CacheImpl::check_not_in_step(SequenceId id, const char* verb) const {
+  if (open_step_ == nullptr) return {};
+  for (const StepSequence& entry : step_.sequences)
+    if (entry.sequence->id == id)
+      return {StatusCode::failed_precondition, "sequence " + std::to_string(static_cast<std::uint64_t>(id)) +
+                                                   " is part of the open step; commit or abort it before you " + verb +
+                                                   " the sequence"};
+  return {};
+}
+
+Status CacheImpl::check_layer(std::uint32_t layer) const {
+  if (layer < geometry_.layers.size()) return {};
+  return {StatusCode::invalid_argument,
+          "layer (" + std::to_string(layer) + ") is not below the cache's " + std::to_string(geometry_.layers.size()) + " layers"};
+}
+
+Status CacheImpl::no_pages(std::uint32_t group, std::uint64_t needed) const {
+  return {StatusCode::resource_exhausted, std::to_string(needed) + " pages are needed in layer group " + std::to_string(group) +
+                                              ", " + std::to_string(pools_[group].free_pages()) + " of " +
+                                              std::to_string(pools_[group].total_pages()) + " are free"};
+}
+
+Result<SequenceId> CacheImpl::create_sequence() {
+  if (spec_.external_pages)
+    return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it has no sequences");
+  Sequence sequence;
+  sequence.id = SequenceId{next_sequence_};
+  sequence.tables.resize(geometry_.groups.size());
+  sequences_.emplace(next_sequence_, std::move(sequence));
+  return SequenceId{next_sequence_++};
+}
+
+Status CacheImpl::destroy_sequence(SequenceId id) {
+  KVANT_ASSIGN(Sequence* const sequence, find(id));
+  KVANT_TRY(check_not_in_step(id, "destroy"));
+  shrink_sequence(*sequence, pools_, 0, geometry_.page_tokens);
+  sequences_.erase(static_cast<std::uint64_t>(id));
+  return {};
+}
+
+Status CacheImpl::truncate_sequence(SequenceId id, std::uint64_t tokens) {
+  KVANT_ASSIGN(Sequence* const sequence, find(id));
+  KVANT_TRY(check_not_in_step(id, "truncate"));
+  if (tokens > sequence->length)
+    return {StatusCode::invalid_argument, "tokens (" + std::to_string(tokens) + ") exceed the sequence's length, " +
+                                              std::to_string(sequence->length)};
+  KVANT_TRY(check_history(*sequence, geometry_.groups, tokens, geometry_.page_tokens));
+  shrink_sequence(*sequence, pools_, tokens, geometry_.page_tokens);
+  return {};
+}
+
+Result<std::uint64_t> CacheImpl::sequence_length(SequenceId id) const {
+  KVANT_ASSIGN(const Sequence* const sequence, find(id));
+  return sequence->length;
+}
+
+Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t tokens) {
+  KVANT_ASSIGN(const Sequence* const parent, find(parent_id));
+  if (tokens > parent->length)
+    return Status(StatusCode::invalid_argument, "tokens (" + std::to_string(tokens) + ") exceed the parent's length, " +
+                                                    std::to_string(parent->length));
+  KVANT_TRY(check_history(*parent, geometry_.groups, tokens, geometry_.page_tokens));
+  const auto full = static_cast<std::uint32_t>(tokens / geometry_.page_tokens);
+  const bool open_page = tokens % geometry_.page_tokens != 0;
+
+  Sequence child;
+  child.id = SequenceId{next_sequence_};
+  child.length = tokens;
+  child.tables.resize(geometry_.groups.size());
+  std::vector<PagePair> copies;
+  std::vector<TakenPage> taken;
+  std::vector<SlabId> slabs;
+  if (open_page)
+    for (std::uint32_t g = 0; g < pools_.size(); ++g)
+      if (pools_[g].free_pages() == 0) return no_pages(g, 1);
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const PageTable& source = parent->tables[g];
+    child.tables[g].share(source, full, pools_[g]);
+    if (!open_page) continue;
+    const std::int32_t page = pools_[g].take(source.at(full));
+    child.tables[g].push(page);
+    copies.push_back({g, static_cast<std::uint32_t>(source.at(full)), static_cast<std::uint32_t>(page)});
+    taken.push_back({0, g, full, page, kNoPage});
+    slabs.push_back({g, geometry_.groups[g].slab_of(static_cast<std::uint32_t>(page))});
+  }
+  auto copy_open_pages = [&]() -> Status {
+    std::vector<SlabId> created;
+    KVANT_TRY(slabs_.ensure(slabs, &created));
+    KVANT_TRY(poison_pages(created, taken));
+    return device_copy_pages(copies);
+  };
+  if (const Status copied = copy_open_pages(); !copied.ok()) {
+    shrink_sequence(child, pools_, 0, geometry_.page_tokens);
+    return copied;
+  }
+  sequences_.emplace(next_sequence_, std::move(child));
+  return SequenceId{next_sequence_++};
+}
+
+// All pairs, all layers of their groups, both sides: one submit. No page is both a source and a destination.
+Status CacheImpl::device_copy_pages(std::span<const PagePair> pairs) {
+  if (pairs.empty()) return {};
+  struct Job {
+    std::uint32_t group, source_slab, destination_slab, source, destination;  // pages local to their slabs
+  };
+  std::vector<Job> jobs;
+  for (const PagePair& pair : pairs) {
+    const GroupGeometry& group = geometry_.groups[pair.group];
+    const std::uint32_t source_slab = group.slab_of(pair.source), destination_slab = group.slab_of(pair.destination);
+    jobs.push_back({pair.group, source_slab, destination_slab, pair.source - group.first_page(source_slab),
+                    pair.destination - group.first_page(destination_slab)});
+  }
+  std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) {
+    return std::tie(a.group, a.source_slab, a.destination_slab) < std::tie(b.group, b.source_slab, b.destination_slab);
+  });
+  const ExecutorLimits& limits = executor_.limits();
+  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::copy).local_size;
+  const std::size_t most = std::max<std::size_t>(1, limits.max_staging_bytes / 2 / 8);  // pairs of one staged table
+
+  for (std::size_t first = 0; first < jobs.size(); first += most) {
+    const std::size_t last = std::min(jobs.size(), first + most);
+    KVANT_ASSIGN(const Staging staging, executor_.stage((last - first) * 8, BufferKind::upload));
+    for (std::size_t i = first; i < last; ++i)
+      std::memcpy(staging.data + (i - first) * 8, &jobs[i].source, 8);
+    list_.clear();
+    for (std::size_t begin = first; begin < last;) {
+      std::size_t end = begin;
+      while (end < last && std::tie(jobs[end].group, jobs[end].source_slab, jobs[end].destination_slab) ==
+                               std::tie(jobs[begin].group, jobs[begin].source_slab, jobs[begin].destination_slab))
+        ++end;
+      for (std::uint32_t layer : geometry_.groups[jobs[begin].group].layers) {
+        for (Side side : {Side::k, Side::v}) {
+          params::CopyParams copy{};
+          copy.pairs_offset = static_cast<std::uint32_t>((begin - first) * 2);
+          copy.pair_count = static_cast<std::uint32_t>(end - begin);
+          copy.page_words16 = static_cast<std::uint32_t>(geometry_.layers[layer].side(side).page_bytes / 16);
+          Dispatch& dispatch = list_.add_dispatch(KernelId::copy, "copy", false);
+          dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
+          std::memcpy(dispatch.push.data(), &copy, sizeof copy);
+          dispatch.bindings[0] = slabs_.region(layer, side, jobs[begin].source_slab);
+          dispatch.bindings[1] = slabs_.region(layer, side, jobs[begin].destination_slab);
+          dispatch.bindings[2] = staging.range;
+          dispatch.groups = params::copy_grid(copy.page_words16, copy.pair_count, local_size, limits.max_groups[0],
+                                              limits.max_groups[1]);
+        }
+      }
+      begin = end;
+    }
+    KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
+  }
+  return {};
+}
+
+}  // namespace kvant

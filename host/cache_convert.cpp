@@ -1,0 +1,107 @@
+// CacheImpl: changing the format of one side of a layer. New slabs are filled from the old ones, then take their place.
+#include <algorithm>
+#include <cstring>
+
+#include "cache_impl.hpp"
+#include "params/grids.h"
+#include "params/pages.h"
+
+namespace kvant {
+
+// Tokens written per page of a group. With external pages nobody here knows, so every token of an allocated slab counts.
+std::vector<std::uint32_t> CacheImpl::page_fill(std::uint32_t group) const {
+  const GroupGeometry& facts = geometry_.groups[group];
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  std::vector<std::uint32_t> fill(facts.total_pages, 0);
+  if (spec_.external_pages) {
+    for (std::uint32_t page = 0; page < facts.total_pages; ++page)
+      if (slabs_.allocated({group, facts.slab_of(page)})) fill[page] = page_tokens;
+    return fill;
+  }
+  for (const auto& [id, sequence] : sequences_) {
+    const PageTable& table = sequence.tables[group];
+    for (std::uint32_t i = 0; i < table.size(); ++i) {
+      if (table.at(i) == kNoPage) continue;
+      const std::uint64_t left = sequence.length - std::uint64_t{i} * page_tokens;
+      std::uint32_t& tokens = fill[static_cast<std::uint32_t>(table.at(i))];
+      tokens = std::max(tokens, static_cast<std::uint32_t>(std::min<std::uint64_t>(left, page_tokens)));
+    }
+  }
+  return fill;
+}
+
+Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
+  KVANT_TRY(check_layer(layer));
+  if (open_step_ != nullptr)
+    return {StatusCode::failed_precondition, "a step is open; commit or abort it before layer " + std::to_string(layer) +
+                                                 " is converted"};
+  LayerGeometry& facts = geometry_.layers[layer];
+  const auto s = static_cast<std::size_t>(side);
+  if (facts.sides[s].format == format) return {};
+  const GroupGeometry& group = geometry_.groups[facts.group];
+  const ExecutorLimits& limits = executor_.limits();
+  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::convert).local_size;
+  const std::uint32_t head_dim = facts.sides[s].head_dim;
+
+  LayerGeometry converted = facts;
+  converted.sides[s] = make_side(format, head_dim, group.kv_heads, geometry_.page_tokens);
+  const std::vector<std::uint32_t> fill = page_fill(facts.group);
+  std::vector<BufferId> fresh(group.slab_count, BufferId::none);
+  std::uint64_t old_bytes = 0, new_bytes = 0;
+  const std::size_t most = std::max<std::size_t>(1, limits.max_staging_bytes / 2 / 12);  // triples of one staged table
+
+  auto fill_slab = [&](std::uint32_t slab) -> Status {
+    const std::uint32_t pages = group.pages_in(slab), first = group.first_page(slab);
+    const SlabLayout source = slabs_.layout(layer, slab), target = slab_layout(converted, pages, geometry_.region_alignment);
+    KVANT_ASSIGN(fresh[slab], executor_.create_buffer(target.total_bytes, BufferKind::device));
+    old_bytes += source.total_bytes;
+    new_bytes += target.total_bytes;
+    list_.clear();
+    if (poison_) {
+      list_.add_fill({{fresh[slab], 0, target.total_bytes}, *poison_}, "poison", false);
+    }
+    // The other side's codes move as they are.
+    list_.add_copy({slabs_.buffer(layer, slab), source.offset[1 - s], fresh[slab], target.offset[1 - s], source.bytes[1 - s]},
+                   "convert", true);
+    std::vector<std::uint32_t> triples;
+    for (std::uint32_t page = 0; page < pages; ++page)
+      if (fill[first + page] != 0) triples.insert(triples.end(), {page, page, fill[first + page]});
+    for (std::size_t done = 0; done < triples.size() / 3; done += most) {
+      const std::size_t count = std::min(most, triples.size() / 3 - done);
+      KVANT_ASSIGN(const Staging staging, executor_.stage(count * 12, BufferKind::upload));
+      std::memcpy(staging.data, triples.data() + done * 3, count * 12);
+      params::ConvertParams convert_params{};
+      convert_params.triple_count = static_cast<std::uint32_t>(count);
+      convert_params.kv_heads = group.kv_heads;
+      Dispatch& dispatch = list_.add_dispatch(KernelId::convert, "convert", poison_.has_value());
+      dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
+      dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(facts.sides[s].format);
+      dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(format);
+      dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = head_dim;
+      dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
+      std::memcpy(dispatch.push.data(), &convert_params, sizeof convert_params);
+      dispatch.bindings[0] = slabs_.region(layer, side, slab);
+      dispatch.bindings[1] = {fresh[slab], target.offset[s], target.bytes[s]};
+      dispatch.bindings[2] = staging.range;
+      dispatch.groups = params::convert_grid(group.kv_heads, geometry_.page_tokens, head_dim, format_info(format).block,
+                                             convert_params.triple_count, local_size, limits.max_groups[0], limits.max_groups[1]);
+      KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
+      list_.clear();
+    }
+    if (list_.commands.empty()) return {};
+    return executor_.submit(list_).status();
+  };
+  for (std::uint32_t slab = 0; slab < group.slab_count; ++slab) {
+    if (slabs_.buffer(layer, slab) == BufferId::none) continue;
+    if (const Status status = fill_slab(slab); !status.ok()) {
+      for (BufferId buffer : fresh) executor_.destroy_buffer(buffer);
+      return {status.code(), "converting layer " + std::to_string(layer) + ": " + status.message()};
+    }
+  }
+  slabs_.replace(layer, std::move(fresh), old_bytes, new_bytes);
+  facts = converted;
+  (side == Side::k ? spec_.layers[layer].format_k : spec_.layers[layer].format_v) = format;
+  return {};
+}
+
+}  // namespace kvant

@@ -1,0 +1,145 @@
+// CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
+// cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read), cache_convert.cpp
+// and cache_debug.cpp.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cache.hpp"
+#include "cache_debug.hpp"
+#include "device_table.hpp"
+#include "geometry.hpp"
+#include "page_pool.hpp"
+#include "planner.hpp"
+#include "sequence.hpp"
+#include "slab_store.hpp"
+#include "step.hpp"
+#include "tensor_io.hpp"
+
+namespace kvant {
+
+class CacheImpl final : public Cache, public CacheDebug {
+ public:
+  CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometry geometry);
+  ~CacheImpl() override;
+
+  // Cache
+  const CacheSpec& spec() const override { return spec_; }
+  MemoryUse memory_use() const override;
+  Result<SequenceId> create_sequence() override;
+  Status destroy_sequence(SequenceId sequence) override;
+  Result<SequenceId> fork_sequence(SequenceId parent, std::uint64_t tokens) override;
+  Status truncate_sequence(SequenceId sequence, std::uint64_t tokens) override;
+  Result<std::uint64_t> sequence_length(SequenceId sequence) const override;
+  Result<std::unique_ptr<Step>> plan(std::span<const StepEntry> entries) override;
+  Result<std::unique_ptr<Step>> plan_paged(const PagedBatch& batch) override;
+  Status run(Step& step, std::uint32_t layer, const RunArgs& args) override;
+  Status commit(std::unique_ptr<Step>&& step) override;
+  void abort(std::unique_ptr<Step> step) override;
+  Status read(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
+              const TensorView& out) override;
+  Status read_canonical(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
+                        std::span<std::byte> out) override;
+  Status read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots, const TensorView& out) override;
+  Status copy_pages(std::span<const std::int32_t> source, std::span<const std::int32_t> destination) override;
+  Status convert(std::uint32_t layer, Side side, FormatId format) override;
+
+  // CacheDebug
+  const Geometry& geometry() const override { return geometry_; }
+  void set_poison(std::optional<std::uint32_t> word) override { poison_ = word; }
+  Status poison_free_pages(std::uint32_t word) override;
+  void shuffle_free_pages(std::uint64_t seed, bool across_slabs) override;
+  Result<std::vector<std::int32_t>> sequence_pages(SequenceId sequence, std::uint32_t layer) const override;
+  std::uint32_t page_references(std::uint32_t layer, std::uint32_t page) const override;
+  BufferRange page_range(std::uint32_t layer, Side side, std::uint32_t page) const override;
+  void set_attend_override(std::function<AttendConfig(const AttendShape&, const AttendConfig&)> config) override {
+    attend_override_ = std::move(config);
+  }
+
+  void end_step();  // aborts the open step; called by ~Step
+
+ private:
+  friend class Step;
+  struct PagePair {
+    std::uint32_t group, source, destination;
+  };
+
+  // cache.cpp
+  Result<Sequence*> find(SequenceId id);
+  Result<const Sequence*> find(SequenceId id) const;
+  Status check_not_in_step(SequenceId id, const char* verb) const;
+  Status check_layer(std::uint32_t layer) const;
+  Status no_pages(std::uint32_t group, std::uint64_t needed) const;
+  Status device_copy_pages(std::span<const PagePair> pairs);
+  Status ensure_slabs(std::span<const SlabId> slabs);
+  Status poison_pages(std::span<const SlabId> new_slabs, std::span<const TakenPage> pages);
+
+  // cache_plan.cpp
+  Status check_entries(std::span<const StepEntry> entries);
+  Status check_mask(const StepEntry& entry, std::uint64_t kv_len) const;
+  Status take_pages();
+  Status prepare_pages();
+  void release_taken();
+  void build_tables(std::span<const StepEntry> entries);
+  std::unique_ptr<Step> open_step();
+
+  // cache_paged.cpp
+  Status check_paged(const PagedBatch& batch) const;
+  Status check_slots(std::span<const std::int64_t> slots) const;
+  Status check_page(std::int64_t page) const;
+  void build_paged_tables(const PagedBatch& batch);
+
+  // cache_run.cpp
+  struct LayerRun;  // one layer's bound tensors and what is asked of it
+  Status check_run(const Step& step, std::uint32_t layer, const RunArgs& args, LayerRun& run) const;
+  Status record_run(LayerRun& run);
+  void record_append(const LayerRun& run);
+  Status bind_heads(LayerRun& run);
+
+  // cache_attend.cpp
+  struct QueryClass {
+    std::uint32_t least, most;
+  };
+  Status prepare_attention(LayerRun& run);
+  AttendVariant& find_variant(std::uint32_t group, const AttendRequest& request);
+  void record_attention(const LayerRun& run);
+  void record_merge(const LayerRun& run, const AttendVariant& variant, const AttendPass& pass);
+
+  // cache_io.cpp
+  Status read_by_slots(std::uint32_t layer, Side side, std::span<const std::int32_t> slots, const TensorView& out);
+  Status check_readable(const Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count) const;
+
+  // cache_convert.cpp
+  std::vector<std::uint32_t> page_fill(std::uint32_t group) const;
+
+  Executor& executor_;
+  CacheSpec spec_;
+  Log log_;
+  Geometry geometry_;
+  std::vector<PagePool> pools_;  // per layer group
+  SlabStore slabs_;
+  std::map<std::uint64_t, Sequence> sequences_;  // node-based: steps keep pointers
+  std::uint64_t next_sequence_ = 1;
+
+  StepState step_;
+  Step* open_step_ = nullptr;
+  AttendPlanner planner_;
+  MetaTable meta_;
+  ScratchBuffer partial_;
+  TensorIo io_;
+  CommandList list_;
+  std::vector<BufferId> retired_;  // outgrown while recorded commands may name them; destroyed at the next plan
+  std::vector<SlabId> slab_scratch_;
+  std::vector<std::int64_t> slot_scratch_;
+
+  std::optional<std::uint32_t> poison_;
+  std::function<AttendConfig(const AttendShape&, const AttendConfig&)> attend_override_;
+};
+
+}  // namespace kvant

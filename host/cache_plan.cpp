@@ -1,0 +1,239 @@
+// CacheImpl: planning a step over sequences, and its end. Everything that can fail comes before anything that changes.
+#include <algorithm>
+#include <limits>
+
+#include "cache_impl.hpp"
+#include "checked.hpp"
+
+namespace kvant {
+namespace {
+
+// Positions and slots are signed 32-bit integers in the kernels.
+constexpr std::uint64_t kMostTokens = std::numeric_limits<std::int32_t>::max();
+
+std::string sequence_text(SequenceId id) { return "sequence " + std::to_string(static_cast<std::uint64_t>(id)); }
+
+}  // namespace
+
+Status CacheImpl::check_mask(const StepEntry& entry, std::uint64_t kv_len) const {
+  if (entry.mask == nullptr || entry.queries == 0) return {};
+  if (entry.mask_kv_begin > kv_len)
+    return {StatusCode::invalid_argument, "mask_kv_begin (" + std::to_string(entry.mask_kv_begin) + ") is behind the " +
+                                              std::to_string(kv_len) + " keys of " + sequence_text(entry.sequence)};
+  if (std::uint64_t{entry.mask_row_words} * 32 < kv_len - entry.mask_kv_begin)
+    return {StatusCode::invalid_argument, "mask_row_words (" + std::to_string(entry.mask_row_words) + ") cover " +
+                                              std::to_string(std::uint64_t{entry.mask_row_words} * 32) + " keys, " +
+                                              sequence_text(entry.sequence) + " has " +
+                                              std::to_string(kv_len - entry.mask_kv_begin) + " from mask_kv_begin on"};
+  return {};
+}
+
+// Resolves the entries into step_.sequences.
+Status CacheImpl::check_entries(std::span<const StepEntry> entries) {
+  std::uint64_t fresh = 0, queries = 0;
+  for (const StepEntry& entry : entries) {
+    KVANT_ASSIGN(Sequence* const sequence, find(entry.sequence));
+    for (const StepSequence& other : step_.sequences)
+      if (other.sequence == sequence)
+        return {StatusCode::invalid_argument, sequence_text(entry.sequence) + " appears twice in the step"};
+    const std::uint64_t kv_len = sequence->length + entry.append;
+    if (kv_len > kMostTokens)
+      return {StatusCode::invalid_argument, sequence_text(entry.sequence) + " would grow to " + std::to_string(kv_len) +
+                                                " tokens, at most " + std::to_string(kMostTokens) + " are possible"};
+    KVANT_TRY(check_mask(entry, kv_len));
+    fresh += entry.append;
+    queries += entry.queries;
+    step_.sequences.push_back({sequence, sequence->length, entry.append});
+  }
+  if (fresh > kMostTokens || queries > kMostTokens)
+    return {StatusCode::invalid_argument, "the step has " + std::to_string(fresh) + " fresh tokens and " +
+                                              std::to_string(queries) + " queries, at most " + std::to_string(kMostTokens) +
+                                              " of each are possible"};
+  step_.fresh_tokens = static_cast<std::uint32_t>(fresh);
+  step_.queries = static_cast<std::uint32_t>(queries);
+  return {};
+}
+
+// Takes the pages of the fresh tokens; a shared open page is replaced by a private copy (made by prepare_pages).
+Status CacheImpl::take_pages() {
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  auto copies_open_page = [&](const StepSequence& entry, std::uint32_t g) {
+    if (entry.append == 0 || entry.old_length % page_tokens == 0) return false;
+    return pools_[g].references(static_cast<std::uint32_t>(entry.sequence->tables[g].last())) > 1;
+  };
+  auto pages_after = [&](const StepSequence& entry) {
+    return static_cast<std::uint32_t>(divide_up(entry.old_length + entry.append, page_tokens));
+  };
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    std::uint64_t needed = 0;
+    for (const StepSequence& entry : step_.sequences)
+      needed += pages_after(entry) - entry.sequence->tables[g].size() + (copies_open_page(entry, g) ? 1 : 0);
+    if (needed > pools_[g].free_pages()) return no_pages(g, needed);
+  }
+  for (std::uint32_t e = 0; e < step_.sequences.size(); ++e) {
+    const StepSequence& entry = step_.sequences[e];
+    for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+      const PageTable& table = entry.sequence->tables[g];
+      std::int32_t neighbour = table.last();
+      if (copies_open_page(entry, g)) {
+        const std::int32_t page = pools_[g].take(neighbour);
+        step_.taken.push_back({e, g, table.size() - 1, page, neighbour});
+        neighbour = page;
+      }
+      for (std::uint32_t index = table.size(); index < pages_after(entry); ++index) {
+        neighbour = pools_[g].take(neighbour);
+        step_.taken.push_back({e, g, index, neighbour, kNoPage});
+      }
+    }
+  }
+  return {};
+}
+
+// Memory behind the taken pages, and the copies of shared open pages.
+Status CacheImpl::prepare_pages() {
+  slab_scratch_.clear();
+  for (const TakenPage& taken : step_.taken) {
+    const SlabId id{taken.group, geometry_.groups[taken.group].slab_of(static_cast<std::uint32_t>(taken.page))};
+    if (slab_scratch_.empty() || !(slab_scratch_.back() == id)) slab_scratch_.push_back(id);
+  }
+  std::vector<SlabId> created;
+  KVANT_TRY(slabs_.ensure(slab_scratch_, &created));
+  KVANT_TRY(poison_pages(created, step_.taken));
+  std::vector<PagePair> copies;
+  for (const TakenPage& taken : step_.taken)
+    if (taken.replaced != kNoPage)
+      copies.push_back({taken.group, static_cast<std::uint32_t>(taken.replaced), static_cast<std::uint32_t>(taken.page)});
+  return device_copy_pages(copies);
+}
+
+void CacheImpl::release_taken() {
+  for (auto taken = step_.taken.rbegin(); taken != step_.taken.rend(); ++taken)
+    pools_[taken->group].release(static_cast<std::uint32_t>(taken->page));
+  step_.taken.clear();
+}
+
+void CacheImpl::build_tables(std::span<const StepEntry> entries) {
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  meta_.clear();
+  std::vector<std::uint32_t> mask_offsets(entries.size(), 0);
+  for (std::size_t e = 0; e < entries.size(); ++e) {
+    if (entries[e].mask == nullptr || entries[e].queries == 0) continue;
+    step_.masked = true;
+    mask_offsets[e] = meta_.append(
+        std::span<const std::uint32_t>(entries[e].mask, std::size_t{entries[e].queries} * entries[e].mask_row_words));
+  }
+
+  for (std::uint32_t g = 0; g < step_.groups.size(); ++g) {
+    GroupTables& tables = step_.groups[g];
+    GroupBatch& batch = tables.batch;
+    auto taken = step_.taken.begin();
+    std::uint32_t q_begin = 0;
+    for (std::uint32_t e = 0; e < entries.size(); ++e) {
+      const StepEntry& entry = entries[e];
+      const StepSequence& known = step_.sequences[e];
+      const auto page_begin = static_cast<std::uint32_t>(batch.pages.size());
+      const std::span<const std::int32_t> held = known.sequence->tables[g].pages();
+      batch.pages.insert(batch.pages.end(), held.begin(), held.end());
+      for (; taken != step_.taken.end() && taken->entry == e; ++taken) {
+        if (taken->group != g) continue;
+        if (taken->replaced != kNoPage) {
+          batch.pages[page_begin + taken->index] = taken->page;
+        } else {
+          batch.pages.push_back(taken->page);
+        }
+      }
+      const std::uint64_t kv_len = known.old_length + entry.append;
+      for (std::uint64_t token = known.old_length; token < kv_len; ++token)
+        batch.slots.push_back(batch.pages[page_begin + token / page_tokens] * static_cast<std::int32_t>(page_tokens) +
+                              static_cast<std::int32_t>(token % page_tokens));
+      if (entry.queries == 0) {
+        batch.pages.resize(page_begin);
+        continue;
+      }
+      params::AttendSeq seq{};
+      seq.kv_len = static_cast<std::uint32_t>(kv_len);
+      seq.page_begin = page_begin;
+      seq.q_begin = q_begin;
+      seq.q_len = entry.queries;
+      seq.q_pos_begin = entry.explicit_positions
+                            ? entry.q_pos_begin
+                            : static_cast<std::int32_t>(static_cast<std::int64_t>(kv_len) - entry.queries);
+      seq.mask_kv_begin = entry.mask != nullptr ? static_cast<std::uint32_t>(entry.mask_kv_begin) : seq.kv_len;
+      seq.mask_row_words = entry.mask != nullptr ? entry.mask_row_words : 0;
+      seq.mask_offset = mask_offsets[e];
+      batch.seqs.push_back(seq);
+      batch.page_counts.push_back(static_cast<std::uint32_t>(batch.pages.size()) - page_begin);
+      q_begin += entry.queries;
+    }
+    find_append_spans(batch, geometry_.groups[g], page_tokens);
+    tables.slots_offset = meta_.append(std::span<const std::int32_t>(batch.slots));
+    tables.seqs_offset = meta_.append(std::span<const params::AttendSeq>(batch.seqs));
+    tables.pages_offset = meta_.append(std::span<const std::int32_t>(batch.pages));
+  }
+}
+
+std::unique_ptr<Step> CacheImpl::open_step() {
+  auto step = std::make_unique<Step>(*this);
+  open_step_ = step.get();
+  return step;
+}
+
+Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries) {
+  if (spec_.external_pages)
+    return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: plan with its page tables");
+  if (open_step_ != nullptr)
+    return Status(StatusCode::failed_precondition, "a step is open already; commit or abort it first");
+  for (BufferId buffer : retired_) executor_.destroy_buffer(buffer);
+  retired_.clear();
+  step_.clear();
+  Status status = check_entries(entries);
+  if (status.ok()) status = take_pages();
+  if (status.ok()) status = prepare_pages();
+  if (!status.ok()) {
+    release_taken();
+    step_.clear();
+    return status;
+  }
+  build_tables(entries);
+  return open_step();
+}
+
+Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
+  if (step == nullptr || step->cache_ != this || open_step_ != step.get())
+    return {StatusCode::failed_precondition, "the step is not the open step of this cache"};
+  if (step_.fresh_tokens != 0) {
+    const auto missing = std::find(step_.appended.begin(), step_.appended.end(), false);
+    if (missing != step_.appended.end())
+      return {StatusCode::failed_precondition, "layer " + std::to_string(missing - step_.appended.begin()) +
+                                                   " has not been run, and the step appends " +
+                                                   std::to_string(step_.fresh_tokens) + " tokens"};
+  }
+  for (const TakenPage& taken : step_.taken) {
+    PageTable& table = step_.sequences[taken.entry].sequence->tables[taken.group];
+    if (taken.replaced != kNoPage) {
+      pools_[taken.group].release(static_cast<std::uint32_t>(taken.replaced));
+      table.set(taken.index, taken.page);
+    } else {
+      table.push(taken.page);
+    }
+  }
+  step_.taken.clear();  // they belong to the sequences now
+  for (const StepSequence& entry : step_.sequences) {
+    entry.sequence->length = entry.old_length + entry.append;
+    drop_past_window(*entry.sequence, geometry_.groups, pools_, entry.old_length, geometry_.page_tokens);
+  }
+  end_step();
+  step.reset();
+  return {};
+}
+
+void CacheImpl::abort(std::unique_ptr<Step> step) { step.reset(); }
+
+void CacheImpl::end_step() {
+  release_taken();
+  step_.clear();
+  open_step_->cache_ = nullptr;
+  open_step_ = nullptr;
+}
+
+}  // namespace kvant

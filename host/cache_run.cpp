@@ -1,0 +1,183 @@
+// CacheImpl: one layer of a step on the device: fresh tokens into their pages, then attention over them.
+#include <algorithm>
+#include <cstring>
+
+#include "layer_run.hpp"
+#include "params/grids.h"
+#include "params/pages.h"
+
+namespace kvant {
+
+Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs& args, LayerRun& run) const {
+  if (step.cache_ != this || open_step_ != &step)
+    return {StatusCode::failed_precondition, "the step is not the open step of this cache"};
+  KVANT_TRY(check_layer(layer));
+  const GroupGeometry& group = geometry_.group_of(layer);
+  run.layer = layer;
+  run.group = geometry_.layers[layer].group;
+  run.args = &args;
+  run.recording = args.command_buffer != nullptr;
+  run.kv_heads = group.kv_heads;
+  run.head_dim_k = group.head_dim_k;
+  run.head_dim_v = group.head_dim_v;
+  run.append = step_.fresh_tokens != 0 && args.k.present();
+  run.attend = step_.queries != 0 && args.q.present();
+
+  if (step_.fresh_tokens != 0 && !step_.appended[layer] && !args.k.present())
+    return {StatusCode::invalid_argument, "the step appends " + std::to_string(step_.fresh_tokens) +
+                                              " tokens, and k of layer " + std::to_string(layer) + " is missing"};
+  if (args.k.present() != args.v.present())
+    return {StatusCode::invalid_argument, std::string("k and v come together, only ") + (args.k.present() ? "k" : "v") + " is given"};
+  if (run.append && args.k.type != args.v.type)
+    return {StatusCode::invalid_argument, "k and v have different element types"};
+  if (run.attend) {
+    if (!args.out.present()) return {StatusCode::invalid_argument, "q is given and out is missing"};
+    if (args.q_heads == 0 || args.q_heads % group.kv_heads != 0)
+      return {StatusCode::invalid_argument, "q_heads (" + std::to_string(args.q_heads) + ") is not a multiple of the layer's " +
+                                                std::to_string(group.kv_heads) + " KV heads"};
+    const bool contiguous = (args.lse.token_stride == 0 || args.lse.token_stride == args.q_heads) && args.lse.head_stride <= 1;
+    if (args.lse.present() && (args.lse.type != IoType::f32 || (args.lse.host == nullptr && !contiguous)))
+      return {StatusCode::invalid_argument, "lse is not a contiguous f32 tensor [query][q_head]"};
+  }
+  if (run.recording)
+    for (const TensorView* view : {&args.k, &args.v, &args.q, &args.out, &args.lse})
+      if (view->host != nullptr)
+        return {StatusCode::invalid_argument, "a command buffer takes tensors in buffers only, one lies in host memory"};
+  return {};
+}
+
+// Sink logits and ALiBi slopes per query head. A recorded command may run long after this call, so there they become part of
+// the step's META; otherwise they are staged for the submit.
+Status CacheImpl::bind_heads(LayerRun& run) {
+  const RunArgs& args = *run.args;
+  if (args.sinks == nullptr && args.alibi_slopes == nullptr) return {};
+  const std::uint32_t heads = args.q_heads;
+  if (run.recording) {
+    if (args.sinks != nullptr) run.sinks_offset = meta_.append(std::span(args.sinks, heads));
+    if (args.alibi_slopes != nullptr) run.slopes_offset = meta_.append(std::span(args.alibi_slopes, heads));
+    return {};
+  }
+  KVANT_ASSIGN(const Staging staging, executor_.stage(std::uint64_t{heads} * 2 * sizeof(float), BufferKind::upload));
+  run.heads = staging.range;
+  run.slopes_offset = heads;
+  std::memset(staging.data, 0, heads * 2 * sizeof(float));
+  if (args.sinks != nullptr) std::memcpy(staging.data, args.sinks, heads * sizeof(float));
+  if (args.alibi_slopes != nullptr) std::memcpy(staging.data + heads * sizeof(float), args.alibi_slopes, heads * sizeof(float));
+  return {};
+}
+
+void CacheImpl::record_append(const LayerRun& run) {
+  const GroupTables& tables = step_.groups[run.group];
+  const LayerGeometry& layer = geometry_.layers[run.layer];
+  const GroupGeometry& group = geometry_.groups[run.group];
+  const std::uint32_t block_k = format_info(layer.sides[0].format).block, block_v = format_info(layer.sides[1].format).block;
+  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::append).local_size;
+  const std::uint64_t token_units = params::append_units(1, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v);
+  const auto most_tokens = static_cast<std::uint32_t>(params::kMaxUnits / token_units);
+
+  bool barrier = true;  // after uploads, and after what an earlier list did to META and the pages
+  for (const AppendSpan& span : tables.batch.appends) {
+    for (std::uint32_t done = 0; done < span.count;) {
+      const std::uint32_t first = span.first + done;
+      params::AppendParams append{};
+      append.tokens = std::min(span.count - done, most_tokens);
+      append.kv_heads = run.kv_heads;
+      append.page_begin = group.first_page(span.slab);
+      append.page_count = group.pages_in(span.slab);
+      append.slots_offset = tables.slots_offset + first;
+      append.k_offset = run.k.offset + first * run.k.token_stride;
+      append.k_token_stride = run.k.token_stride;
+      append.k_head_stride = run.k.head_stride;
+      append.v_offset = run.v.offset + first * run.v.token_stride;
+      append.v_token_stride = run.v.token_stride;
+      append.v_head_stride = run.v.head_stride;
+      Dispatch& dispatch = list_.add_dispatch(KernelId::append, "append", barrier);
+      barrier = false;
+      dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
+      dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(layer.sides[0].format);
+      dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(layer.sides[1].format);
+      dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = run.head_dim_k;
+      dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_v;
+      dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
+      dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(run.args->k.type);
+      std::memcpy(dispatch.push.data(), &append, sizeof append);
+      dispatch.bindings[0] = slabs_.region(run.layer, Side::k, span.slab);
+      dispatch.bindings[1] = slabs_.region(run.layer, Side::v, span.slab);
+      dispatch.bindings[2] = run.k.range;
+      dispatch.bindings[3] = run.v.range;
+      dispatch.bindings[4] = meta_.range();
+      dispatch.groups = params::append_grid(append.tokens, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v,
+                                            local_size, executor_.limits().max_groups[0]);
+      done += append.tokens;
+    }
+  }
+}
+
+// Binds tensors and fills list_. Tables come first: their upload may take submits of its own.
+Status CacheImpl::record_run(LayerRun& run) {
+  const RunArgs& args = *run.args;
+  auto shape = [&](TensorRole role) { return run.shape(role, step_.fresh_tokens, step_.queries); };
+  std::uint64_t host_bytes = 0;
+  if (run.append)
+    host_bytes += TensorIo::bytes_of(args.k, shape(TensorRole::k)) + TensorIo::bytes_of(args.v, shape(TensorRole::v));
+  if (run.attend) {
+    KVANT_TRY(prepare_attention(run));
+    if (run.recording) KVANT_TRY(bind_heads(run));
+    host_bytes += TensorIo::bytes_of(args.q, shape(TensorRole::q)) + TensorIo::bytes_of(args.out, shape(TensorRole::out)) +
+                  TensorIo::bytes_of(args.lse, shape(TensorRole::lse)) + 8ull * args.q_heads + 256;
+  }
+  if (meta_.pending()) host_bytes += meta_.words().size() * sizeof(std::uint32_t) + 256;
+  io_.begin(host_bytes);
+
+  list_.clear();
+  if (meta_.pending()) {
+    KVANT_TRY(meta_.upload(list_, run.recording ? &retired_ : nullptr));
+    if (run.recording || !io_.direct()) {
+      KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
+      list_.clear();
+    }
+  }
+  if (run.append) {
+    KVANT_ASSIGN(run.k, io_.input(TensorRole::k, args.k, shape(TensorRole::k)));
+    KVANT_ASSIGN(run.v, io_.input(TensorRole::v, args.v, shape(TensorRole::v)));
+  }
+  if (run.attend) {
+    KVANT_ASSIGN(run.q, io_.input(TensorRole::q, args.q, shape(TensorRole::q)));
+    KVANT_ASSIGN(run.out, io_.output(TensorRole::out, args.out, shape(TensorRole::out)));
+    if (args.lse.present()) {
+      KVANT_ASSIGN(run.lse, io_.output(TensorRole::lse, args.lse, shape(TensorRole::lse)));
+    }
+    if (run.recording) {
+      run.heads = meta_.range();
+    } else {
+      KVANT_TRY(bind_heads(run));
+    }
+  }
+  if (run.append) record_append(run);
+  if (run.attend) record_attention(run);
+  return {};
+}
+
+Status CacheImpl::run(Step& step, std::uint32_t layer, const RunArgs& args) {
+  LayerRun run;
+  KVANT_TRY(check_run(step, layer, args, run));
+  if (!run.append && !run.attend) {
+    step_.appended[layer] = true;
+    return {};
+  }
+  auto execute = [&]() -> Status {
+    KVANT_TRY(record_run(run));
+    if (list_.commands.empty()) return {};  // every fresh token is skipped, and nobody asks
+    KVANT_ASSIGN(const Ticket ticket,
+                 run.recording ? executor_.record(list_, args.command_buffer) : executor_.submit(list_));
+    return io_.finish(ticket);
+  };
+  if (const Status status = execute(); !status.ok()) {
+    meta_.invalidate();  // its upload may have been part of what failed
+    return status;
+  }
+  if (run.append) step_.appended[layer] = true;
+  return {};
+}
+
+}  // namespace kvant

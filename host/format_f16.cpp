@@ -1,0 +1,27 @@
+// Codec f16: IEEE binary16, rounded to nearest even; magnitudes of 65520 and above become infinite. docs/formats/f16.md
+#include "format_codec.hpp"
+
+namespace kvant {
+namespace {
+
+void encode_block(const float* x, std::uint32_t* codes, std::uint32_t* scale_bits) {
+  for (std::uint32_t i = 0; i < 32; ++i) codes[i] = f32_to_f16(x[i]);
+  *scale_bits = 0;
+}
+
+void decode_block(const std::uint32_t* codes, std::uint32_t, float* x) {
+  for (std::uint32_t i = 0; i < 32; ++i) x[i] = f16_to_f32(static_cast<std::uint16_t>(codes[i]));
+}
+
+void pack_canonical(const std::uint32_t* codes, std::uint32_t, std::byte* out) { codec::store_le(out, codes[0], 2); }
+
+void unpack_canonical(const std::byte* in, std::uint32_t* codes, std::uint32_t* scale_bits) {
+  codes[0] = codec::load_le(in, 2);
+  *scale_bits = 0;
+}
+
+}  // namespace
+
+const FormatCodec codec_f16{1, 2, encode_block, decode_block, pack_canonical, unpack_canonical};
+
+}  // namespace kvant

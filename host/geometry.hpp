@@ -1,0 +1,69 @@
+// Geometry: what the layers of a cache look like in memory. Layers with equal heads, head sizes and window form a layer group
+// and share page ids; every layer has its own slabs, and a page id lies in the same slab index in all layers of its group.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "cache.hpp"
+
+namespace kvant {
+
+// Bytes that a slab aims at when the limits would allow more: slabs are allocated as pages are first used, so a smaller
+// slab wastes less; a larger one means fewer dispatches.
+inline constexpr std::uint64_t kTargetSlabBytes = 256ull << 20;
+
+struct GeometryOptions {
+  std::uint64_t target_slab_bytes = kTargetSlabBytes;
+  std::uint32_t max_pages_per_slab = 0;  // 0 = no further bound
+};
+
+struct SideGeometry {
+  FormatId format{};
+  std::uint32_t head_dim = 0;
+  PageLayout layout{};
+  std::uint64_t page_bytes = 0;  // all KV heads of one page
+};
+
+struct LayerGeometry {
+  std::uint32_t group = 0;
+  std::array<SideGeometry, 2> sides;  // by Side
+
+  const SideGeometry& side(Side s) const { return sides[static_cast<std::size_t>(s)]; }
+  std::uint64_t page_bytes() const { return sides[0].page_bytes + sides[1].page_bytes; }
+};
+
+struct GroupGeometry {
+  std::vector<std::uint32_t> layers;
+  std::uint32_t kv_heads = 0, head_dim_k = 0, head_dim_v = 0;
+  std::uint32_t window = 0, window_sinks = 0;
+  std::uint32_t total_pages = 0, pages_per_slab = 0, slab_count = 0;
+
+  std::uint32_t slab_of(std::uint32_t page) const { return page / pages_per_slab; }
+  std::uint32_t first_page(std::uint32_t slab) const { return slab * pages_per_slab; }
+  std::uint32_t pages_in(std::uint32_t slab) const;  // the last slab may hold fewer
+};
+
+struct Geometry {
+  std::uint32_t page_tokens = 16;
+  std::uint32_t region_alignment = 16;
+  std::vector<GroupGeometry> groups;
+  std::vector<LayerGeometry> layers;
+
+  const GroupGeometry& group_of(std::uint32_t layer) const { return groups[layers[layer].group]; }
+};
+
+// One slab of a layer: a K region, then a V region.
+struct SlabLayout {
+  std::array<std::uint64_t, 2> offset{}, bytes{};  // by Side
+  std::uint64_t total_bytes = 0;
+};
+
+// Errors: invalid_argument for a spec that no device could hold, resource_exhausted when one page exceeds the limits.
+Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limits, const GeometryOptions& options = {});
+
+SideGeometry make_side(FormatId format, std::uint32_t head_dim, std::uint32_t kv_heads, std::uint32_t page_tokens);
+SlabLayout slab_layout(const LayerGeometry& layer, std::uint64_t pages, std::uint32_t alignment);
+
+}  // namespace kvant

@@ -1,0 +1,41 @@
+// LayerRun: one layer's device work while it is being recorded: what is asked, the bound tensors, the tables it uses.
+#pragma once
+
+#include <array>
+
+#include "cache_impl.hpp"
+
+namespace kvant {
+
+struct CacheImpl::LayerRun {
+  std::uint32_t layer = 0, group = 0;
+  const RunArgs* args = nullptr;
+  bool append = false, attend = false;
+  bool recording = false;  // into the engine's command buffer: nothing may be staged for it
+  std::uint32_t kv_heads = 1, head_dim_k = 0, head_dim_v = 0;
+  std::uint32_t flags = 0;  // KVANT_ATTEND_*
+
+  // A step may mix prompts and single tokens; each kind runs with its own config.
+  struct Part {
+    std::size_t variant = 0;  // in StepState::variants
+    AttendConfig config;
+  };
+  std::array<Part, 2> parts;
+  std::size_t part_count = 0;
+
+  BoundTensor k, v, q, out, lse;
+  BufferRange heads;
+  std::uint32_t sinks_offset = 0, slopes_offset = 0;
+
+  TensorShape shape(TensorRole role, std::uint32_t fresh_tokens, std::uint32_t queries) const {
+    switch (role) {
+      case TensorRole::k: return {fresh_tokens, kv_heads, head_dim_k};
+      case TensorRole::v: return {fresh_tokens, kv_heads, head_dim_v};
+      case TensorRole::q: return {queries, args->q_heads, head_dim_k};
+      case TensorRole::out: return {queries, args->q_heads, head_dim_v};
+      default: return {queries, args->q_heads, 1};
+    }
+  }
+};
+
+}  // namespace kvant

@@ -1,0 +1,73 @@
+#include "page_pool.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace kvant {
+
+PagePool::PagePool(std::uint32_t total_pages, std::uint32_t pages_per_slab)
+    : pages_per_slab_(pages_per_slab), references_(total_pages, 0), free_count_(total_pages) {
+  assert(total_pages > 0 && pages_per_slab > 0);
+  free_.resize((total_pages + pages_per_slab - 1) / pages_per_slab);
+  for (std::uint32_t page = total_pages; page-- > 0;) free_[slab_of(page)].push_back(page);
+}
+
+std::uint32_t PagePool::pick_slab(std::int32_t neighbour) {
+  const auto slabs = static_cast<std::uint32_t>(free_.size());
+  if (across_slabs_) {
+    // Any slab with room, starting at a random one: fair enough to scatter pages.
+    auto slab = static_cast<std::uint32_t>(next_random() % slabs);
+    while (free_[slab].empty()) slab = (slab + 1) % slabs;
+    return slab;
+  }
+  if (neighbour != kNoPage) {
+    const std::uint32_t slab = slab_of(static_cast<std::uint32_t>(neighbour));
+    if (!free_[slab].empty()) return slab;
+  }
+  while (free_[lowest_free_slab_].empty()) ++lowest_free_slab_;
+  return lowest_free_slab_;
+}
+
+std::int32_t PagePool::take(std::int32_t neighbour) {
+  if (free_count_ == 0) return kNoPage;
+  std::vector<std::uint32_t>& stack = free_[pick_slab(neighbour)];
+  const std::uint32_t page = stack.back();
+  stack.pop_back();
+  assert(references_[page] == 0);
+  references_[page] = 1;
+  --free_count_;
+  high_water_ = std::max(high_water_, used_pages());
+  return static_cast<std::int32_t>(page);
+}
+
+void PagePool::add_reference(std::uint32_t page) {
+  assert(references_[page] > 0);
+  ++references_[page];
+}
+
+void PagePool::release(std::uint32_t page) {
+  assert(references_[page] > 0);
+  if (--references_[page] != 0) return;
+  const std::uint32_t slab = slab_of(page);
+  free_[slab].push_back(page);
+  ++free_count_;
+  lowest_free_slab_ = std::min(lowest_free_slab_, slab);
+}
+
+std::uint64_t PagePool::next_random() {  // splitmix64
+  std::uint64_t z = (random_ += 0x9E3779B97F4A7C15ull);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+
+void PagePool::shuffle(std::uint64_t seed, bool across_slabs) {
+  random_ = seed;
+  across_slabs_ = across_slabs;
+  for (std::vector<std::uint32_t>& stack : free_)
+    for (std::size_t i = stack.size(); i > 1; --i)
+      std::swap(stack[i - 1], stack[static_cast<std::size_t>(next_random() % i)]);
+}
+
+}  // namespace kvant

@@ -1,0 +1,162 @@
+#include "planner.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+namespace kvant {
+
+using params::AttendItem;
+using params::AttendSeq;
+using params::MergeItem;
+
+void AttendPlan::clear() {
+  items.clear();
+  merges.clear();
+  slabs.clear();
+  passes.clear();
+  max_partial_rows = 0;
+}
+
+// Keys that at least one of the queries can see, as ascending, disjoint ranges that begin on a page. Keys that a custom mask
+// decides count as visible.
+void AttendPlanner::find_ranges(const AttendSeq& seq, std::uint32_t q_begin, std::uint32_t q_count) {
+  ranges_.clear();
+  const std::int64_t first_position = std::int64_t{seq.q_pos_begin} + q_begin;
+  const std::int64_t last_position = first_position + q_count - 1;
+  const std::int64_t kv_len = seq.kv_len;
+  const bool masked = seq.mask_row_words != 0;
+  const std::int64_t ruled_end = masked ? std::min<std::int64_t>(kv_len, seq.mask_kv_begin) : kv_len;
+
+  auto add = [&](std::int64_t begin, std::int64_t end) {
+    begin = std::max<std::int64_t>(begin, 0);
+    if (begin >= end) return;
+    Range range{static_cast<std::uint32_t>(begin), static_cast<std::uint32_t>(end)};
+    range.begin -= range.begin % page_tokens_;
+    if (!ranges_.empty() && range.begin <= ranges_.back().end) {
+      ranges_.back().end = std::max(ranges_.back().end, range.end);
+    } else {
+      ranges_.push_back(range);
+    }
+  };
+
+  const std::int64_t end = request_.causal ? std::min(ruled_end, last_position + 1) : ruled_end;
+  std::int64_t begin = 0;
+  if (group_->window != 0) {
+    add(0, std::min<std::int64_t>(end, group_->window_sinks));
+    begin = first_position - std::int64_t{group_->window} + 1;
+  }
+  add(begin, end);
+  if (masked) add(ruled_end, kv_len);
+}
+
+// The ranges cut at holes, between slabs and at multiples of kv_split.
+void AttendPlanner::find_pieces(std::uint32_t seq, std::uint32_t q_begin, std::uint32_t q_count) {
+  pieces_.clear();
+  const AttendSeq& facts = batch_->seqs[seq];
+  const std::span<const std::int32_t> pages =
+      std::span(batch_->pages).subspan(facts.page_begin, batch_->page_counts[seq]);
+  std::uint32_t step = request_.kv_split;
+  if (request_.kv_per_item != 0) step = step == 0 ? request_.kv_per_item : std::min(step, request_.kv_per_item);
+
+  find_ranges(facts, q_begin, q_count);
+  for (const Range& range : ranges_) {
+    const std::uint32_t last_page = (range.end + page_tokens_ - 1) / page_tokens_;
+    std::uint32_t page = range.begin / page_tokens_;
+    while (true) {
+      const PageRun run = next_run(pages, page, last_page, group_->pages_per_slab);
+      if (run.count == 0) break;
+      page = run.begin + run.count;
+      const std::uint32_t end = static_cast<std::uint32_t>(std::min<std::uint64_t>(std::uint64_t{page} * page_tokens_, range.end));
+      for (std::uint32_t begin = run.begin * page_tokens_; begin < end;) {
+        std::uint32_t cut = end;
+        if (step != 0)
+          cut = static_cast<std::uint32_t>(std::min<std::uint64_t>(end, (std::uint64_t{begin} / step + 1) * step));
+        pieces_.push_back({begin, cut, run.slab});
+        begin = cut;
+      }
+    }
+  }
+}
+
+void AttendPlanner::add_tile(std::uint32_t seq, std::uint32_t q_begin, std::uint32_t q_count) {
+  find_pieces(seq, q_begin, q_count);
+  const std::uint64_t splits = pieces_.size();
+  if (splits <= 1) {
+    const Piece piece = splits == 1 ? pieces_[0] : Piece{0, 0, kNoSlab};
+    pass_items_.push_back({seq, q_begin, q_count, piece.begin, piece.end, KVANT_ITEM_FINAL, 0, 0});
+    pass_slabs_.push_back(piece.slab);
+    return;
+  }
+  const std::uint64_t rows = splits * q_count * request_.q_heads;
+  if (rows > request_.partial_rows && q_count > 1) {
+    // Too many partial rows at once: fewer queries at a time.
+    add_tile(seq, q_begin, q_count / 2);
+    add_tile(seq, q_begin + q_count / 2, q_count - q_count / 2);
+    return;
+  }
+  if (pass_rows_ + rows > request_.partial_rows) close_pass();
+  const auto base = static_cast<std::uint32_t>(pass_rows_);
+  const std::uint32_t stride = q_count * request_.q_heads;
+  for (std::uint32_t s = 0; s < splits; ++s) {
+    const Piece& piece = pieces_[s];
+    pass_items_.push_back({seq, q_begin, q_count, piece.begin, piece.end, base + s * stride, 0, 0});
+    pass_slabs_.push_back(piece.slab);
+  }
+  for (std::uint32_t i = 0; i < q_count; ++i)
+    plan_->merges.push_back({base + i * request_.q_heads, stride, static_cast<std::uint32_t>(splits),
+                             batch_->seqs[seq].q_begin + q_begin + i});
+  pass_rows_ += rows;
+}
+
+// Orders the pass's items by slab, so that each slab takes one dispatch.
+void AttendPlanner::close_pass() {
+  if (pass_items_.empty()) return;
+  slab_order_ = pass_slabs_;
+  std::sort(slab_order_.begin(), slab_order_.end());
+  slab_order_.erase(std::unique(slab_order_.begin(), slab_order_.end()), slab_order_.end());
+
+  AttendPass pass;
+  pass.slab_begin = static_cast<std::uint32_t>(plan_->slabs.size());
+  pass.merge_begin = pass_merge_begin_;
+  pass.merge_count = static_cast<std::uint32_t>(plan_->merges.size()) - pass_merge_begin_;
+  pass.partial_rows = static_cast<std::uint32_t>(pass_rows_);
+  for (std::uint32_t slab : slab_order_) {
+    SlabItems group{slab, static_cast<std::uint32_t>(plan_->items.size()), 0};
+    for (std::size_t i = 0; i < pass_items_.size(); ++i)
+      if (pass_slabs_[i] == slab) plan_->items.push_back(pass_items_[i]);
+    group.item_count = static_cast<std::uint32_t>(plan_->items.size()) - group.item_begin;
+    plan_->slabs.push_back(group);
+  }
+  pass.slab_count = static_cast<std::uint32_t>(plan_->slabs.size()) - pass.slab_begin;
+  plan_->passes.push_back(pass);
+  plan_->max_partial_rows = std::max(plan_->max_partial_rows, pass.partial_rows);
+
+  pass_items_.clear();
+  pass_slabs_.clear();
+  pass_rows_ = 0;
+  pass_merge_begin_ = static_cast<std::uint32_t>(plan_->merges.size());
+}
+
+void AttendPlanner::plan(const GroupBatch& batch, const GroupGeometry& group, std::uint32_t page_tokens,
+                         const AttendRequest& request, AttendPlan& plan) {
+  assert(request.queries_per_item > 0 && request.kv_split % page_tokens == 0 && request.kv_per_item % page_tokens == 0);
+  batch_ = &batch;
+  group_ = &group;
+  page_tokens_ = page_tokens;
+  request_ = request;
+  plan_ = &plan;
+  plan.clear();
+  pass_items_.clear();
+  pass_slabs_.clear();
+  pass_rows_ = 0;
+  pass_merge_begin_ = 0;
+  for (std::uint32_t s = 0; s < batch.seqs.size(); ++s) {
+    const AttendSeq& seq = batch.seqs[s];
+    if (seq.q_len < request.least_queries || seq.q_len > request.most_queries) continue;
+    for (std::uint32_t q = 0; q < seq.q_len; q += request.queries_per_item)
+      add_tile(s, q, std::min(request.queries_per_item, seq.q_len - q));
+  }
+  close_pass();
+}
+
+}  // namespace kvant

@@ -1,0 +1,56 @@
+#include "sequence.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <string>
+
+#include "checked.hpp"
+
+namespace kvant {
+
+PageSpan pages_past_window(const GroupGeometry& group, std::uint64_t length, std::uint32_t page_tokens) {
+  if (group.window == 0 || length <= group.window) return {};
+  const auto begin = static_cast<std::uint32_t>(divide_up(group.window_sinks, page_tokens));
+  const auto end = static_cast<std::uint32_t>((length - group.window) / page_tokens);
+  return {begin, std::max(begin, end)};
+}
+
+void drop_past_window(Sequence& sequence, std::span<const GroupGeometry> groups, std::span<PagePool> pools,
+                      std::uint64_t length, std::uint32_t page_tokens) {
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    PageSpan past = pages_past_window(groups[g], length, page_tokens);
+    // Earlier calls have emptied the front: walk backwards and stop at the first hole.
+    PageTable& table = sequence.tables[g];
+    while (past.end > past.begin && table.at(past.end - 1) != kNoPage) {
+      table.punch(past.end - 1, past.end, pools[g]);
+      --past.end;
+    }
+  }
+}
+
+Status check_history(const Sequence& sequence, std::span<const GroupGeometry> groups, std::uint64_t length,
+                     std::uint32_t page_tokens) {
+  const auto pages = static_cast<std::uint32_t>(divide_up(length, page_tokens));
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const PageTable& table = sequence.tables[g];
+    assert(pages <= table.size());
+    const PageSpan past = pages_past_window(groups[g], length, page_tokens);
+    const std::uint32_t first = past.empty() ? 0 : past.end;
+    const std::uint32_t hole = table.first_hole(first, pages);
+    if (hole == pages) continue;
+    return {StatusCode::failed_precondition,
+            "token " + std::to_string(std::uint64_t{hole} * page_tokens) + " of sequence " +
+                std::to_string(static_cast<std::uint64_t>(sequence.id)) + " has left the window of " +
+                std::to_string(groups[g].window) + " tokens, and a continuation at token " + std::to_string(length) +
+                " would need it"};
+  }
+  return {};
+}
+
+void shrink_sequence(Sequence& sequence, std::span<PagePool> pools, std::uint64_t length, std::uint32_t page_tokens) {
+  const auto pages = static_cast<std::uint32_t>(divide_up(length, page_tokens));
+  for (std::size_t g = 0; g < pools.size(); ++g) sequence.tables[g].shrink(pages, pools[g]);
+  sequence.length = length;
+}
+
+}  // namespace kvant

@@ -1,0 +1,39 @@
+// Sequence: one request's token history as page tables, one per layer group, and the rules for what a sliding window lets go.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache.hpp"
+#include "geometry.hpp"
+#include "page_table.hpp"
+
+namespace kvant {
+
+struct Sequence {
+  SequenceId id{};
+  std::uint64_t length = 0;        // committed tokens
+  std::vector<PageTable> tables;   // per layer group
+};
+
+struct PageSpan {
+  std::uint32_t begin = 0, end = 0;  // logical page indices, end exclusive
+  bool empty() const { return begin >= end; }
+};
+
+// Pages that no query at position >= length - 1 can see: outside the window and behind the sinks.
+PageSpan pages_past_window(const GroupGeometry& group, std::uint64_t length, std::uint32_t page_tokens);
+
+// Releases those pages. `length` is the length before the last committed step, so that this step can still be taken back.
+void drop_past_window(Sequence& sequence, std::span<const GroupGeometry> groups, std::span<PagePool> pools,
+                      std::uint64_t length, std::uint32_t page_tokens);
+
+// Whether the sequence still holds every token that a continuation at `length` may see. Errors: failed_precondition.
+Status check_history(const Sequence& sequence, std::span<const GroupGeometry> groups, std::uint64_t length,
+                     std::uint32_t page_tokens);
+
+// Drops tokens from `length` on and the pages that only held those.
+void shrink_sequence(Sequence& sequence, std::span<PagePool> pools, std::uint64_t length, std::uint32_t page_tokens);
+
+}  // namespace kvant

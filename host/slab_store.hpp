@@ -1,0 +1,48 @@
+// SlabStore: the device memory of a cache's pages. One buffer per (layer, slab index), a K region and a V region in it;
+// allocated when a page of that slab is first used.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "geometry.hpp"
+
+namespace kvant {
+
+struct SlabId {
+  std::uint32_t group = 0, slab = 0;
+  bool operator==(const SlabId&) const = default;
+};
+
+class SlabStore {
+ public:
+  SlabStore(Executor& executor, const Geometry& geometry);
+  ~SlabStore();
+  SlabStore(const SlabStore&) = delete;
+  SlabStore& operator=(const SlabStore&) = delete;
+
+  bool allocated(SlabId id) const { return !layers_.empty() && buffer(first_layer(id.group), id.slab) != BufferId::none; }
+  // Allocates the slabs that are not there yet, for all layers of their groups: all or none. `created` (may be null) is given
+  // those that are new.
+  Status ensure(std::span<const SlabId> slabs, std::vector<SlabId>* created);
+
+  BufferId buffer(std::uint32_t layer, std::uint32_t slab) const { return layers_[layer][slab]; }
+  SlabLayout layout(std::uint32_t layer, std::uint32_t slab) const;
+  BufferRange region(std::uint32_t layer, Side side, std::uint32_t slab) const;
+  std::uint64_t allocated_bytes() const { return allocated_bytes_; }
+
+  // Replaces all slabs of a layer after its geometry changed; `buffers` by slab index, none where there was none. The old
+  // ones are destroyed; `old_bytes` and `new_bytes` keep the books.
+  void replace(std::uint32_t layer, std::vector<BufferId> buffers, std::uint64_t old_bytes, std::uint64_t new_bytes);
+
+ private:
+  std::uint32_t first_layer(std::uint32_t group) const { return geometry_.groups[group].layers.front(); }
+
+  Executor& executor_;
+  const Geometry& geometry_;
+  std::vector<std::vector<BufferId>> layers_;  // [layer][slab]
+  std::uint64_t allocated_bytes_ = 0;
+};
+
+}  // namespace kvant

@@ -1,0 +1,70 @@
+// Step: the caller's handle of an open step, and StepState: all that the cache keeps while the step is open. The state belongs
+// to the cache and is reused from step to step, so that planning in steady state allocates next to nothing.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "batch.hpp"
+#include "cache.hpp"
+#include "planner.hpp"
+#include "sequence.hpp"
+
+namespace kvant {
+
+class CacheImpl;
+
+// Ends with commit or abort; destroying it otherwise aborts.
+class Step {
+ public:
+  explicit Step(CacheImpl& cache) : cache_(&cache) {}
+  ~Step();
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+
+ private:
+  friend class CacheImpl;
+  CacheImpl* cache_;  // null once the step has ended or the cache is gone
+};
+
+// A page that the step took: a fresh one at the end of a table, or the private copy of a shared open page.
+struct TakenPage {
+  std::uint32_t entry = 0, group = 0, index = 0;
+  std::int32_t page = kNoPage;
+  std::int32_t replaced = kNoPage;  // the shared page that it replaces, or kNoPage
+};
+
+struct StepSequence {
+  Sequence* sequence = nullptr;
+  std::uint64_t old_length = 0;
+  std::uint32_t append = 0;
+};
+
+// One layer group's tables and where they lie in META.
+struct GroupTables {
+  GroupBatch batch;
+  std::uint32_t slots_offset = 0, seqs_offset = 0, pages_offset = 0;
+};
+
+// The items of one layer group under one request, shared by all layers that ask the same.
+struct AttendVariant {
+  std::uint32_t group = 0;
+  AttendRequest request;
+  AttendPlan plan;
+  std::uint32_t items_offset = 0, merges_offset = 0;  // words in META
+};
+
+struct StepState {
+  std::vector<StepSequence> sequences;
+  std::vector<TakenPage> taken;
+  std::vector<GroupTables> groups;
+  std::vector<AttendVariant> variants;  // the first variant_count are in use
+  std::size_t variant_count = 0;
+  std::vector<bool> appended;           // per layer
+  std::uint32_t fresh_tokens = 0, queries = 0;
+  bool masked = false;                  // some sequence has a custom mask
+
+  void clear();
+};
+
+}  // namespace kvant
