@@ -1,0 +1,120 @@
+// cache_create, cache_destroy, cache_stats, cache_convert.
+#include "api.hpp"
+#include "boundary.hpp"
+#include "checks.hpp"
+#include "objects.hpp"
+
+namespace kvant::abi {
+namespace {
+
+Result<LayerSpec> read_layer(const kvant_layer_args* args, const std::string& name) {
+  kvant_layer_args values{};
+  KVANT_TRY(read_args(args, name, values));
+  LayerSpec layer;
+  if (values.kv_heads == 0 || values.kv_heads > kMaxKvHeads)
+    return invalid(name, ".kv_heads (", values.kv_heads, ") is not between 1 and ", kMaxKvHeads);
+  layer.kv_heads = values.kv_heads;
+  layer.head_dim_k = values.head_dim_k;
+  layer.head_dim_v = values.head_dim_v != 0 ? values.head_dim_v : values.head_dim_k;
+  KVANT_TRY(check_head_dim(layer.head_dim_k, name + ".head_dim_k"));
+  KVANT_TRY(check_head_dim(layer.head_dim_v, name + ".head_dim_v"));
+  KVANT_ASSIGN(layer.format_k, check_format(values.format_k, name + ".format_k"));
+  KVANT_ASSIGN(layer.format_v, check_format(values.format_v, name + ".format_v"));
+  if (values.window > kMaxTokens) return invalid(name, ".window (", values.window, ") is greater than ", kMaxTokens);
+  if (values.window_sinks > kMaxTokens)
+    return invalid(name, ".window_sinks (", values.window_sinks, ") is greater than ", kMaxTokens);
+  if (values.window == 0 && values.window_sinks != 0)
+    return invalid(name, ".window_sinks (", values.window_sinks, ") is not 0 although ", name, ".window is 0");
+  layer.window = values.window;
+  layer.window_sinks = values.window_sinks;
+  return layer;
+}
+
+Status check_one_group(const CacheSpec& spec) {
+  const LayerSpec& first = spec.layers.front();
+  for (std::size_t i = 1; i < spec.layers.size(); ++i) {
+    const LayerSpec& layer = spec.layers[i];
+    if (layer.kv_heads != first.kv_heads || layer.head_dim_k != first.head_dim_k || layer.head_dim_v != first.head_dim_v ||
+        layer.window != first.window || layer.window_sinks != first.window_sinks)
+      return invalid("args.layers[", i, "] (", layer.kv_heads, " heads of ", layer.head_dim_k, " and ", layer.head_dim_v,
+                     ", window ", layer.window, " + ", layer.window_sinks, ") differs from layers[0] (", first.kv_heads,
+                     " heads of ", first.head_dim_k, " and ", first.head_dim_v, ", window ", first.window, " + ",
+                     first.window_sinks, "); KVANT_CACHE_EXTERNAL_PAGES needs equal layers");
+  }
+  return {};
+}
+
+Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
+  kvant_cache_args values{};
+  KVANT_TRY(read_args(args, "args", values));
+  if (values.layer_count == 0 || values.layer_count > kMaxLayers)
+    return invalid("args.layer_count (", values.layer_count, ") is not between 1 and ", kMaxLayers);
+  if (values.capacity_tokens == 0 || values.capacity_tokens > kMaxTokens)
+    return invalid("args.capacity_tokens (", values.capacity_tokens, ") is not between 1 and ", kMaxTokens);
+  if (values.page_tokens != 0 && values.page_tokens != 16 && values.page_tokens != 32)
+    return invalid("args.page_tokens (", values.page_tokens, ") is not 16, 32 or 0");
+  if ((values.flags & ~KVANT_CACHE_EXTERNAL_PAGES) != 0)
+    return invalid("args.flags (", hex(values.flags), ") have bits beyond ", hex(KVANT_CACHE_EXTERNAL_PAGES));
+  KVANT_TRY(check_pointer(values.layers, "args.layers", text(values.layer_count, " kvant_layer_args")));
+  KVANT_ASSIGN(const std::size_t stride, element_stride(values.layers, values.layer_stride, "args.layers", "args.layer_stride"));
+
+  CacheSpec spec;
+  spec.page_tokens = values.page_tokens != 0 ? values.page_tokens : 16;
+  spec.capacity_tokens = values.capacity_tokens;
+  spec.external_pages = (values.flags & KVANT_CACHE_EXTERNAL_PAGES) != 0;
+  spec.layers.reserve(values.layer_count);
+  for (std::uint32_t i = 0; i < values.layer_count; ++i) {
+    KVANT_ASSIGN(const LayerSpec layer, read_layer(element_at(values.layers, stride, i), text("args.layers[", i, "]")));
+    spec.layers.push_back(layer);
+  }
+  if (spec.external_pages) KVANT_TRY(check_one_group(spec));
+  return spec;
+}
+
+}  // namespace
+
+kvant_error* cache_create(kvant_device* device, const kvant_cache_args* args, kvant_cache** out_cache) {
+  return guard("cache_create", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<DeviceObject>(device, "device"));
+    KVANT_TRY(check_pointer(out_cache, "out_cache", "a place for the cache"));
+    KVANT_ASSIGN(const CacheSpec spec, read_cache_args(args));
+    auto cache = std::make_shared<CacheObject>(object.object());
+    KVANT_ASSIGN(cache->cache, Cache::create(object->executor(), spec, object->context->log));
+    KVANT_ASSIGN(*out_cache, add(cache));
+    return {};
+  });
+}
+
+void cache_destroy(kvant_cache* cache) {
+  guard_void([&] { destroy_cache(cache); });
+}
+
+kvant_error* cache_stats(kvant_cache* cache, kvant_cache_stats* stats) {
+  return guard("cache_stats", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_output(stats, "stats"));
+    const MemoryUse use = object->cache->memory_use();
+    kvant_cache_stats values{};
+    values.pool_bytes = use.pool_bytes;
+    values.used_bytes = use.used_bytes;
+    values.used_pages = use.used_pages;
+    values.total_pages = use.total_pages;
+    values.sequence_tokens = use.sequence_tokens;
+    values.sequence_count = object->sequence_count;
+    write_struct(stats, values);
+    return {};
+  });
+}
+
+kvant_error* cache_convert(kvant_cache* cache, std::uint32_t layer, std::uint32_t side, std::uint32_t format) {
+  return guard("cache_convert", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_layer(layer, object->cache->spec()));
+    KVANT_ASSIGN(const Side which, check_side(side));
+    KVANT_ASSIGN(const FormatId id, check_format(format, "format"));
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before cache_convert");
+    return object->cache->convert(layer, which, id);
+  });
+}
+
+}  // namespace kvant::abi

@@ -1,0 +1,116 @@
+// Life and death of the objects behind the handles.
+#include "objects.hpp"
+
+namespace kvant::abi {
+namespace {
+
+constexpr std::uint64_t kSequenceBits = 40;
+constexpr std::uint64_t kSequenceMask = (std::uint64_t{1} << kSequenceBits) - 1;
+
+void blame_host(const ContextObject& context, const std::string& message) {
+  context.log.write(LogLevel::host_misbehaving, message);
+}
+
+}  // namespace
+
+InstanceOptions ContextObject::instance_options() {
+  InstanceOptions options;
+  options.log = log;
+  options.validation = validation;
+  options.validation_message = [](void* user_data, const char* message) {
+    static_cast<ContextObject*>(user_data)->log.write(LogLevel::plugin_misbehaving, message);
+  };
+  options.validation_user_data = this;
+  return options;
+}
+
+Status CallLock::enter() {
+  if (owner_.load() == std::this_thread::get_id())
+    return precondition("the call came from a callback of another call on the same device");
+  mutex_.lock();
+  owner_.store(std::this_thread::get_id());
+  return {};
+}
+
+void CallLock::leave() {
+  owner_.store(std::thread::id{});
+  mutex_.unlock();
+}
+
+CacheObject::CacheObject(std::shared_ptr<DeviceObject> parent) : Object(parent), device(std::move(parent)) {
+  static std::atomic<std::uint64_t> serial{0};
+  mark = (++serial) << kSequenceBits;
+}
+
+CacheObject::~CacheObject() = default;
+
+kvant_sequence CacheObject::to_handle(SequenceId sequence) const { return mark | static_cast<std::uint64_t>(sequence); }
+
+Result<SequenceId> CacheObject::sequence(kvant_sequence handle, std::string_view name) const {
+  if (handle == 0) return invalid(name, " is 0; expected a sequence of this cache");
+  const auto id = static_cast<SequenceId>(handle & kSequenceMask);
+  if ((handle & ~kSequenceMask) != mark)
+    return not_found(name, " (", hex(handle), ") is not a sequence of this cache");
+  if (!cache->sequence_length(id).ok())
+    return not_found(name, " (", hex(handle), ") is not a live sequence of this cache");
+  return id;
+}
+
+void CacheObject::end_step() {
+  step_open = false;
+  step_sequences.clear();
+}
+
+StepObject::~StepObject() {
+  if (step != nullptr) cache->cache->abort(std::move(step));
+  for (const BufferId buffer : imports) cache->device->executor().destroy_buffer(buffer);
+}
+
+void destroy_context(const void* handle) {
+  const auto context = find<ContextObject>(handle, "context");
+  if (!context.ok()) return;
+  const Removal removal = remove_object(handle, HandleType::context);
+  if (removal.children != 0)
+    blame_host(*context.value(), text("context_destroy: the context has ", removal.children, " open devices; ignored"));
+}
+
+void destroy_device(const void* handle) {
+  auto found = find<DeviceObject>(handle, "device");
+  if (!found.ok()) return;
+  const std::shared_ptr<ContextObject> context = found.value()->context;
+  if (const Status status = found.value()->lock.enter(); !status.ok())
+    return blame_host(*context, "device_close: " + status.message() + "; ignored");
+  const Removal removal = remove_object(handle, HandleType::device);
+  found.value()->lock.leave();
+  if (removal.children != 0)
+    blame_host(*context, text("device_close: the device has ", removal.children, " live caches; ignored"));
+}
+
+void destroy_cache(const void* handle) {
+  auto found = find<CacheObject>(handle, "cache");
+  if (!found.ok()) return;
+  const std::shared_ptr<DeviceObject> device = found.value()->device;
+  if (const Status status = device->lock.enter(); !status.ok())
+    return blame_host(*device->context, "cache_destroy: " + status.message() + "; ignored");
+  Removal removal = remove_object(handle, HandleType::cache);
+  // The cache frees its buffers while the lock is held.
+  found = Status{};
+  removal.object.reset();
+  device->lock.leave();
+  if (removal.children != 0) blame_host(*device->context, "cache_destroy: the cache has an open step; ignored");
+}
+
+void destroy_step(const void* handle) {
+  auto found = find<StepObject>(handle, "step");
+  if (!found.ok()) return;
+  const std::shared_ptr<CacheObject> cache = found.value()->cache;
+  if (const Status status = cache->device->lock.enter(); !status.ok())
+    return blame_host(*cache->device->context, "step_abort: " + status.message() + "; ignored");
+  Removal removal = remove_object(handle, HandleType::step);
+  if (removal.object != nullptr) cache->end_step();
+  found = Status{};
+  removal.object.reset();
+  cache->device->lock.leave();
+}
+
+}  // namespace kvant::abi

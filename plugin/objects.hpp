@@ -1,0 +1,164 @@
+// The objects behind the handles: context, device, cache, step. Children keep their parents alive; the parents' handles cannot
+// be destroyed first. A device and all below it form one lock domain.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "backend.hpp"
+#include "cache.hpp"
+#include "handles.hpp"
+#include "step.hpp"
+
+namespace kvant::abi {
+
+// What kvant_device_info points at; lives as long as the object that describes the device.
+struct DeviceFacts {
+  std::string name, driver, reasons, json;
+  std::uint32_t type = 0, vendor_id = 0, device_id = 0, api_version = 0, tier = 0;
+  std::uint64_t memory_size = 0;
+  bool usable = false;
+};
+DeviceFacts describe_plan(const DevicePlan& plan);
+kvant_device_info device_info_values(const DeviceFacts& facts);
+
+class ContextObject : public Object {
+ public:
+  static constexpr HandleType kHandleType = HandleType::context;
+  using Handle = kvant_context;
+
+  ContextObject() : Object(nullptr) {}
+
+  Log log;
+  bool validation = false;
+  std::unique_ptr<Instance> instance;  // null: `instance_status` says why
+  Status instance_status;
+  std::vector<DeviceFacts> devices;
+  std::string recommended;             // of the Vulkan extension
+
+  InstanceOptions instance_options();
+};
+
+// One at a time inside a device and what was made of it. Other threads wait; the same thread, coming back through a callback,
+// is refused, because the state below is in the middle of a call.
+class CallLock {
+ public:
+  Status enter();
+  void leave();
+
+ private:
+  std::mutex mutex_;
+  std::atomic<std::thread::id> owner_{};
+};
+
+class DeviceObject : public Object {
+ public:
+  static constexpr HandleType kHandleType = HandleType::device;
+  using Handle = kvant_device;
+
+  explicit DeviceObject(std::shared_ptr<ContextObject> parent) : Object(parent), context(std::move(parent)) {}
+
+  std::shared_ptr<ContextObject> context;
+  std::unique_ptr<DeviceContext> device;
+  DeviceFacts facts;
+  bool borrowed = false, profiling = false;
+  CallLock lock;
+  std::vector<ProfileEntry> profile;             // of the last device_profile
+  std::vector<ProfileEntry> pending_profile;     // taken from the device by other calls since then
+  std::unordered_set<std::string> labels;        // strings that profile entries point at; nodes never move
+
+  Executor& executor() { return device->executor(); }
+  DeviceObject& owner() { return *this; }
+};
+
+class CacheObject : public Object {
+ public:
+  static constexpr HandleType kHandleType = HandleType::cache;
+  using Handle = kvant_cache;
+
+  explicit CacheObject(std::shared_ptr<DeviceObject> parent);
+  ~CacheObject() override;
+
+  std::shared_ptr<DeviceObject> device;
+  std::unique_ptr<Cache> cache;
+  std::uint64_t mark = 0;                        // upper bits of this cache's sequence handles
+  std::uint64_t sequence_count = 0;
+  bool step_open = false;
+  std::unordered_set<kvant_sequence> step_sequences;  // of the open step
+
+  // A sequence handle carries the cache it came from, so that another cache's is not taken for one of ours.
+  kvant_sequence to_handle(SequenceId sequence) const;
+  Result<SequenceId> sequence(kvant_sequence handle, std::string_view name) const;
+  void end_step();
+  DeviceObject& owner() { return *device; }
+};
+
+class StepObject : public Object {
+ public:
+  static constexpr HandleType kHandleType = HandleType::step;
+  using Handle = kvant_step;
+
+  explicit StepObject(std::shared_ptr<CacheObject> parent) : Object(parent), cache(std::move(parent)) {}
+  ~StepObject() override;
+
+  std::shared_ptr<CacheObject> cache;
+  std::unique_ptr<Step> step;
+  std::uint64_t fresh_tokens = 0, queries = 0;
+  std::string causal_objection;                  // why a causal run is impossible; empty: it is possible
+  std::vector<bool> layers_run;
+  std::vector<BufferId> imports;                 // buffers of the engine that runs of this step named
+
+  DeviceObject& owner() { return *cache->device; }
+};
+
+// An object found by its handle, with its device's lock held.
+template <typename T>
+class Access {
+ public:
+  explicit Access(std::shared_ptr<T> object) : object_(std::move(object)) {}
+  Access(Access&& other) noexcept : object_(std::move(other.object_)), held_(std::exchange(other.held_, false)) {}
+  Access& operator=(Access&&) = delete;
+  ~Access() { release(); }
+
+  Status enter(std::string_view name) {
+    KVANT_TRY(object_->owner().lock.enter());
+    held_ = true;
+    if (!is_live(*object_)) return not_found(name, " was destroyed by another thread during the call");
+    return {};
+  }
+  void release() {
+    if (!held_) return;
+    held_ = false;
+    object_->owner().lock.leave();
+  }
+  T* operator->() const { return object_.get(); }
+  T& operator*() const { return *object_; }
+  const std::shared_ptr<T>& object() const { return object_; }
+
+ private:
+  std::shared_ptr<T> object_;
+  bool held_ = false;
+};
+
+template <typename T>
+Result<Access<T>> access(const void* handle, std::string_view name) {
+  KVANT_ASSIGN(std::shared_ptr<T> object, find<T>(handle, name));
+  Access<T> result(std::move(object));
+  KVANT_TRY(result.enter(name));
+  return result;
+}
+
+// Destroys by handle: NULL is nothing; living children, an unknown handle and a call from inside a callback are reported to
+// the log that can be reached, and ignored.
+void destroy_context(const void* handle);
+void destroy_device(const void* handle);
+void destroy_cache(const void* handle);
+void destroy_step(const void* handle);
+
+}  // namespace kvant::abi

@@ -1,0 +1,67 @@
+// step_plan, step_run, step_commit, step_abort.
+#include <algorithm>
+
+#include "api.hpp"
+#include "boundary.hpp"
+#include "checks.hpp"
+#include "objects.hpp"
+#include "run_args.hpp"
+#include "step_args.hpp"
+
+namespace kvant::abi {
+
+kvant_error* step_plan(kvant_cache* cache, const kvant_step_args* args, kvant_step** out_step) {
+  return guard("step_plan", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_pointer(out_step, "out_step", "a place for the step"));
+    KVANT_TRY(check_sequences_kept(*object));
+    if (object->step_open) return precondition("a step of the cache is already open; commit or abort it first");
+    KVANT_ASSIGN(const StepInput input, read_step_args(args, *object));
+
+    auto step = std::make_shared<StepObject>(object.object());
+    step->fresh_tokens = input.fresh_tokens;
+    step->queries = input.queries;
+    step->causal_objection = input.causal_objection;
+    step->layers_run.resize(object->cache->spec().layers.size());
+    std::unordered_set<kvant_sequence> sequences(input.handles.begin(), input.handles.end());
+    KVANT_ASSIGN(step->step, object->cache->plan(input.entries));
+    KVANT_ASSIGN(*out_step, add(step));
+    object->step_sequences = std::move(sequences);
+    object->step_open = true;
+    return {};
+  });
+}
+
+kvant_error* step_run(kvant_step* step, std::uint32_t layer, const kvant_run_args* args) {
+  return guard("step_run", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<StepObject>(step, "step"));
+    KVANT_TRY(check_layer(layer, object->cache->cache->spec()));
+    KVANT_ASSIGN(RunInput input, read_run_args(args, *object, layer));
+    KVANT_TRY(make_views(input, object->cache->device->executor(), object->imports));
+    KVANT_TRY(object->cache->cache->run(*object->step, layer, input.run));
+    object->layers_run[layer] = true;
+    return {};
+  });
+}
+
+kvant_error* step_commit(kvant_step* step) {
+  return guard("step_commit", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<StepObject>(step, "step"));
+    if (object->fresh_tokens != 0) {
+      const auto missing = std::find(object->layers_run.begin(), object->layers_run.end(), false);
+      if (missing != object->layers_run.end())
+        return precondition("layer ", missing - object->layers_run.begin(), " of ", object->layers_run.size(),
+                            " was not run, and the step appends ", object->fresh_tokens, " tokens");
+    }
+    KVANT_TRY(object->cache->cache->commit(std::move(object->step)));
+    object->cache->end_step();
+    remove_object(step, HandleType::step);
+    return {};
+  });
+}
+
+void step_abort(kvant_step* step) {
+  guard_void([&] { destroy_step(step); });
+}
+
+}  // namespace kvant::abi
