@@ -1,0 +1,176 @@
+// kvant bench quantize, dequantize, decode, prefill: rounds over all cases, so that a slow moment hits each alike.
+#include "bench.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "clock.hpp"
+#include "html_report.hpp"
+#include "progress.hpp"
+
+namespace kvant::tools {
+
+double median(std::vector<double> values) {
+  if (values.empty()) {
+    return 0;
+  }
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+namespace {
+
+using CaseMaker = Outcome<BenchCase> (*)(const std::shared_ptr<Device>&, const FormatPair&, const BenchShape&);
+
+constexpr uint64_t kCopyBytes = uint64_t{64} << 20;
+
+struct Samples {
+  std::vector<double> wall;
+  std::vector<double> device;
+  uint32_t repetitions = 1;
+};
+
+double profile_seconds(Device& device) {
+  double microseconds = 0;
+  for (const ProfileEntry& entry : device.take_profile()) {
+    microseconds += entry.microseconds;
+  }
+  return microseconds * 1e-6;
+}
+
+Outcome<void> sample(Device& device, const BenchCase& one, Samples& samples) {
+  device.take_profile();
+  const Stopwatch watch;
+  for (uint32_t i = 0; i < samples.repetitions; ++i) {
+    KVANT_TRY(one.repeat());
+  }
+  samples.wall.push_back(watch.seconds() / samples.repetitions);
+  samples.device.push_back(profile_seconds(device) / samples.repetitions);
+  return {};
+}
+
+// First use compiles pipelines; the second run tells how often a sample must repeat.
+Outcome<void> warm_up(const BenchCase& one, double least_seconds, Samples& samples) {
+  KVANT_TRY(one.repeat());
+  const Stopwatch watch;
+  KVANT_TRY(one.repeat());
+  samples.repetitions = static_cast<uint32_t>(std::clamp(least_seconds / std::max(watch.seconds(), 1e-6), 1.0, 1000.0));
+  return {};
+}
+
+Outcome<void> measure(const std::shared_ptr<Device>& device, const std::vector<BenchCase>& cases,
+                      const BenchOptions& options, BenchReport& report) {
+  Progress progress((options.rounds + 1) * cases.size(), true);
+  std::vector<Samples> samples(cases.size());
+  for (size_t i = 0; i < cases.size(); ++i) {
+    progress.phase("warm-up: " + cases[i].format + ", " + cases[i].shape);
+    KVANT_TRY(warm_up(cases[i], options.least_seconds, samples[i]));
+    progress.advance();
+  }
+  std::vector<double> copies;
+  for (uint32_t round = 0; round < options.rounds; ++round) {
+    progress.phase("round " + std::to_string(round + 1) + " of " + std::to_string(options.rounds));
+    const auto copy = device->measure_copy(kCopyBytes);
+    if (!copy.ok()) {
+      return copy.failure();
+    }
+    copies.push_back(*copy);
+    for (size_t i = 0; i < cases.size(); ++i) {
+      KVANT_TRY(sample(*device, cases[i], samples[i]));
+      progress.advance();
+    }
+  }
+  report.copy_bytes_per_second = median(copies);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const auto [least, most] = std::minmax_element(samples[i].wall.begin(), samples[i].wall.end());
+    const double wall = median(samples[i].wall);
+    report.results.push_back({cases[i].format, cases[i].shape, wall, (*most - *least) / wall, median(samples[i].device),
+                              cases[i].device_bytes, cases[i].flops, cases[i].held_bits});
+  }
+  return {};
+}
+
+Outcome<void> run(const std::string& what, CaseMaker make, const BenchOptions& options) {
+  HostOptions host = options.host;
+  host.device.profiling = true;
+  auto opened = open_device(host);
+  if (!opened.ok()) {
+    return opened.failure();
+  }
+  const auto pairs = parse_pairs(*(*opened)->library(), options.formats);
+  if (!pairs.ok()) {
+    return pairs.failure();
+  }
+  const auto head_dims = parse_counts("head dimension", options.head_dims);
+  if (!head_dims.ok()) {
+    return head_dims.failure();
+  }
+  const auto token_counts = parse_counts("token count", options.tokens);
+  if (!token_counts.ok()) {
+    return token_counts.failure();
+  }
+  BenchReport report;
+  report.what = what;
+  report.device = (*opened)->facts();
+  report.rounds = options.rounds;
+  std::vector<BenchCase> cases;
+  for (const uint32_t head_dim : *head_dims) {
+    for (const uint32_t tokens : *token_counts) {
+      for (const FormatPair& pair : *pairs) {
+        auto one = make(*opened, pair, {head_dim, options.kv_heads, options.group, tokens, options.batch});
+        if (!one.ok()) {
+          return one.failure();
+        }
+        cases.push_back(std::move(*one));
+      }
+    }
+  }
+  KVANT_TRY(measure(*opened, cases, options, report));
+  if (options.json_path != "-" && options.html_path != "-") {
+    std::printf("%s", bench_text(report).c_str());
+  }
+  if (!options.json_path.empty()) {
+    KVANT_TRY(write_file(options.json_path, bench_json(report)));
+  }
+  if (!options.html_path.empty()) {
+    KVANT_TRY(write_file(options.html_path, bench_html(report)));
+  }
+  return {};
+}
+
+void add_case_command(CLI::App& bench, const std::string& name, const std::string& text, CaseMaker make,
+                      const std::string& default_tokens) {
+  auto options = std::make_shared<BenchOptions>();
+  options->tokens = default_tokens;
+  CLI::App* command = bench.add_subcommand(name, text);
+  add_host_options(*command, options->host);
+  command->add_option("--formats", options->formats, "formats, or pairs K/V")->capture_default_str();
+  command->add_option("--head-dim", options->head_dims, "head dimensions, comma-separated")->capture_default_str();
+  command->add_option("--tokens", options->tokens, "tokens of each sequence, comma-separated")->capture_default_str();
+  command->add_option("--kv-heads", options->kv_heads, "KV heads")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--gqa", options->group, "query heads that share a KV head")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--batch", options->batch, "sequences")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--rounds", options->rounds, "interleaved rounds; medians are printed")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--json", options->json_path, "write JSON here (- is standard output)");
+  command->add_option("--html", options->html_path, "write an HTML page with plots here");
+  command->callback([name, make, options] { finish(run(name, make, *options)); });
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("bench", "speed of the device work and of generation");
+  command->require_subcommand(1);
+  add_case_command(*command, "quantize", "floats to canonical bytes", quantize_case, "4096");
+  add_case_command(*command, "dequantize", "canonical bytes to floats", dequantize_case, "4096");
+  add_case_command(*command, "decode", "attention of one query a sequence over the cache", decode_case, "4096");
+  add_case_command(*command, "prefill", "append and causal attention of a whole prompt", prefill_case, "1024");
+  add_bench_generate_command(*command);
+}
+
+}  // namespace kvant::tools

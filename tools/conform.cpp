@@ -1,0 +1,151 @@
+// kvant conform: runs the conformance cases on a device, in worker processes, and reports. Links the core instead of loading
+// the plugin, since cases run single kernels with forced configs (docs/decisions/0005).
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "expectations.hpp"
+#include "report.hpp"
+#include "supervisor.hpp"
+
+void add_conform_command(CLI::App& app);
+
+namespace {
+
+using namespace kvant::conformance;
+
+struct Options {
+  RunOptions run;
+  std::vector<std::string> filters;
+  bool list = false, in_process = false, verbose = false;
+  std::string subset = "full";
+  std::string json, report, previous;
+};
+
+// "i/n", i from 0: the cases whose number is i modulo n.
+bool parse_shard(const std::string& text, std::size_t* index, std::size_t* count) {
+  const std::size_t slash = text.find('/');
+  if (slash == std::string::npos) return false;
+  const auto number = [](const std::string& part, std::size_t* out) {
+    const auto parsed = std::from_chars(part.data(), part.data() + part.size(), *out);
+    return parsed.ec == std::errc() && parsed.ptr == part.data() + part.size();
+  };
+  return number(text.substr(0, slash), index) && number(text.substr(slash + 1), count) && *index < *count;
+}
+
+std::vector<const Case*> select(const Options& options, std::size_t shard, std::size_t shards) {
+  std::vector<const Case*> selected;
+  std::size_t number = 0;
+  const Subset most = options.subset == "smoke" ? Subset::smoke : options.subset == "quick" ? Subset::quick : Subset::full;
+  for (const Case& c : all_cases()) {
+    if (c.subset > most) continue;
+    if (!options.filters.empty() &&
+        std::none_of(options.filters.begin(), options.filters.end(), [&](const std::string& f) { return matches(f, c.name); }))
+      continue;
+    if (number++ % shards == shard) selected.push_back(&c);
+  }
+  return selected;
+}
+
+bool write_file(const std::string& path, const std::string& text) {
+  if (path.empty()) return true;
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.flush();
+  if (!file) std::fprintf(stderr, "kvant conform: cannot write %s\n", path.c_str());
+  return static_cast<bool>(file);
+}
+
+void print_progress(const CaseResult& result, std::size_t done, std::size_t total, bool verbose) {
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  const bool show = verbose || is_bad(result.status);
+  if (show) {
+    std::fprintf(stderr, "%s%-16s %s%s%s\n", terminal ? "\r\x1b[K" : "", std::string(status_name(result.status)).c_str(),
+                 result.name.c_str(), result.message.empty() ? "" : "\n    ", result.message.c_str());
+  }
+  if (terminal) std::fprintf(stderr, "\r%zu of %zu", done, total);
+  if (terminal && done == total) std::fprintf(stderr, "\r\x1b[K");
+  if (!terminal && done % 500 == 0) std::fprintf(stderr, "%zu of %zu\n", done, total);
+}
+
+int run(const Options& options) {
+  std::size_t shard = 0, shards = 1;
+  if (!parse_shard(options.run.shard, &shard, &shards)) {
+    std::fprintf(stderr, "kvant conform: shard '%s' is not I/N with I below N\n", options.run.shard.c_str());
+    return 2;
+  }
+  const std::vector<const Case*> cases = select(options, shard, shards);
+  if (options.list) {
+    for (const Case* c : cases) std::printf("%s\n", c->name.c_str());
+    std::fprintf(stderr, "%zu cases\n", cases.size());
+    return 0;
+  }
+  if (cases.empty()) {
+    std::fprintf(stderr, "kvant conform: no case matches\n");
+    return 2;
+  }
+  std::string previous;
+  if (!options.previous.empty()) {
+    std::ifstream file(options.previous, std::ios::binary);
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (!file) {
+      std::fprintf(stderr, "kvant conform: cannot read %s\n", options.previous.c_str());
+      return 2;
+    }
+    previous = text.str();
+  }
+  const auto progress = [&](const CaseResult& result, std::size_t done) {
+    print_progress(result, done, cases.size(), options.verbose);
+  };
+  const RunSummary summary = options.in_process ? run_cases_in_process(cases, options.run, progress)
+                                                : run_cases(cases, options.run, progress);
+  std::printf("%s", summary_table(summary).c_str());
+  if (!summary.error.empty()) std::fprintf(stderr, "kvant conform: %s\n", summary.error.c_str());
+  std::string command = "kvant conform";
+  for (const std::string& filter : options.filters) command += " --filter '" + filter + "'";
+  if (options.subset != "full") command += " --subset " + options.subset;
+  command += " --seed " + std::to_string(options.run.seed) + " --shard " + options.run.shard;
+  const bool written = write_file(options.json, json_lines(summary)) &&
+                       write_file(options.report, markdown_report(summary, command, previous));
+  return summary.good() && written ? 0 : 1;
+}
+
+}  // namespace
+
+void add_conform_command(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  options->run.jobs = std::max(1u, std::min(4u, std::thread::hardware_concurrency()));
+  CLI::App* command = app.add_subcommand("conform", "run the conformance cases on a device");
+  command->add_flag("--list", options->list, "print the names of the selected cases and stop");
+  command->add_option("--filter", options->filters, "only cases whose name matches (* and ?); may be repeated");
+  command->add_option("--subset", options->subset, "smoke, quick or full: how much of the list")
+      ->check(CLI::IsMember({"smoke", "quick", "full"}))
+      ->capture_default_str();
+  command->add_option("--shard", options->run.shard, "I/N: the I-th of N parts of the list")->capture_default_str();
+  command->add_option("--seed", options->run.seed, "seed of all inputs")->capture_default_str();
+  command->add_option("--device", options->run.session.device, "device index, or 'cpu' for the reference itself; default: the best");
+  command->add_option("--capabilities", options->run.session.capability_override, "JSON that narrows the device");
+  command->add_option("--quirks", options->run.session.quirks, "quirks forced by name: +name,-name");
+  command->add_flag("--validation", options->run.session.validation, "validation and synchronization layers; any message fails");
+  command->add_option("--expectations", options->run.expectations, "folder of expectation files, one per driver");
+  command->add_option("--jobs", options->run.jobs, "worker processes")->capture_default_str();
+  command->add_option("--timeout", options->run.timeout_seconds, "seconds that one case may take")->capture_default_str();
+  command->add_flag("--in-process", options->in_process, "no worker processes: for debuggers");
+  command->add_option("--json", options->json, "write JSON Lines to this file");
+  command->add_option("--report", options->report, "write a Markdown report to this file");
+  command->add_option("--previous", options->previous, "JSON Lines of an earlier run to compare with in the report");
+  command->add_flag("--verbose", options->verbose, "print every case");
+  command->callback([options] {
+    if (const int code = run(*options); code != 0) throw CLI::RuntimeError(code);
+  });
+}

@@ -1,0 +1,191 @@
+// kvant eval: what a pair of K and V formats costs in quality, against the same model with an f32 cache.
+#include "eval.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "clock.hpp"
+#include "commands.hpp"
+#include "html_report.hpp"
+
+namespace kvant::tools {
+
+namespace {
+
+const char* const kAllPairs = "f16,bf16,q8_0,f8_e4m3,q5_1,q5_0,q4_1,q4_0,nf4,nf4_dq,q8_0/q4_0,q4_0/q8_0,q8_0/nf4_dq";
+const char* const kQuickPairs = "f16,q8_0,q4_0,nf4,nf4_dq";
+
+struct EvalOptions {
+  HostOptions host;
+  std::string model = "tiny.gguf";
+  std::string text = "heldout.txt";
+  std::string recall_hard = "recall_hard.txt";
+  std::string recall_test = "recall_test.txt";
+  std::string tensors = "kv_dump";
+  std::string formats;
+  int chunks = -1;
+  int hard_lines = -1;
+  int test_lines = -1;
+  bool quick = false;
+  bool no_tensors = false;
+  std::string json_path;
+  std::string html_path;
+};
+
+Outcome<EvalModel> load_model(const std::string& path) {
+  const auto file = engine::GgufFile::load(find_model_file(path));
+  if (!file.ok()) {
+    return file.failure();
+  }
+  auto tokenizer = engine::Tokenizer::from(*file);
+  if (!tokenizer.ok()) {
+    return tokenizer.failure();
+  }
+  auto llama = engine::Llama::load(*file);
+  if (!llama.ok()) {
+    return llama.failure();
+  }
+  return EvalModel{std::move(*tokenizer), std::move(*llama)};
+}
+
+uint32_t count_of(int given, bool quick, uint32_t quick_count, uint32_t usual) {
+  return given >= 0 ? static_cast<uint32_t>(given) : quick ? quick_count : usual;
+}
+
+Outcome<void> run(const EvalOptions& options) {
+  auto opened = open_device(options.host);
+  if (!opened.ok()) {
+    return opened.failure();
+  }
+  const std::shared_ptr<Device> device = *opened;
+  const std::string list = !options.formats.empty() ? options.formats : options.quick ? kQuickPairs : kAllPairs;
+  // The reference always runs, and first.
+  const auto pairs = parse_pairs(*device->library(), "f32," + list);
+  if (!pairs.ok()) {
+    return pairs.failure();
+  }
+  auto model = load_model(options.model);
+  if (!model.ok()) {
+    return model.failure();
+  }
+  auto text = TextEval::load(find_model_file(options.text), *model, count_of(options.chunks, options.quick, 3, 16));
+  if (!text.ok()) {
+    return text.failure();
+  }
+  auto hard = RecallEval::load(find_model_file(options.recall_hard), *model,
+                               count_of(options.hard_lines, options.quick, 20, 100));
+  if (!hard.ok()) {
+    return hard.failure();
+  }
+  auto test = RecallEval::load(find_model_file(options.recall_test), *model,
+                               count_of(options.test_lines, options.quick, 10, 40));
+  if (!test.ok()) {
+    return test.failure();
+  }
+  TensorEval tensors;
+  if (!options.no_tensors) {
+    auto loaded = TensorEval::load(find_model_file(options.tensors));
+    if (!loaded.ok()) {
+      return loaded.failure();
+    }
+    tensors = std::move(*loaded);
+  }
+
+  EvalReport report;
+  report.device = device->facts();
+  report.model = options.model;
+  report.chunks = text->chunks();
+  std::vector<FormatFacts> distinct;
+  for (const FormatPair& pair : *pairs) {
+    for (const FormatFacts& format : {pair.k, pair.v}) {
+      if (std::none_of(distinct.begin(), distinct.end(),
+                       [&](const FormatFacts& known) { return known.id == format.id; })) {
+        distinct.push_back(format);
+      }
+    }
+  }
+  // Progress counts tokens; the tensor sets are weighed like a few hundred of them.
+  constexpr uint64_t kTensorWeight = 2000;
+  const uint64_t pair_tokens =
+      uint64_t{text->chunks()} * model->llama.config().context + hard->tokens() + test->tokens() + kTensorWeight;
+  Progress progress(pair_tokens * pairs->size() + distinct.size() * kTensorWeight, true);
+  for (const FormatPair& pair : *pairs) {
+    const Stopwatch watch;
+    PairFigures figures;
+    figures.pair = pair;
+    progress.phase(pair.name() + ": perplexity");
+    auto scored = text->run(*model, device, pair, figures.bits_per_element, progress);
+    if (!scored.ok()) {
+      return scored.failure();
+    }
+    figures.text = *scored;
+    progress.phase(pair.name() + ": recall");
+    auto recalled = hard->run(*model, device, pair, progress);
+    if (!recalled.ok()) {
+      return recalled.failure();
+    }
+    figures.recall_hard = *recalled;
+    recalled = test->run(*model, device, pair, progress);
+    if (!recalled.ok()) {
+      return recalled.failure();
+    }
+    figures.recall_test = *recalled;
+    progress.phase(pair.name() + ": recorded tensors");
+    auto measured = tensors.run(device, pair);
+    if (!measured.ok()) {
+      return measured.failure();
+    }
+    figures.tensors = *measured;
+    figures.seconds = watch.seconds();
+    report.pairs.push_back(std::move(figures));
+    progress.advance(kTensorWeight);
+  }
+  for (const FormatFacts& format : distinct) {
+    progress.phase(format.name + ": made-up data");
+    if (!options.no_tensors) {
+      auto figures = eval_synthetic(device, format);
+      if (!figures.ok()) {
+        return figures.failure();
+      }
+      report.formats.push_back(std::move(*figures));
+    }
+    progress.advance(kTensorWeight);
+  }
+  progress.clear();
+
+  if (options.json_path != "-" && options.html_path != "-") {
+    std::printf("%s", eval_text(report).c_str());
+  }
+  if (!options.json_path.empty()) {
+    KVANT_TRY(write_file(options.json_path, eval_json(report)));
+  }
+  if (!options.html_path.empty()) {
+    KVANT_TRY(write_file(options.html_path, eval_html(report)));
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand("eval", "quality of K and V formats against an f32 cache");
+  add_host_options(*command, options->host);
+  command->add_option("--model", options->model, "GGUF file")->capture_default_str();
+  command->add_option("--text", options->text, "held-out text")->capture_default_str();
+  command->add_option("--recall-hard", options->recall_hard, "hard recall prompts")->capture_default_str();
+  command->add_option("--recall-test", options->recall_test, "plain recall prompts")->capture_default_str();
+  command->add_option("--tensors", options->tensors, "folder of recorded K, V and Q")->capture_default_str();
+  command->add_option("--formats", options->formats,
+                      std::string("pairs, as q8_0 or K/V: q8_0/q4_0 (default: ") + kAllPairs + ")");
+  command->add_option("--chunks", options->chunks, "chunks of text, each as long as the model's context (default 16)");
+  command->add_option("--hard-lines", options->hard_lines, "hard recall prompts (default 100)");
+  command->add_option("--test-lines", options->test_lines, "plain recall prompts (default 40)");
+  command->add_flag("--quick", options->quick, "few chunks, prompts and formats: a minute or two");
+  command->add_flag("--no-tensors", options->no_tensors, "leave out recorded and made-up tensors");
+  command->add_option("--json", options->json_path, "write JSON here (- is standard output)");
+  command->add_option("--html", options->html_path, "write an HTML page with plots here");
+  command->callback([options] { finish(run(*options)); });
+}
+
+}  // namespace kvant::tools

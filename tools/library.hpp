@@ -1,0 +1,149 @@
+// The plugin as the tools use it: libkvant.so opened at run time, its errors as readable failures, its handles as
+// owners.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <kvant/kvant.h>
+
+#include "outcome.hpp"
+
+namespace kvant::tools {
+
+struct LibraryOptions {
+  std::string path;         // of libkvant.so; empty: search
+  bool verbose = false;     // the library's information messages too
+  bool validation = false;  // Vulkan validation layers
+};
+
+struct DeviceOptions {
+  int index = -1;  // as `kvant info` numbers them; -1: the best
+  bool profiling = false;
+  std::string capabilities;  // JSON that narrows the device
+  std::string quirks;
+  std::string pipeline_cache_folder;
+};
+
+struct FormatFacts {
+  uint32_t id = 0;
+  std::string name;
+  uint32_t block_elements = 0;
+  uint32_t block_bytes = 0;
+  double bits_per_element = 0;
+};
+
+struct DeviceFacts {
+  std::string name;
+  std::string driver;
+  uint32_t type = 0;
+  uint32_t api_version = 0;
+  uint64_t memory_size = 0;
+  uint32_t tier = 0;
+  bool usable = false;
+  std::string reasons;
+  std::string json;
+};
+
+// The loaded library with its context. Objects made from it keep it alive.
+class Library {
+ public:
+  static Outcome<std::shared_ptr<Library>> open(const LibraryOptions& options);
+  ~Library();
+  Library(const Library&) = delete;
+  Library& operator=(const Library&) = delete;
+
+  const kvant_api& api() const { return *api_; }
+  kvant_context* context() const { return context_; }
+  const std::string& path() const { return path_; }
+
+  // Consumes the error.
+  Outcome<void> check(kvant_error* error) const;
+
+  const std::vector<FormatFacts>& formats() const { return formats_; }
+  Outcome<FormatFacts> format(const std::string& name) const;
+  Outcome<uint32_t> device_count() const;
+  Outcome<DeviceFacts> device_info(uint32_t index) const;
+  // Messages by which the library blamed itself or the Vulkan layers blamed it.
+  uint64_t misbehaviour_count() const { return misbehaviours_; }
+
+ private:
+  Library() = default;
+  static void on_log(void* user_data, uint32_t level, const char* message, size_t size);
+
+  const kvant_api* api_ = nullptr;
+  kvant_context* context_ = nullptr;
+  std::string path_;
+  std::vector<FormatFacts> formats_;
+  uint64_t misbehaviours_ = 0;
+};
+
+struct ProfileEntry {
+  std::string label;
+  uint64_t count = 0;
+  double microseconds = 0;
+};
+
+class Device {
+ public:
+  static Outcome<std::shared_ptr<Device>> open(std::shared_ptr<Library> library, const DeviceOptions& options);
+  ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  kvant_device* handle() const { return handle_; }
+  const std::shared_ptr<Library>& library() const { return library_; }
+  const kvant_api& api() const { return library_->api(); }
+  Outcome<void> check(kvant_error* error) const { return library_->check(error); }
+  const DeviceFacts& facts() const { return facts_; }
+
+  // Device time by label since the last call; empty where the device was opened without profiling.
+  std::vector<ProfileEntry> take_profile();
+  Outcome<double> measure_copy(uint64_t size);
+
+ private:
+  Device() = default;
+  std::shared_ptr<Library> library_;
+  kvant_device* handle_ = nullptr;
+  DeviceFacts facts_;
+  bool profiling_ = false;
+};
+
+struct CacheShape {
+  uint32_t layers = 1;
+  uint32_t kv_heads = 1;
+  uint32_t head_dim = 64;
+  uint32_t format_k = 0;
+  uint32_t format_v = 0;
+  uint64_t capacity_tokens = 0;
+};
+
+class Cache {
+ public:
+  static Outcome<std::shared_ptr<Cache>> create(std::shared_ptr<Device> device, const CacheShape& shape);
+  ~Cache();
+  Cache(const Cache&) = delete;
+  Cache& operator=(const Cache&) = delete;
+
+  kvant_cache* handle() const { return handle_; }
+  const std::shared_ptr<Device>& device() const { return device_; }
+  const kvant_api& api() const { return device_->api(); }
+  Outcome<void> check(kvant_error* error) const { return device_->check(error); }
+  const CacheShape& shape() const { return shape_; }
+
+  Outcome<kvant_sequence> create_sequence();
+  Outcome<kvant_cache_stats> stats();
+
+ private:
+  Cache() = default;
+  std::shared_ptr<Device> device_;
+  kvant_cache* handle_ = nullptr;
+  CacheShape shape_;
+};
+
+// A host tensor of floats for one call.
+kvant_tensor float_tensor(const float* data, uint64_t elements);
+
+}  // namespace kvant::tools

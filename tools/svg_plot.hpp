@@ -1,0 +1,40 @@
+// Plots as inline SVG whose colours come from the page's style sheet, so that they follow light and dark.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace kvant::tools {
+
+struct PlotSeries {
+  std::string name;
+  std::vector<std::pair<double, double>> points;
+  std::vector<std::string> labels;  // of each point, or empty
+};
+
+// Lines with markers, or labelled points only.
+struct XyPlot {
+  std::string title;
+  std::string x_label;
+  std::string y_label;
+  bool lines = true;
+  bool log_x = false;
+  bool log_y = false;
+  std::vector<PlotSeries> series;
+};
+
+// One group of bars a category, one bar a series in each; the values are printed beside the bars.
+struct BarPlot {
+  std::string title;
+  std::string value_label;
+  std::vector<std::string> categories;
+  std::vector<std::pair<std::string, std::vector<double>>> series;
+};
+
+std::string render(const XyPlot& plot);
+std::string render(const BarPlot& plot);
+
+std::string escape_html(const std::string& text);
+
+}  // namespace kvant::tools
