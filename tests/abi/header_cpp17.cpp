@@ -1,0 +1,6 @@
+// The public headers as C++17.
+#include <kvant/kvant_ext_vulkan.h>
+static_assert(__cplusplus == 201703L);
+
+#define LAYOUT_NAME abi_layout_cpp17
+#include "layout_table.inc"

@@ -1,0 +1,43 @@
+#include "attend_configs.hpp"
+
+#include <algorithm>
+
+#include "formats.hpp"
+#include "tuning.hpp"
+
+namespace kvant::conformance {
+
+std::span<const KernelId> attend_modules() {
+  static const std::vector<KernelId> kModules = [] {
+    std::vector<KernelId> modules;
+    for (std::uint16_t i = 0; i < static_cast<std::uint16_t>(KernelId::count); ++i) {
+      const auto id = static_cast<KernelId>(i);
+      const std::string_view name = kernel_info(id).name;
+      if (name.starts_with("attend_decode") || name.starts_with("attend_prefill")) modules.push_back(id);
+    }
+    return modules;
+  }();
+  return kModules;
+}
+
+bool is_prefill(KernelId kernel) { return kernel_info(kernel).name.starts_with("attend_prefill"); }
+
+bool module_takes(KernelId kernel, std::uint32_t format_k) {
+  if ((kernel_info(kernel).needs & kernel_needs_int_dot) == 0) return true;
+  const auto format = format_from_id(format_k);
+  return format && format_info(*format).int_dot;
+}
+
+std::vector<AttendConfig> module_configs(KernelId kernel, const AttendShape& shape) {
+  std::vector<AttendConfig> configs;
+  for (const AttendConfig& config : all_attend_configs(shape))
+    if (config.kernel == kernel) configs.push_back(config);
+  return configs;
+}
+
+std::string config_name(const AttendConfig& config) {
+  return std::to_string(config.local_size) + "x" + std::to_string(config.heads_per_tile) + "x" +
+         std::to_string(config.queries_per_item) + "x" + std::to_string(config.kv_per_item);
+}
+
+}  // namespace kvant::conformance

@@ -1,0 +1,175 @@
+// Cases of the attention kernels: a covering array per module, and corners that pairs do not reach.
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "attend_configs.hpp"
+#include "cases.hpp"
+#include "pairwise.hpp"
+
+namespace kvant::conformance {
+
+namespace {
+
+using std::to_string;
+
+struct Dims {
+  std::uint32_t k, v;
+};
+struct Heads {
+  std::uint32_t kv, group;
+};
+struct Window {
+  std::uint32_t window, sinks;
+};
+
+constexpr std::array<Dims, 10> kDims{
+    {{64, 64}, {128, 128}, {32, 32}, {40, 40}, {80, 80}, {96, 96}, {192, 128}, {256, 256}, {576, 512}, {64, 96}}};
+constexpr std::array<Heads, 9> kHeads{{{1, 1}, {2, 1}, {1, 4}, {2, 4}, {1, 8}, {2, 3}, {1, 32}, {3, 2}, {8, 1}}};
+constexpr std::array<std::uint32_t, 4> kBatch{1, 2, 3, 8};
+constexpr std::array<Window, 3> kWindows{{{0, 0}, {13, 0}, {20, 4}}};
+constexpr std::array<IoType, 3> kIo{IoType::f32, IoType::f16, IoType::bf16};
+constexpr std::array<DataClass, 8> kData{DataClass::normal, DataClass::uniform, DataClass::outlier, DataClass::small,
+                                         DataClass::zeros,  DataClass::one_hot, DataClass::ramp,    DataClass::constant};
+constexpr std::uint64_t kWorkOfACase = 4'000'000;  // multiply-adds; keeps the whole list within minutes on two cores
+
+std::uint64_t work(const Case& c) {
+  std::uint64_t sum = 0;
+  for (const SequenceShape& s : sequence_shapes(c)) sum += std::uint64_t{s.q_len} * s.kv_len + s.kv_len;
+  return sum * c.kv_heads * c.group * (c.dim_k + c.dim_v);
+}
+
+// Pairs of large axis values would make cases of seconds: shrink what the kernel's code paths depend on least.
+void shrink(Case& c, std::uint64_t budget) {
+  while (work(c) > budget) {
+    if (c.batch > 2) c.batch = 2;
+    else if (c.length > 257) c.length = 257;
+    else if (c.batch > 1) c.batch = 1;
+    else if (c.length > 61) c.length = 61;
+    else if (c.kv_heads > 2) c.kv_heads = 2;
+    else if (c.group > 8) c.group = 8;
+    else if (c.queries > 32) c.queries = 32;
+    else if (c.group > 2) c.group = 2;
+    else return;
+  }
+}
+
+std::string attend_name(const Case& c, const std::string& config) {
+  const auto flag = [](bool on, const char* text) { return on ? std::string(text) : std::string(); };
+  std::string name = std::string(kernel_info(c.config.kernel).name) + "." + std::string(format_info(c.format_k).name) + "-" +
+                     std::string(format_info(c.format_v).name) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) + ".h" +
+                     to_string(c.kv_heads) + "x" + to_string(c.group) + ".b" + to_string(c.batch) + ".q" + to_string(c.queries) +
+                     ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens);
+  name += c.tables == Tables::identity ? ".identity" : c.tables == Tables::shuffled ? ".shuffled" : ".sequence";
+  name += c.rule == MaskRule::causal ? ".causal" : c.rule == MaskRule::cross ? ".cross" : ".custom";
+  if (c.window != 0) name += ".w" + to_string(c.window) + (c.window_sinks != 0 ? "s" + to_string(c.window_sinks) : "");
+  name += flag(c.sinks, ".sinks") + flag(c.alibi, ".alibi") + flag(c.soft_cap, ".cap") + flag(c.lse, ".lse") +
+          flag(c.holes, ".holes");
+  name += "." + std::string(io_name(c.in)) + "-" + std::string(io_name(c.out)) + "." + std::string(data_class_name(c.data));
+  name += c.placement == Placement::host ? ".host" : c.placement == Placement::buffer ? ".buffer" : ".strided";
+  return name + "." + config;
+}
+
+// Chooses the index-th config of the module for the case's shape, cuts it shorter if asked, and names the case.
+bool finish(Case& c, KernelId module, std::uint32_t config_index, bool short_splits) {
+  c.op = Op::attend;
+  const auto configs = module_configs(module, attend_shape(c));
+  if (configs.empty()) return false;
+  c.config = configs[config_index % configs.size()];
+  std::string config = "c" + to_string(config_index % configs.size());
+  if (short_splits && (c.config.kv_per_item == 0 || c.config.kv_per_item >= 2 * c.page_tokens)) {
+    c.config.kv_split = 2 * c.page_tokens;
+    config += "s";
+  }
+  c.name = attend_name(c, config);
+  return true;
+}
+
+void add_module(std::vector<Case>& out, KernelId module) {
+  std::vector<std::uint32_t> formats_k;
+  for (const FormatInfo& f : formats())
+    if (module_takes(module, static_cast<std::uint32_t>(f.id))) formats_k.push_back(static_cast<std::uint32_t>(f.id));
+  const auto n_formats = static_cast<std::uint32_t>(formats().size());
+  const std::array<std::uint32_t, 3> queries =
+      is_prefill(module) ? std::array<std::uint32_t, 3>{3, 32, 75} : std::array<std::uint32_t, 3>{1, 2, 3};
+  std::uint32_t n = 0;
+  for (const auto& row : pairwise_rows({static_cast<std::uint32_t>(formats_k.size()), n_formats, 10, 9, 4, 3, 7, 2, 3, 3, 3, 2, 2,
+                                        2, 2, 3, 3, 8, 3, 8, 2, 2})) {
+    Case c;
+    c.format_k = formats()[formats_k[row[0]]].id;
+    c.format_v = formats()[row[1]].id;
+    c.dim_k = kDims[row[2]].k;
+    c.dim_v = kDims[row[2]].v;
+    c.kv_heads = kHeads[row[3]].kv;
+    c.group = kHeads[row[3]].group;
+    c.batch = kBatch[row[4]];
+    c.queries = queries[row[5]];
+    c.page_tokens = row[7] == 0 ? 16 : 32;
+    const std::uint32_t lengths[] = {1, c.page_tokens - 1, c.page_tokens, c.page_tokens + 1, 61, 257, 1031};
+    c.length = lengths[row[6]];
+    c.tables = static_cast<Tables>(row[8]);
+    c.rule = static_cast<MaskRule>(row[9]);
+    c.window = kWindows[row[10]].window;
+    c.window_sinks = kWindows[row[10]].sinks;
+    c.sinks = row[11] != 0;
+    c.alibi = row[12] != 0;
+    c.soft_cap = row[13] != 0;
+    c.lse = row[14] != 0;
+    c.in = kIo[row[15]];
+    c.out = kIo[row[16]];
+    c.data = kData[row[17]];
+    c.placement = static_cast<Placement>(row[18]);
+    c.holes = row[21] != 0 && c.tables != Tables::sequence && c.rule != MaskRule::cross;
+    shrink(c, kWorkOfACase);
+    c.subset = subset_of(n++, 5, 25);
+    if (c.subset == Subset::smoke && (work(c) > kWorkOfACase / 4 || c.dim_k > 128)) c.subset = Subset::quick;
+    if (finish(c, module, row[19], row[20] != 0)) out.push_back(c);
+  }
+}
+
+// Shapes as models have them, longer than the covering array goes, and the exact edges of window and mask.
+void add_corners(std::vector<Case>& out, KernelId module) {
+  for (const FormatId format : {FormatId::f16, FormatId::q8_0, FormatId::q4_0, FormatId::nf4, FormatId::nf4_dq, FormatId::q5_1}) {
+    if (!module_takes(module, static_cast<std::uint32_t>(format))) continue;
+    Case base;
+    base.format_k = base.format_v = format;
+    base.dim_k = base.dim_v = 128;
+    base.kv_heads = 2;
+    base.group = 4;
+    base.queries = is_prefill(module) ? 40 : 1;
+    base.length = is_prefill(module) ? 300 : 2053;
+    base.tables = Tables::shuffled;
+    base.lse = true;
+    base.in = base.out = IoType::f16;
+    shrink(base, 4 * kWorkOfACase);
+    for (std::uint32_t config = 0; config < 8; ++config) {
+      Case c = base;
+      if (config >= module_configs(module, attend_shape(c)).size()) break;
+      if (finish(c, module, config, false)) out.push_back(c);
+    }
+    Case window = base;  // the window's first token at a page edge
+    window.window = 64;
+    window.length = 256 + 64;
+    if (finish(window, module, 0, true)) out.push_back(window);
+    Case single = base;  // one key, one query
+    single.length = single.queries = 1;
+    if (finish(single, module, 0, false)) out.push_back(single);
+    Case all = base;  // every feature at once
+    all.length = 77;
+    all.rule = MaskRule::custom;
+    all.window = 40;
+    all.window_sinks = 3;
+    all.sinks = all.alibi = all.soft_cap = all.holes = true;
+    all.subset = format == FormatId::q4_0 || format == FormatId::f16 ? Subset::quick : Subset::full;
+    if (finish(all, module, 0, true)) out.push_back(all);
+  }
+}
+
+}  // namespace
+
+void add_attend_cases(std::vector<Case>& out) {
+  for (const KernelId module : attend_modules()) add_module(out, module);
+  for (const KernelId module : attend_modules()) add_corners(out, module);
+}
+
+}  // namespace kvant::conformance

@@ -1,0 +1,205 @@
+// Cases of the kernels that move tokens between tensors and pages, of stand-alone quantization, and of the merge kernel.
+#include <array>
+#include <string>
+#include <utility>
+
+#include "cases.hpp"
+#include "pairwise.hpp"
+
+namespace kvant::conformance {
+
+namespace {
+
+using std::to_string;
+
+constexpr std::array<std::uint32_t, 9> kDims{32, 40, 64, 80, 96, 128, 192, 256, 576};
+constexpr std::array<IoType, 3> kIo{IoType::f32, IoType::f16, IoType::bf16};
+constexpr std::array<DataClass, 8> kData{DataClass::normal, DataClass::uniform, DataClass::outlier, DataClass::small,
+                                         DataClass::zeros,  DataClass::one_hot, DataClass::ramp,    DataClass::constant};
+constexpr std::array<std::uint32_t, 4> kHeads{1, 2, 3, 8};
+
+std::string fmt(FormatId id) { return std::string(format_info(id).name); }
+
+std::uint32_t length_of(std::uint32_t index, std::uint32_t page_tokens) {
+  const std::uint32_t lengths[] = {1, page_tokens - 1, page_tokens, page_tokens + 1, 37, 101};
+  return lengths[index];
+}
+
+FormatId format_at(std::uint32_t index) { return formats()[index].id; }
+std::uint32_t format_count() { return static_cast<std::uint32_t>(formats().size()); }
+
+void name_append(Case& c) {
+  c.name = "append." + fmt(c.format_k) + "-" + fmt(c.format_v) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) + ".h" +
+           to_string(c.kv_heads) + ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + "." +
+           std::string(io_name(c.in)) + "." + std::string(data_class_name(c.data)) +
+           (c.tables == Tables::shuffled ? ".shuffled" : ".identity") + (c.placement == Placement::strided ? ".strided" : "");
+}
+
+// append: K and V formats and head dimensions independent.
+void add_append(std::vector<Case>& out) {
+  std::uint32_t n = 0;
+  for (const auto& row : pairwise_rows({format_count(), format_count(), 9, 9, 4, 6, 2, 3, 8, 2, 2})) {
+    Case c;
+    c.op = Op::append;
+    c.format_k = format_at(row[0]);
+    c.format_v = format_at(row[1]);
+    c.dim_k = kDims[row[2]];
+    c.dim_v = kDims[row[3]];
+    c.kv_heads = kHeads[row[4]];
+    c.page_tokens = row[6] == 0 ? 16 : 32;
+    c.length = length_of(row[5], c.page_tokens);
+    c.in = kIo[row[7]];
+    c.data = kData[row[8]];
+    c.tables = row[9] == 0 ? Tables::identity : Tables::shuffled;
+    c.placement = row[10] == 0 ? Placement::buffer : Placement::strided;
+    c.subset = subset_of(n++, 3, 12);
+    name_append(c);
+    out.push_back(c);
+  }
+  // Every format with every class of data: the encoders' own corners.
+  for (std::uint32_t f = 0; f < format_count(); ++f)
+    for (std::uint32_t d = 0; d < kData.size(); ++d) {
+      Case c;
+      c.op = Op::append;
+      c.format_k = c.format_v = format_at(f);
+      c.dim_k = kDims[(f + d) % kDims.size()];
+      c.dim_v = kDims[(f * 2 + d + 3) % kDims.size()];
+      c.kv_heads = 2;
+      c.length = 67;
+      c.data = kData[d];
+      c.tables = Tables::shuffled;
+      c.placement = Placement::buffer;
+      name_append(c);
+      out.push_back(c);
+    }
+}
+
+void name_read(Case& c) {
+  c.name = "read." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".n" + to_string(c.length) +
+           ".p" + to_string(c.page_tokens) + "." + std::string(io_name(c.out)) + "." + std::string(data_class_name(c.data)) +
+           (c.placement == Placement::strided ? ".strided" : "");
+}
+
+void add_read(std::vector<Case>& out) {
+  std::uint32_t n = 0;
+  for (const auto& row : pairwise_rows({format_count(), 9, 4, 6, 2, 3, 8, 2})) {
+    Case c;
+    c.op = Op::read;
+    c.format_k = format_at(row[0]);
+    c.dim_k = kDims[row[1]];
+    c.kv_heads = kHeads[row[2]];
+    c.page_tokens = row[4] == 0 ? 16 : 32;
+    c.length = length_of(row[3], c.page_tokens);
+    c.out = kIo[row[5]];
+    c.data = kData[row[6]];
+    c.placement = row[7] == 0 ? Placement::buffer : Placement::strided;
+    c.subset = subset_of(n++, 3, 12);
+    name_read(c);
+    out.push_back(c);
+  }
+  // Every format into every output type.
+  for (std::uint32_t f = 0; f < format_count(); ++f)
+    for (std::uint32_t t = 0; t < kIo.size(); ++t)
+      for (const std::uint32_t page_tokens : {16u, 32u}) {
+        Case c;
+        c.op = Op::read;
+        c.format_k = format_at(f);
+        c.dim_k = kDims[(f + t) % kDims.size()];
+        c.kv_heads = 3;
+        c.page_tokens = page_tokens;
+        c.length = 71;
+        c.out = kIo[t];
+        c.placement = Placement::strided;
+        name_read(c);
+        out.push_back(c);
+      }
+}
+
+void add_copy(std::vector<Case>& out) {
+  for (std::uint32_t f = 0; f < format_count(); ++f)
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      Case c;
+      c.op = Op::copy;
+      c.format_k = format_at(f);
+      c.dim_k = kDims[(f * 3 + i * 4) % kDims.size()];
+      c.kv_heads = kHeads[(f + i) % kHeads.size()];
+      c.page_tokens = (f + i) % 2 == 0 ? 16 : 32;
+      c.batch = 1 + 3 * i;  // pairs
+      c.subset = subset_of(f * 3 + i, 3, 9);
+      c.name = "copy." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".p" +
+               to_string(c.page_tokens) + ".pairs" + to_string(c.batch);
+      out.push_back(c);
+    }
+}
+
+void add_convert(std::vector<Case>& out) {
+  for (std::uint32_t from = 0; from < format_count(); ++from)
+    for (std::uint32_t to = 0; to < format_count(); ++to) {
+      Case c;
+      c.op = Op::convert;
+      const std::uint32_t n = from * format_count() + to;
+      c.format_k = format_at(from);
+      c.format_v = format_at(to);
+      c.dim_k = kDims[n % kDims.size()];
+      c.kv_heads = kHeads[(n / 2) % kHeads.size()];
+      c.page_tokens = n % 2 == 0 ? 16 : 32;
+      c.length = length_of(n % 6, c.page_tokens);
+      c.data = kData[(n / 3) % kData.size()];
+      c.subset = subset_of(n, 4, 16);
+      c.name = "convert." + fmt(c.format_k) + "-" + fmt(c.format_v) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) +
+               ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + "." + std::string(data_class_name(c.data));
+      out.push_back(c);
+    }
+}
+
+void add_quantize(std::vector<Case>& out) {
+  for (std::uint32_t f = 0; f < format_count(); ++f)
+    for (std::uint32_t i = 0; i < 2 * kDims.size(); ++i) {
+      const std::uint32_t d = i % static_cast<std::uint32_t>(kDims.size());
+      Case c;
+      c.op = Op::quantize;
+      c.format_k = format_at(f);
+      c.dim_k = kDims[d];
+      c.length = i == d ? 5 + 13 * ((f + d) % 4) : 200;
+      c.data = i == d ? kData[(f + 2 * d) % kData.size()] : kData[f % 3];
+      c.subset = subset_of(f + i, 5, 20);
+      c.name = "quantize." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".n" + to_string(c.length) + "." +
+               std::string(data_class_name(c.data));
+      out.push_back(c);
+    }
+}
+
+void add_merge(std::vector<Case>& out) {
+  constexpr std::array<std::uint32_t, 6> kSplits{1, 2, 3, 7, 33, 130};
+  std::uint32_t n = 0;
+  for (const auto& row : pairwise_rows({6, 9, 4, 3, 3, 2, 2, 2})) {
+    Case c;
+    c.op = Op::merge;
+    c.splits = kSplits[row[0]];
+    c.dim_v = kDims[row[1]];
+    c.kv_heads = kHeads[row[2]] * 2;  // query heads here
+    c.queries = row[3] == 0 ? 1 : row[3] == 1 ? 3 : 19;
+    c.out = kIo[row[4]];
+    c.sinks = row[5] != 0;
+    c.lse = row[6] != 0;
+    c.placement = row[7] == 0 ? Placement::buffer : Placement::strided;
+    c.subset = subset_of(n++, 3, 12);
+    c.name = "merge.s" + to_string(c.splits) + ".d" + to_string(c.dim_v) + ".h" + to_string(c.kv_heads) + ".q" +
+             to_string(c.queries) + "." + std::string(io_name(c.out)) + (c.sinks ? ".sinks" : "") + (c.lse ? ".lse" : "") +
+             (c.placement == Placement::strided ? ".strided" : "");
+    out.push_back(c);
+  }
+}
+
+}  // namespace
+
+void add_page_cases(std::vector<Case>& out) {
+  add_append(out);
+  add_read(out);
+  add_copy(out);
+  add_convert(out);
+  add_quantize(out);
+  add_merge(out);
+}
+
+}  // namespace kvant::conformance

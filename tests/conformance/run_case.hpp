@@ -1,0 +1,42 @@
+// How a case of each operation is run. Each function makes the inputs, runs device and reference, compares, and proves that
+// the comparison sees a fault (the negative control).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "cases.hpp"
+#include "result.hpp"
+#include "workbench.hpp"
+
+namespace kvant::conformance {
+
+struct RunContext {
+  Executor& device;
+  std::uint64_t seed = 1;
+};
+
+CaseResult run_append_case(const RunContext& context, const Case& c);
+CaseResult run_read_case(const RunContext& context, const Case& c);
+CaseResult run_copy_case(const RunContext& context, const Case& c);
+CaseResult run_convert_case(const RunContext& context, const Case& c);
+CaseResult run_quantize_case(const RunContext& context, const Case& c);
+CaseResult run_merge_case(const RunContext& context, const Case& c);
+CaseResult run_attend_case(const RunContext& context, const Case& c);
+CaseResult run_sequence_case(const RunContext& context, const Case& c);
+CaseResult run_relation_case(const RunContext& context, const Case& c);
+
+// ---- shared by them ----
+
+// Runs a kernel on an executor and gives back its output buffers with guards; `mutate` asks for the case's deliberate fault.
+using KernelRun = std::function<Result<std::vector<Bytes>>(Executor&, bool mutate)>;
+// Device against CPU executor, byte by byte, guards included; the mutated reference and a flipped bit must be noticed.
+CaseResult run_exact(const RunContext& context, const Case& c, const std::string& fault, const KernelRun& run);
+
+CaseResult error_result(const Case& c, const Status& status, const char* where);
+// Pass, quality_warning or fail by the figures.
+void conclude(CaseResult& result);
+// Marks the result as an error of the suite unless the check failed on corrupted data.
+void require_caught(CaseResult& result, bool caught, const std::string& fault);
+
+}  // namespace kvant::conformance

@@ -1,0 +1,47 @@
+#include "support.hpp"
+
+#include <utility>
+
+#include "attend_configs.hpp"
+#include "tuning.hpp"
+
+namespace kvant::conformance {
+
+std::vector<KernelId> kernels_of(const Case& c) {
+  switch (c.op) {
+    case Op::append: return {KernelId::append};
+    case Op::read: return {KernelId::read};
+    case Op::copy: return {KernelId::copy};
+    case Op::convert: return {KernelId::convert};
+    case Op::quantize: return {KernelId::append, KernelId::read};
+    case Op::merge: return {KernelId::attend_merge};
+    case Op::attend:
+    case Op::relation: return {KernelId::append, c.config.kernel, KernelId::attend_merge};
+    case Op::sequence: return {KernelId::append, KernelId::read, KernelId::copy, KernelId::convert};
+    case Op::count: break;
+  }
+  return {};
+}
+
+std::string missing_for(const Case& c, const DevicePlan& plan) {
+  static constexpr std::pair<std::uint32_t, const char*> kNeeds[] = {{kernel_needs_subgroup, "subgroup operations"},
+                                                                     {kernel_needs_fp16, "fp16 arithmetic"},
+                                                                     {kernel_needs_int_dot, "integer dot product"},
+                                                                     {kernel_needs_coopmat, "cooperative matrices"},
+                                                                     {kernel_needs_coopmat2, "cooperative matrices 2"}};
+  for (const KernelId id : kernels_of(c)) {
+    const KernelInfo& info = kernel_info(id);
+    if (info.spirv.empty()) return "module " + std::string(info.name) + " is not in this build";
+    for (const auto& [bit, name] : kNeeds)
+      if ((info.needs & ~satisfied_needs(plan.caps) & bit) != 0) return name;
+  }
+  const bool forced = c.op == Op::attend || c.op == Op::relation;
+  if (forced && !attend_config_valid(c.config, attend_shape(c), plan)) {
+    if (c.config.subgroup_size != 0 && c.config.subgroup_size != plan.subgroup_size)
+      return "subgroup size " + std::to_string(c.config.subgroup_size);
+    return "limits for config " + config_name(c.config) + " (invocations, shared memory)";
+  }
+  return "";
+}
+
+}  // namespace kvant::conformance

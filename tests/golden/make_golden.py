@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Writes <format>.hex: the canonical bytes of a documented input in every format.
+
+Written from docs/formats/ in plain Python, apart from the C++ and GLSL encoders, so that three implementations must agree.
+f32 arithmetic is done by rounding each operation's double result to f32, which is exact for +, -, * and /.
+"""
+import math
+import os
+import re
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def f32(x):
+    return struct.unpack("<f", struct.pack("<f", x))[0]
+
+
+def f16_bits(x):
+    if abs(x) >= 65520.0:
+        return 0x7C00 | (0x8000 if x < 0 else 0)
+    return struct.unpack("<H", struct.pack("<e", x))[0]
+
+
+def f16_value(bits):
+    return struct.unpack("<e", struct.pack("<H", bits))[0]
+
+
+def scale_bits(x):
+    bits = f16_bits(x)
+    return bits - 1 if bits & 0x7FFF == 0x7C00 else bits
+
+
+def golden_input():
+    """Four blocks of 64: noise, small noise, a block with ties and -0, and one that is zero but for two equal peaks."""
+    x = []
+    state = 1
+    for i in range(128):
+        state = (state * 1664525 + 1013904223) % 2**32
+        value = ((state >> 8) - 2**23) * 2.0**-22
+        x.append(value if i < 64 else value * 2.0**-7)
+    x += [(i % 17 - 8) * 0.5 for i in range(63)] + [-0.0]
+    x += [0.0] * 64
+    x[192 + 5] = -3.0
+    x[192 + 40] = 3.0
+    assert all(f32(v) == v for v in x)
+    return x
+
+
+def trunc_codes(values, top):
+    return [min(top, int(v)) for v in values]
+
+
+def nibbles_ggml(codes):
+    return bytes((codes[j] & 15) | ((codes[j + 16] & 15) << 4) for j in range(16))
+
+
+def fifth_bits(codes):
+    return struct.pack("<I", sum((codes[i] >> 4 & 1) << i for i in range(32)))
+
+
+def q8_0(x):
+    d = f32(max(abs(v) for v in x) / 127)
+    inverse = f32(1 / d) if d else 0.0
+    codes = []
+    for v in x:
+        y = f32(v * inverse)
+        codes.append(int(math.copysign(math.floor(abs(y) + 0.5), y)))  # the double sum is exact
+    return struct.pack("<H", scale_bits(d)) + struct.pack("<32b", *codes)
+
+
+def symmetric(x, zero):
+    peak = 0.0
+    for v in x:
+        if abs(v) > abs(peak):
+            peak = v
+    d = f32(peak / -zero)
+    inverse = f32(1 / d) if d else 0.0
+    codes = trunc_codes([f32(f32(v * inverse) + (zero + 0.5)) for v in x], 2 * zero - 1)
+    return struct.pack("<H", scale_bits(d)), codes
+
+
+def affine(x, top):
+    low, high = x[0], x[0]
+    for v in x:
+        low = v if v < low else low
+        high = v if v > high else high
+    d = f32(f32(high - low) / top)
+    inverse = f32(1 / d) if d else 0.0
+    codes = trunc_codes([f32(f32(f32(v - low) * inverse) + 0.5) for v in x], top)
+    return struct.pack("<HH", scale_bits(d), scale_bits(low)), codes
+
+
+def q4_0(x):
+    head, codes = symmetric(x, 8)
+    return head + nibbles_ggml(codes)
+
+
+def q5_0(x):
+    head, codes = symmetric(x, 16)
+    return head + fifth_bits(codes) + nibbles_ggml(codes)
+
+
+def q4_1(x):
+    head, codes = affine(x, 15)
+    return head + nibbles_ggml(codes)
+
+
+def q5_1(x):
+    head, codes = affine(x, 31)
+    return head + fifth_bits(codes) + nibbles_ggml(codes)
+
+
+LEVELS = [f32(v) for v in (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)]
+MIDPOINTS = [f32((a + b) / 2) for a, b in zip(LEVELS, LEVELS[1:])]
+
+
+def nf4_codes(x, scale):
+    codes = [sum(v > f32(m * scale) for m in MIDPOINTS) for v in x]
+    sums = [0.0] * 4
+    for i, (v, c) in enumerate(zip(x, codes)):
+        error = f32(v - f32(LEVELS[c] * scale))
+        sums[i % 4] = f32(sums[i % 4] + f32(error * error))
+    return f32(f32(sums[0] + sums[1]) + f32(sums[2] + sums[3])), codes if scale else [7] * len(x)
+
+
+def nf4_best(x, scales):
+    results = [nf4_codes(x, s) for s in scales]
+    best = 1 if results[1][0] < results[0][0] else 0
+    codes = results[best][1]
+    return best, bytes((codes[2 * j] << 4) | codes[2 * j + 1] for j in range(32))
+
+
+def nf4(x):
+    amax = max(abs(v) for v in x)
+    bits = [scale_bits(amax), scale_bits(f32(amax * 0.90625))]
+    best, packed = nf4_best(x, [f16_value(b) for b in bits])
+    return struct.pack("<H", bits[best]) + packed
+
+
+def nf4_dq(x):
+    amax = max(abs(v) for v in x)
+    below = max(c for c in range(0xF8) if f16_value(c << 7) <= amax)
+    codes = [below, min(below + 1, 0xF7)]
+    best, packed = nf4_best(x, [f16_value(c << 7) for c in codes])
+    return bytes([codes[best]]) + packed
+
+
+def f8_e4m3(x):
+    def value(code):
+        exponent, mantissa = code >> 3, code & 7
+        return (8 + mantissa) * 2.0**(exponent - 10) if exponent else mantissa * 2.0**-9
+
+    out = []
+    for v in x:
+        # Nearest, ties to the even code; nothing beyond 0x7E (448).
+        code = min(range(0x7F), key=lambda c: (abs(value(c) - abs(v)), c & 1))
+        out.append(code | (0x80 if math.copysign(1, v) < 0 else 0))
+    return bytes(out)
+
+
+def bf16(x):
+    out = b""
+    for v in x:
+        bits = struct.unpack("<I", struct.pack("<f", v))[0]
+        out += struct.pack("<H", (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
+    return out
+
+
+FORMATS = {
+    "f32": (32, lambda x: struct.pack("<32f", *x)),
+    "f16": (32, lambda x: struct.pack("<32e", *x)),
+    "bf16": (32, bf16), "q8_0": (32, q8_0), "q4_0": (32, q4_0), "q4_1": (32, q4_1), "q5_0": (32, q5_0), "q5_1": (32, q5_1),
+    "nf4": (64, nf4), "nf4_dq": (64, nf4_dq), "f8_e4m3": (32, f8_e4m3)}
+
+
+def main():
+    x = golden_input()
+    for name, (block, encode) in FORMATS.items():
+        data = b"".join(encode(x[i:i + block]) for i in range(0, len(x), block))
+        text = re.sub("(.{64})", "\\1\n", data.hex()).rstrip("\n") + "\n"
+        with open(os.path.join(HERE, name + ".hex"), "w", encoding="ascii") as file:
+            file.write(text)
+
+
+if __name__ == "__main__":
+    main()

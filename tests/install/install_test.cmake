@@ -1,0 +1,69 @@
+# Install, consume, run. See CMakeLists.txt beside it for the variables.
+set(prefix ${work}/prefix)
+file(REMOVE_RECURSE ${work})
+file(MAKE_DIRECTORY ${work}/elsewhere)
+
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(NOT result EQUAL 0)
+    list(JOIN ARGN " " command)
+    message(FATAL_ERROR "'${command}' ended with ${result}:\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+file(GLOB examples ${examples_folder}/*.c)
+if(NOT examples)
+  message(FATAL_ERROR "plugin/examples holds no C example")
+endif()
+
+run(${CMAKE_COMMAND} --install ${build} --prefix ${prefix})
+foreach(file bin/kvant lib/libkvant.so include/kvant/kvant.h lib/cmake/kvant/kvantConfig.cmake lib/pkgconfig/kvant.pc)
+  if(NOT EXISTS ${prefix}/${file})
+    message(FATAL_ERROR "the installed tree lacks ${file}")
+  endif()
+endforeach()
+
+# The tree must work wherever it is moved to.
+file(RENAME ${prefix} ${work}/moved)
+set(prefix ${work}/moved)
+
+# Copies, so that nothing of the source tree can be found by a relative include.
+foreach(example IN LISTS examples)
+  file(COPY ${example} DESTINATION ${work}/elsewhere)
+endforeach()
+run(${python} -B ${readme_snippets} ${readme} ${work}/elsewhere)
+file(GLOB copies ${work}/elsewhere/*.c)
+file(GLOB scripts ${work}/elsewhere/*.py)
+
+run(${CMAKE_COMMAND} -S ${consumer} -B ${work}/by_package -G Ninja -D CMAKE_PREFIX_PATH=${prefix}
+    -D CMAKE_C_COMPILER=${compiler} -D examples_folder=${work}/elsewhere)
+run(${CMAKE_COMMAND} --build ${work}/by_package)
+file(READ ${work}/by_package/library.txt library)
+
+set(ENV{PKG_CONFIG_PATH} ${prefix}/lib/pkgconfig)
+run(${pkg_config} --cflags --libs kvant)
+separate_arguments(flags UNIX_COMMAND "${output}")
+run(${pkg_config} --variable=library kvant)
+string(STRIP "${output}" library_by_pkg_config)
+
+# A sanitized library needs its sanitizer in the program, which a plain host does not have: then only the builds are tested.
+foreach(copy IN LISTS copies)
+  get_filename_component(name ${copy} NAME_WE)
+  run(${compiler} -std=c99 -Wall -Wextra -Wpedantic -Werror -o ${work}/elsewhere/${name} ${copy} ${flags} -lm)
+  if(NOT sanitize)
+    run(${work}/by_package/${name} ${library})
+    run(${work}/elsewhere/${name} ${library_by_pkg_config})
+  endif()
+endforeach()
+if(NOT sanitize)
+  foreach(script IN LISTS scripts)
+    run(${python} -B ${script} ${library})
+  endforeach()
+endif()
+# Without being told, the command finds the library beside itself.
+run(${prefix}/bin/kvant info)
+string(FIND "${output}" "${prefix}/lib/libkvant.so" position)
+if(position EQUAL -1)
+  message(FATAL_ERROR "bin/kvant opened another library than ${prefix}/lib/libkvant.so:\n${output}")
+endif()

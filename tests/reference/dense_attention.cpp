@@ -1,0 +1,163 @@
+#include "dense_attention.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace kvant::reference {
+
+namespace {
+
+constexpr double kU32 = 0x1p-24;  // unit roundoff of f32
+constexpr double kU16 = 0x1p-11;  // of f16
+
+// Rounding of an n-term sum: the probabilistic law sqrt(n) u with factor 4, never above the certain law n u.
+double sum_rounding(double n) { return std::min(n, 4.0 * std::sqrt(n) + 4.0) * kU32; }
+
+bool may_see(const DenseProblem& problem, const DenseSequence& seq, std::uint32_t query, std::uint32_t kv) {
+  if (seq.mapped[kv] == 0) return false;
+  const std::int64_t distance = seq.q_position + query - static_cast<std::int64_t>(kv);
+  if (!seq.mask.empty() && kv >= seq.mask_kv_begin) {
+    const std::uint32_t bit = kv - seq.mask_kv_begin;
+    if (bit >= seq.mask_row_words * 32) return false;
+    const std::uint32_t word = seq.mask[std::size_t{query} * seq.mask_row_words + bit / 32];
+    if (((word >> (bit % 32)) & 1u) == 0) return false;
+  } else if (problem.causal && distance < 0) {
+    return false;
+  }
+  return problem.window == 0 || kv < problem.window_sinks || distance < static_cast<std::int64_t>(problem.window);
+}
+
+// A key's logit and the bound on its error: the certain one of f32, and six standard deviations of what narrower arithmetic
+// adds, whose certain bound would be so wide that faults pass.
+struct Score {
+  std::uint32_t kv;
+  double logit, error;
+  double weight = 0.0;  // softmax
+};
+
+// Variance of the dot product's error in f16 or integer-dot modules, before the scale.
+double dot_variance(const DenseProblem& problem, const float* q, const float* k) {
+  double variance = 0.0;
+  if (problem.arithmetic == Arithmetic::f32) return variance;
+  double quantum = 0.0;  // int_dot: step of the query's block of 32
+  for (std::uint32_t d = 0; d < problem.dim_k; ++d) {
+    const double kd = static_cast<double>(k[d]), qd = static_cast<double>(q[d]);
+    if (problem.arithmetic == Arithmetic::f16) {
+      // q, k, their product and the running sum of at most 32 of them are each rounded to f16.
+      variance += qd * qd * kd * kd * (3.0 + 32.0) * kU16 * kU16;
+    } else {
+      if (d % 32 == 0) {
+        double largest = 0.0;
+        for (std::uint32_t i = d; i < std::min(d + 32, problem.dim_k); ++i)
+          largest = std::max(largest, std::fabs(static_cast<double>(q[i])));
+        quantum = largest / 127.0;
+      }
+      variance += quantum * quantum / 12.0 * kd * kd;
+    }
+  }
+  return variance;
+}
+
+Score score(const DenseProblem& problem, const DenseSequence& seq, const float* q, std::uint32_t head, std::uint32_t kv_head,
+            std::int64_t q_position, std::uint32_t kv) {
+  const float* k = &seq.k[(std::size_t{kv} * problem.kv_heads + kv_head) * problem.dim_k];
+  double dot = 0.0, magnitude = 0.0;
+  for (std::uint32_t d = 0; d < problem.dim_k; ++d) {
+    const double term = static_cast<double>(q[d]) * static_cast<double>(k[d]);
+    dot += term;
+    magnitude += std::fabs(term);
+  }
+  const double dot_error = (sum_rounding(problem.dim_k) + 4 * kU32) * magnitude + 6.0 * std::sqrt(dot_variance(problem, q, k));
+  Score s{kv, dot * problem.scale, dot_error * std::fabs(problem.scale)};
+  if (problem.soft_cap != 0.0) {
+    s.logit = problem.soft_cap * std::tanh(s.logit / problem.soft_cap);
+    s.error += std::fabs(problem.soft_cap) * 16 * kU32;  // tanh made of exp: a few roundings of values up to one
+  }
+  if (!problem.slopes.empty()) {
+    const double bias = static_cast<double>(problem.slopes[head]) * static_cast<double>(std::int64_t{kv} - q_position);
+    s.logit += bias;
+    s.error += (2 * std::fabs(bias) + std::fabs(s.logit)) * kU32;
+  }
+  s.error += 2 * std::fabs(s.logit) * kU32;
+  return s;
+}
+
+// Relative error of exp(x) for x <= 0: 3 + 2|x| ulp by the Vulkan specification, an ulp being two roundoffs; x itself is the
+// difference of two rounded numbers.
+double exp_error(double x) { return (2 * (3 + 2 * std::fabs(x)) + std::fabs(x)) * kU32; }
+
+}  // namespace
+
+DenseResult dense_attention(const DenseProblem& problem) {
+  DenseResult result;
+  const std::size_t rows = problem.q.size() / (std::size_t{problem.q_heads} * problem.dim_k);
+  const std::size_t cells = rows * problem.q_heads;
+  result.out.assign(cells * problem.dim_v, 0.0);
+  result.out_bound.assign(cells * problem.dim_v, 0.0);
+  result.weight.assign(cells * problem.dim_v, 0.0);
+  result.lse.assign(cells, -std::numeric_limits<double>::infinity());
+  result.lse_bound.assign(cells, 0.0);
+  const std::uint32_t group = problem.q_heads / problem.kv_heads;
+  std::vector<double> spread(problem.dim_v);
+
+  for (const DenseSequence& seq : problem.sequences) {
+    for (std::uint32_t query = 0; query < seq.q_len; ++query) {
+      for (std::uint32_t head = 0; head < problem.q_heads; ++head) {
+        const std::size_t cell = (std::size_t{seq.q_begin} + query) * problem.q_heads + head;
+        std::vector<Score> scores;
+        double largest = -std::numeric_limits<double>::infinity();
+        for (std::uint32_t kv = 0; kv < seq.kv_len; ++kv) {
+          if (!may_see(problem, seq, query, kv)) continue;
+          scores.push_back(score(problem, seq, &problem.q[cell * problem.dim_k], head, head / group, seq.q_position + query, kv));
+          largest = std::max(largest, scores.back().logit);
+        }
+        const bool sink = !problem.sinks.empty();
+        if (sink) largest = std::max(largest, static_cast<double>(problem.sinks[head]));
+        if (scores.empty() && !sink) continue;  // zeros and minus infinity
+        double sum = sink ? std::exp(static_cast<double>(problem.sinks[head]) - largest) : 0.0;
+        for (const Score& s : scores) sum += std::exp(s.logit - largest);
+        double* out = &result.out[cell * problem.dim_v];
+        double* bound = &result.out_bound[cell * problem.dim_v];
+        double* weight = &result.weight[cell * problem.dim_v];
+        const auto v_row = [&](const Score& s) {
+          return &seq.v[(std::size_t{s.kv} * problem.kv_heads + head / group) * problem.dim_v];
+        };
+        double mean_error = 0.0;
+        for (Score& s : scores) {
+          s.weight = std::exp(s.logit - largest) / sum;
+          s.error += exp_error(s.logit - largest);
+          mean_error += s.weight * s.error;
+          const float* v = v_row(s);
+          for (std::uint32_t d = 0; d < problem.dim_v; ++d) {
+            out[d] += s.weight * static_cast<double>(v[d]);
+            weight[d] += std::fabs(s.weight * static_cast<double>(v[d]));
+          }
+        }
+        const double sink_error =
+            sink ? std::exp(static_cast<double>(problem.sinks[head]) - largest) / sum *
+                       exp_error(static_cast<double>(problem.sinks[head]) - largest)
+                 : 0.0;
+        mean_error += sink_error;
+        // d out / d logit_i = p_i (v_i - out). The errors are added up: a rounded query is shared by all keys, so that they
+        // are not independent.
+        std::fill(spread.begin(), spread.end(), 0.0);
+        for (const Score& s : scores) {
+          const float* v = v_row(s);
+          for (std::uint32_t d = 0; d < problem.dim_v; ++d)
+            spread[d] += s.weight * std::fabs(static_cast<double>(v[d]) - out[d]) * s.error;
+        }
+        const double rounding = 2 * sum_rounding(static_cast<double>(scores.size())) + 16 * kU32;
+        for (std::uint32_t d = 0; d < problem.dim_v; ++d)
+          bound[d] = 1.05 * (spread[d] + std::fabs(out[d]) * sink_error) +
+                     std::fabs(out[d]) * problem.out_rounding + rounding * weight[d] + problem.out_step + 0x1p-126;
+        result.lse[cell] = largest + std::log(sum);
+        result.lse_bound[cell] = 1.05 * mean_error + rounding +
+                                 4 * (std::fabs(largest) + std::fabs(std::log(sum)) + 1) * kU32;
+      }
+    }
+  }
+  return result;
+}
+
+}  // namespace kvant::reference

@@ -1,0 +1,43 @@
+// The oracle of the attention cases: attention over plain arrays in double, without pages, items or splits, together with a
+// bound on the error that each arithmetic may make. docs/conformance.md derives the bounds.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace kvant::reference {
+
+// How a module computes the scores. Softmax and accumulation are f32 in all of them.
+enum class Arithmetic : std::uint32_t { f32, f16, int_dot };
+
+struct DenseSequence {
+  std::vector<float> k, v;              // decoded, [kv][kv_head][dim]
+  std::vector<std::uint8_t> mapped;     // per token; 0: its page is unmapped
+  std::uint32_t kv_len = 0, q_begin = 0, q_len = 0;
+  std::int64_t q_position = 0;          // of the first query
+  std::vector<std::uint32_t> mask;      // q_len rows of mask_row_words; empty: none
+  std::uint32_t mask_row_words = 0, mask_kv_begin = 0;
+};
+
+struct DenseProblem {
+  std::uint32_t q_heads = 1, kv_heads = 1, dim_k = 0, dim_v = 0;
+  std::vector<float> q;                 // [row][q_head][dim_k]
+  std::vector<DenseSequence> sequences;
+  bool causal = true;
+  std::uint32_t window = 0, window_sinks = 0;
+  double scale = 1.0, soft_cap = 0.0;
+  std::vector<float> sinks, slopes;     // per query head, or empty
+  Arithmetic arithmetic = Arithmetic::f32;
+  // Relative rounding of the output's type: 2^-24 (f32), 2^-11 (f16), 2^-8 (bf16), and its smallest step.
+  double out_rounding = 0x1p-24, out_step = 0.0;
+};
+
+struct DenseResult {
+  std::vector<double> out, out_bound;   // [row][q_head][dim_v]
+  std::vector<double> weight;           // per element: sum of p |v|, the scale that errors are seen against
+  std::vector<double> lse, lse_bound;   // [row][q_head]
+};
+
+DenseResult dense_attention(const DenseProblem& problem);
+
+}  // namespace kvant::reference

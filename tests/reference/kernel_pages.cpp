@@ -1,0 +1,139 @@
+// Reference of append, read, copy and convert: the host encoders and decoders applied row by row.
+#include <optional>
+#include <vector>
+
+#include "formats.hpp"
+#include "kernels.hpp"
+#include "params/pages.h"
+
+namespace kvant::reference {
+
+namespace {
+
+// One side of a slab's pages: finds the planes of a head and moves rows in and out of them.
+struct Region {
+  const FormatInfo* format;
+  PageLayout layout;
+  std::uint32_t kv_heads, head_dim, page_tokens;
+
+  std::byte* head(View& view, std::uint64_t local_page, std::uint32_t kv_head, const char* what) const {
+    return view.range((local_page * kv_heads + kv_head) * layout.head_bytes, layout.head_bytes, what);
+  }
+};
+
+std::optional<Region> make_region(KernelCall& call, std::uint32_t format_id, std::uint32_t head_dim, std::uint32_t kv_heads) {
+  const auto format = format_from_id(format_id);
+  const std::uint32_t page_tokens = call.spec[KVANT_SPEC_PAGE_TOKENS];
+  if (!format || head_dim == 0 || (page_tokens != 16 && page_tokens != 32)) {
+    call.log->report("format " + std::to_string(format_id) + ", head_dim " + std::to_string(head_dim) + " or page_tokens " +
+                     std::to_string(page_tokens) + " is no valid constant");
+    return std::nullopt;
+  }
+  const FormatInfo& info = format_info(*format);
+  return Region{&info, page_layout(info, head_dim, page_tokens), kv_heads, head_dim, page_tokens};
+}
+
+struct TensorPlace {
+  std::uint32_t type;
+  std::uint64_t offset, token_stride, head_stride;
+};
+
+void append_side(KernelCall& call, const params::AppendParams& p, const Region& region, View& planes, View& tensor,
+                 View& slots, const TensorPlace& place) {
+  std::vector<float> row(region.head_dim);
+  for (std::uint32_t token = 0; token < p.tokens; ++token) {
+    const auto slot = static_cast<std::int32_t>(slots.word(std::uint64_t{p.slots_offset} + token));
+    if (slot < 0) continue;
+    const std::uint32_t page = static_cast<std::uint32_t>(slot) / region.page_tokens;
+    if (page < p.page_begin || page - p.page_begin >= p.page_count) continue;
+    for (std::uint32_t head = 0; head < p.kv_heads; ++head) {
+      const std::uint64_t first = place.offset + token * place.token_stride + head * place.head_stride;
+      for (std::uint32_t d = 0; d < region.head_dim; ++d)
+        row[d] = static_cast<float>(load_element(tensor, place.type, first + d));
+      if (std::byte* out = region.head(planes, page - p.page_begin, head, "writes"))
+        encode_planar_row(*region.format, region.layout, out, static_cast<std::uint32_t>(slot) % region.page_tokens, row);
+      if (!call.log->empty()) return;
+    }
+  }
+}
+
+}  // namespace
+
+void run_append(KernelCall& call) {
+  const auto p = call.params<params::AppendParams>();
+  const std::uint32_t in = call.spec[KVANT_SPEC_IO_TYPE_IN];
+  const auto k = make_region(call, call.spec[KVANT_SPEC_FORMAT_K], call.spec[KVANT_SPEC_HEAD_DIM_K], p.kv_heads);
+  if (k && call.groups[1] >= 1)
+    append_side(call, p, *k, call.bindings[0], call.bindings[2], call.bindings[4],
+                {in, p.k_offset, p.k_token_stride, p.k_head_stride});
+  if (call.groups[1] < 2) return;
+  const auto v = make_region(call, call.spec[KVANT_SPEC_FORMAT_V], call.spec[KVANT_SPEC_HEAD_DIM_V], p.kv_heads);
+  if (v)
+    append_side(call, p, *v, call.bindings[1], call.bindings[3], call.bindings[4],
+                {in, p.v_offset, p.v_token_stride, p.v_head_stride});
+}
+
+void run_read(KernelCall& call) {
+  const auto p = call.params<params::ReadParams>();
+  const auto region = make_region(call, call.spec[KVANT_SPEC_FORMAT_K], call.spec[KVANT_SPEC_HEAD_DIM_K], p.kv_heads);
+  if (!region) return;
+  const std::uint32_t out_type = call.spec[KVANT_SPEC_IO_TYPE_OUT];
+  std::vector<float> row(region->head_dim);
+  for (std::uint32_t token = 0; token < p.tokens; ++token) {
+    const auto slot = static_cast<std::int32_t>(call.bindings[2].word(std::uint64_t{p.slots_offset} + token));
+    if (slot < 0 && p.write_zero_rows == 0) continue;
+    const std::uint32_t page = slot < 0 ? 0 : static_cast<std::uint32_t>(slot) / region->page_tokens;
+    if (slot >= 0 && (page < p.page_begin || page - p.page_begin >= p.page_count)) continue;
+    for (std::uint32_t head = 0; head < p.kv_heads; ++head) {
+      std::fill(row.begin(), row.end(), 0.0f);
+      if (slot >= 0) {
+        if (const std::byte* in = region->head(call.bindings[0], page - p.page_begin, head, "reads"))
+          decode_planar_row(*region->format, region->layout, in, static_cast<std::uint32_t>(slot) % region->page_tokens, row);
+      }
+      const std::uint64_t first =
+          p.out_offset + std::uint64_t{token} * p.out_token_stride + std::uint64_t{head} * p.out_head_stride;
+      for (std::uint32_t d = 0; d < region->head_dim; ++d)
+        store_element(call.bindings[1], out_type, first + d, static_cast<double>(row[d]));
+      if (!call.log->empty()) return;
+    }
+  }
+}
+
+void run_copy(KernelCall& call) {
+  const auto p = call.params<params::CopyParams>();
+  const std::uint64_t bytes = std::uint64_t{p.page_words16} * 16;
+  const std::uint32_t pairs = p.pair_count;
+  for (std::uint32_t i = 0; i < pairs && call.log->empty(); ++i) {
+    const std::uint64_t from = call.bindings[2].word(p.pairs_offset + std::uint64_t{i} * 2);
+    const std::uint64_t to = call.bindings[2].word(p.pairs_offset + std::uint64_t{i} * 2 + 1);
+    const std::byte* in = call.bindings[0].range(from * bytes, bytes, "reads");
+    std::byte* out = call.bindings[1].range(to * bytes, bytes, "writes");
+    if (in != nullptr && out != nullptr) std::memmove(out, in, bytes);
+  }
+}
+
+void run_convert(KernelCall& call) {
+  const auto p = call.params<params::ConvertParams>();
+  const std::uint32_t head_dim = call.spec[KVANT_SPEC_HEAD_DIM_K];
+  const auto from = make_region(call, call.spec[KVANT_SPEC_FORMAT_K], head_dim, p.kv_heads);
+  const auto to = make_region(call, call.spec[KVANT_SPEC_FORMAT_V], head_dim, p.kv_heads);
+  if (!from || !to) return;
+  std::vector<float> row(head_dim);
+  for (std::uint32_t i = 0; i < p.triple_count; ++i) {
+    const std::uint64_t at = p.triples_offset + std::uint64_t{i} * 3;
+    const std::uint32_t source = call.bindings[2].word(at);
+    const std::uint32_t destination = call.bindings[2].word(at + 1);
+    const std::uint32_t tokens = call.bindings[2].word(at + 2);
+    for (std::uint32_t head = 0; head < p.kv_heads; ++head) {
+      const std::byte* in = from->head(call.bindings[0], source, head, "reads");
+      std::byte* out = to->head(call.bindings[1], destination, head, "writes");
+      if (in == nullptr || out == nullptr) return;
+      for (std::uint32_t token = 0; token < tokens; ++token) {
+        decode_planar_row(*from->format, from->layout, in, token, row);
+        encode_planar_row(*to->format, to->layout, out, token, row);
+      }
+    }
+  }
+}
+
+}  // namespace kvant::reference

@@ -1,0 +1,133 @@
+// Pipeline keys, and the blob that keeps a VkPipelineCache on disk.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "backend_snapshots.hpp"
+#include "pipeline_blob.hpp"
+#include "pipeline_key.hpp"
+
+using namespace kvant;
+using namespace kvant::test;
+
+namespace {
+
+std::vector<std::byte> bytes_of(std::string_view text) {
+  std::vector<std::byte> bytes(text.size());
+  std::transform(text.begin(), text.end(), bytes.begin(), [](char c) { return static_cast<std::byte>(c); });
+  return bytes;
+}
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    path_ = std::filesystem::temp_directory_path() / ("kvant-blob-" + std::to_string(std::hash<const void*>()(this)));
+    std::filesystem::remove_all(path_);
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  std::string path() const { return path_.string(); }
+  std::size_t files() const {
+    std::size_t count = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(path_)) ++count;
+    return count;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace
+
+TEST_SUITE("backend pipeline") {
+  TEST_CASE("keys compare by value over what the module declares") {
+    SpecValues spec{};
+    for (std::uint32_t i = 0; i < spec.size(); ++i) spec[i] = i + 1;
+    for (std::uint16_t k = 0; k < static_cast<std::uint16_t>(KernelId::count); ++k) {
+      const auto kernel = static_cast<KernelId>(k);
+      CAPTURE(kernel_info(kernel).name);
+      const PipelineKey key = make_pipeline_key(kernel, spec, true);
+      CHECK(key == make_pipeline_key(kernel, spec, true));
+      CHECK(PipelineKeyHash()(key) == PipelineKeyHash()(make_pipeline_key(kernel, spec, true)));
+      for (std::uint32_t i = 0; i < spec.size(); ++i) {
+        SpecValues changed = spec;
+        changed[i] += 100;
+        const bool declared = (kernel_info(kernel).spec_mask >> i & 1U) != 0;
+        CHECK((make_pipeline_key(kernel, changed, true) == key) == !declared);
+      }
+    }
+    const PipelineKey append = make_pipeline_key(KernelId::append, spec, true);
+    CHECK_FALSE(append == make_pipeline_key(KernelId::read, spec, true));
+    // A subgroup size is required only of modules that have subgroup operations, and where the device can be asked.
+    CHECK(append.subgroup_size == 0);
+    CHECK(make_pipeline_key(KernelId::append, spec, false).subgroup_size == 0);
+  }
+
+  TEST_CASE("a blob comes back as it went") {
+    const DeviceSnapshot device = load_snapshot("nvidia_h200");
+    for (const std::size_t size : {0UL, 1UL, 7UL, 1000UL}) {
+      const std::vector<std::byte> payload(size, std::byte{0x5A});
+      const BlobLoad load = decode_blob(device, "sha256:1", encode_blob(device, "sha256:1", payload));
+      CHECK(load.outcome == BlobOutcome::hit);
+      CHECK(load.payload == payload);
+    }
+  }
+
+  TEST_CASE("a blob of another device, driver or shader set is a miss") {
+    const DeviceSnapshot device = load_snapshot("nvidia_h200");
+    const auto file = encode_blob(device, "sha256:1", bytes_of("pipelines"));
+    CHECK(decode_blob(device, "sha256:2", file).outcome == BlobOutcome::other_shaders);
+    DeviceSnapshot other = device;
+    other.driver_version += 1;
+    CHECK(decode_blob(other, "sha256:1", file).outcome == BlobOutcome::other_device);
+    other = device;
+    other.pipeline_cache_uuid[15] ^= 1;
+    CHECK(decode_blob(other, "sha256:1", file).outcome == BlobOutcome::other_device);
+    other = device;
+    other.driver_id += 1;
+    CHECK(decode_blob(other, "sha256:1", file).outcome == BlobOutcome::other_device);
+    other = device;
+    other.vendor_id += 1;
+    CHECK(decode_blob(other, "sha256:1", file).outcome == BlobOutcome::other_device);
+    other = device;
+    other.device_id += 1;
+    CHECK(decode_blob(other, "sha256:1", file).outcome == BlobOutcome::other_device);
+  }
+
+  TEST_CASE("damage anywhere in a blob is a miss") {
+    const DeviceSnapshot device = load_snapshot("rdna3_radv");
+    const auto file = encode_blob(device, "sha256:1", bytes_of("some pipelines of a driver"));
+    REQUIRE(decode_blob(device, "sha256:1", file).outcome == BlobOutcome::hit);
+    for (std::size_t i = 0; i < file.size(); ++i) {
+      for (const unsigned flip : {0x01U, 0x80U, 0xFFU}) {
+        auto damaged = file;
+        damaged[i] ^= static_cast<std::byte>(flip);
+        const BlobLoad load = decode_blob(device, "sha256:1", damaged);
+        CAPTURE(i);
+        CHECK(load.outcome != BlobOutcome::hit);
+        CHECK(load.payload.empty());
+      }
+      CHECK(decode_blob(device, "sha256:1", std::span(file).first(i)).outcome == BlobOutcome::truncated);
+    }
+    auto longer = file;
+    longer.push_back(std::byte{0});
+    CHECK(decode_blob(device, "sha256:1", longer).outcome == BlobOutcome::corrupt);
+  }
+
+  TEST_CASE("files are replaced whole") {
+    const TemporaryFolder folder;
+    const DeviceSnapshot device = load_snapshot("lavapipe");
+    const std::string path = blob_path(folder.path() + "/deeper", device);
+    CHECK(load_blob(path, device, "s").outcome == BlobOutcome::absent);
+    REQUIRE(save_blob(path, device, "s", bytes_of("first")).ok());
+    REQUIRE(save_blob(path, device, "s", bytes_of("second")).ok());
+    CHECK(load_blob(path, device, "s").payload == bytes_of("second"));
+    CHECK(folder.files() == 1);
+    std::filesystem::resize_file(path, 20);
+    CHECK(load_blob(path, device, "s").outcome == BlobOutcome::truncated);
+    std::ofstream(path, std::ios::trunc) << std::string(200, 'x');
+    CHECK(load_blob(path, device, "s").outcome == BlobOutcome::not_a_blob);
+    // A folder that cannot be made is an error to report, and no file is left behind.
+    CHECK_FALSE(save_blob(path + "/below/a/file", device, "s", bytes_of("x")).ok());
+    CHECK(blob_path(folder.path(), device) != blob_path(folder.path(), load_snapshot("swiftshader")));
+  }
+}

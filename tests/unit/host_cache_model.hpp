@@ -1,0 +1,237 @@
+// CacheModel: a cache on the CPU executor beside a plain model of it. The model keeps every token's decoded K and V rows in
+// vectors; each layer's attention output is compared with attention over those vectors.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "cache.hpp"
+#include "cache_debug.hpp"
+#include "dense_attention.hpp"
+#include "host_random.hpp"
+#include "host_test_executor.hpp"
+#include "step.hpp"
+
+namespace kvant::test {
+
+inline constexpr std::uint32_t kNan = 0x7FC0DEADu;
+
+struct RunOptions {
+  std::uint32_t group = 2;  // query heads per KV head
+  bool causal = true;
+  float soft_cap = 0.0f;
+  bool sinks = false, slopes = false, lse = false;
+};
+
+class CacheModel {
+ public:
+  using Rows = std::vector<float>;                // [token][kv_head][dim], decoded
+  struct Tokens {
+    std::vector<std::array<Rows, 2>> layers;      // by Side
+    std::uint64_t length = 0;
+  };
+
+  CacheModel(const CacheSpec& cache_spec, std::uint32_t pages_per_slab, std::uint64_t seed) : spec(cache_spec), random(seed) {
+    GeometryOptions slabs;
+    slabs.max_pages_per_slab = pages_per_slab;
+    auto created = create_cache(executor, spec, Log{}, slabs);
+    REQUIRE(created.ok());
+    cache = std::move(created).value();
+    cache_debug(*cache).set_poison(kNan);
+  }
+
+  TestExecutor executor;
+  CacheSpec spec;
+  Random random;
+  std::unique_ptr<Cache> cache;
+  std::map<SequenceId, Tokens> sequences;
+  RunOptions options;
+
+  SequenceId create() {
+    const auto id = cache->create_sequence();
+    REQUIRE(id.ok());
+    sequences[id.value()].layers.resize(spec.layers.size());
+    return id.value();
+  }
+  void fork(SequenceId parent, std::uint64_t tokens) {
+    const auto id = cache->fork_sequence(parent, tokens);
+    REQUIRE_MESSAGE(id.ok(), id.status().message());
+    sequences[id.value()] = sequences[parent];
+    cut(sequences[id.value()], tokens);
+  }
+  void truncate(SequenceId id, std::uint64_t tokens) {
+    const Status status = cache->truncate_sequence(id, tokens);
+    REQUIRE_MESSAGE(status.ok(), status.message());
+    cut(sequences[id], tokens);
+  }
+  void destroy(SequenceId id) {
+    REQUIRE(cache->destroy_sequence(id).ok());
+    sequences.erase(id);
+  }
+
+  // Plans, runs every layer and checks its output; then commits, or aborts.
+  void step(const std::vector<StepEntry>& entries, bool commit = true) {
+    auto planned = cache->plan(entries);
+    REQUIRE_MESSAGE(planned.ok(), planned.status().message());
+    std::unique_ptr<Step> open = std::move(planned).value();
+    std::map<SequenceId, Tokens> after = sequences;
+    for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) run_layer(*open, layer, entries, after);
+    if (!commit) {
+      cache->abort(std::move(open));
+      return;
+    }
+    for (const StepEntry& entry : entries) after[entry.sequence].length += entry.append;
+    const Status status = cache->commit(std::move(open));
+    REQUIRE_MESSAGE(status.ok(), status.message());
+    sequences = after;
+    for (const auto& [id, tokens] : sequences) REQUIRE(cache->sequence_length(id).value() == tokens.length);
+  }
+
+  // Reads every token that the cache still holds.
+  void check_reads() {
+    for (const auto& [id, tokens] : sequences)
+      for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) {
+        const auto pages = cache_debug(*cache).sequence_pages(id, layer).value();
+        for (Side side : {Side::k, Side::v})
+          for (std::uint64_t page = 0; page < pages.size(); ++page) {
+            const std::uint64_t begin = page * spec.page_tokens;
+            const std::uint64_t count = std::min<std::uint64_t>(spec.page_tokens, tokens.length - begin);
+            const std::uint32_t row = spec.layers[layer].kv_heads * dim(layer, side);
+            std::vector<float> got(count * row, -1.0f);
+            TensorView view;
+            view.host = reinterpret_cast<std::byte*>(got.data());
+            const Status status = cache->read(id, layer, side, begin, count, view);
+            REQUIRE(status.ok() == (pages[page] >= 0));
+            if (!status.ok()) continue;
+            const Rows& rows = tokens.layers[layer][static_cast<std::size_t>(side)];
+            for (std::size_t i = 0; i < got.size(); ++i) REQUIRE(got[i] == rows[begin * row + i]);
+          }
+      }
+  }
+
+  std::uint32_t dim(std::uint32_t layer, Side side) const {
+    return side == Side::k ? spec.layers[layer].head_dim_k : spec.layers[layer].head_dim_v;
+  }
+  FormatId format(std::uint32_t layer, Side side) const {
+    const LayerSpec& facts = cache->spec().layers[layer];
+    return side == Side::k ? facts.format_k : facts.format_v;
+  }
+  static void recode(FormatId format, std::uint32_t dim, std::span<float> row) {
+    std::vector<std::byte> bytes(canonical_row_bytes(format_info(format), dim));
+    encode_canonical_row(format_info(format), row, bytes);
+    decode_canonical_row(format_info(format), bytes, row);
+  }
+
+ private:
+  void cut(Tokens& tokens, std::uint64_t length) {
+    tokens.length = length;
+    for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer)
+      for (Side side : {Side::k, Side::v})
+        tokens.layers[layer][static_cast<std::size_t>(side)].resize(length * spec.layers[layer].kv_heads * dim(layer, side));
+  }
+
+  std::vector<float> normals(std::size_t count) {
+    std::vector<float> x(count);
+    for (float& value : x) value = random.normal();
+    return x;
+  }
+
+  void run_layer(Step& open, std::uint32_t layer, const std::vector<StepEntry>& entries, std::map<SequenceId, Tokens>& after) {
+    const LayerSpec& facts = spec.layers[layer];
+    std::uint32_t fresh = 0, queries = 0;
+    for (const StepEntry& entry : entries) {
+      fresh += entry.append;
+      queries += entry.queries;
+    }
+    std::array<std::vector<float>, 2> kv;
+    for (Side side : {Side::k, Side::v}) {
+      const std::uint32_t d = dim(layer, side), row = facts.kv_heads * d;
+      auto& x = kv[static_cast<std::size_t>(side)];
+      x = normals(std::size_t{fresh} * row);
+      std::size_t token = 0;
+      for (const StepEntry& entry : entries) {
+        auto& rows = after[entry.sequence].layers[layer][static_cast<std::size_t>(side)];
+        std::vector<float> decoded(x.begin() + static_cast<std::ptrdiff_t>(token * row),
+                                   x.begin() + static_cast<std::ptrdiff_t>((token + entry.append) * row));
+        for (std::size_t at = 0; at < decoded.size(); at += d) recode(format(layer, side), d, std::span(decoded).subspan(at, d));
+        rows.insert(rows.end(), decoded.begin(), decoded.end());
+        token += entry.append;
+      }
+    }
+
+    reference::DenseProblem problem;
+    problem.kv_heads = facts.kv_heads;
+    problem.q_heads = facts.kv_heads * options.group;
+    problem.dim_k = facts.head_dim_k;
+    problem.dim_v = facts.head_dim_v;
+    problem.q = normals(std::size_t{queries} * problem.q_heads * problem.dim_k);
+    problem.causal = options.causal;
+    problem.window = facts.window;
+    problem.window_sinks = facts.window_sinks;
+    problem.scale = 1.0 / std::sqrt(static_cast<double>(problem.dim_k));
+    problem.soft_cap = static_cast<double>(options.soft_cap);
+    if (options.sinks) problem.sinks = normals(problem.q_heads);
+    if (options.slopes) problem.slopes = normals(problem.q_heads);
+    std::uint32_t q_begin = 0;
+    for (const StepEntry& entry : entries) {
+      const Tokens& tokens = after[entry.sequence];
+      reference::DenseSequence seq;
+      seq.kv_len = static_cast<std::uint32_t>(tokens.length) + entry.append;
+      seq.k = tokens.layers[layer][0];
+      seq.v = tokens.layers[layer][1];
+      seq.q_begin = q_begin;
+      seq.q_len = entry.queries;
+      seq.q_position = entry.explicit_positions ? entry.q_pos_begin : std::int64_t{seq.kv_len} - entry.queries;
+      const auto pages = cache_debug(*cache).sequence_pages(entry.sequence, layer).value();
+      for (std::uint32_t t = 0; t < seq.kv_len; ++t)
+        seq.mapped.push_back(t / spec.page_tokens >= pages.size() || pages[t / spec.page_tokens] >= 0);
+      if (entry.mask != nullptr) {
+        seq.mask.assign(entry.mask, entry.mask + std::size_t{entry.queries} * entry.mask_row_words);
+        seq.mask_row_words = entry.mask_row_words;
+        seq.mask_kv_begin = static_cast<std::uint32_t>(entry.mask_kv_begin);
+      }
+      if (entry.queries != 0) problem.sequences.push_back(std::move(seq));
+      q_begin += entry.queries;
+    }
+
+    std::vector<float> out(std::size_t{queries} * problem.q_heads * problem.dim_v, std::nanf(""));
+    std::vector<float> lse(std::size_t{queries} * problem.q_heads, std::nanf(""));
+    auto view = [](std::vector<float>& x) {
+      TensorView tensor;
+      tensor.host = reinterpret_cast<std::byte*>(x.data());
+      return tensor;
+    };
+    RunArgs args;
+    if (fresh != 0) args.k = view(kv[0]), args.v = view(kv[1]);
+    if (queries != 0) args.q = view(problem.q), args.out = view(out);
+    if (options.lse) args.lse = view(lse);
+    args.q_heads = problem.q_heads;
+    args.causal = options.causal;
+    args.soft_cap = options.soft_cap;
+    if (options.sinks) args.sinks = problem.sinks.data();
+    if (options.slopes) args.alibi_slopes = problem.slopes.data();
+    const Status status = cache->run(open, layer, args);
+    REQUIRE_MESSAGE(status.ok(), status.message());
+
+    const reference::DenseResult expected = reference::dense_attention(problem);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      REQUIRE(std::fabs(static_cast<double>(out[i]) - expected.out[i]) <= expected.out_bound[i] + 1e-30);
+    for (std::size_t i = 0; options.lse && i < lse.size(); ++i)
+      REQUIRE((static_cast<double>(lse[i]) == expected.lse[i] ||
+               std::fabs(static_cast<double>(lse[i]) - expected.lse[i]) <= expected.lse_bound[i]));
+  }
+};
+
+inline StepEntry entry(SequenceId sequence, std::uint32_t append, std::uint32_t queries) {
+  StepEntry e;
+  e.sequence = sequence;
+  e.append = append;
+  e.queries = queries;
+  return e;
+}
+
+}  // namespace kvant::test
