@@ -117,16 +117,14 @@ Status VulkanExecutor::resolve_dispatch(const Dispatch& dispatch, VkPipeline& pi
   }
   for (std::uint32_t i = 0; i < info.bindings; ++i) {
     const BufferRange& range = dispatch.bindings[i];
-    if (is_absent(range)) {
-      KVANT_TRY(ensure_dummy());
-      continue;
-    }
+    if (is_absent(range)) continue;
     KVANT_TRY(check_range("binding", range, plan_.snapshot.storage_alignment));
     if (range.size > limits_.max_binding_bytes) {
       return {StatusCode::internal, "binding of " + std::to_string(range.size) + " bytes of kernel " + std::string(info.name) +
                                         " is above " + std::to_string(limits_.max_binding_bytes)};
     }
   }
+  KVANT_TRY(ensure_dummy());
   KVANT_ASSIGN(pipeline, pipelines_->get(dispatch.kernel, dispatch.spec));
   return {};
 }
@@ -170,8 +168,10 @@ Result<VkDescriptorSet> VulkanExecutor::descriptor_set(const Dispatch& dispatch)
   KVANT_ASSIGN(const VkDescriptorSet set, sets_->take(next_ticket_, completed_));
   std::array<VkDescriptorBufferInfo, kMaxBindings> infos{};
   std::array<VkWriteDescriptorSet, kMaxBindings> writes{};
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const BufferRange& range = dispatch.bindings[i];
+  // Also the bindings that the kernel does not declare are written: llvmpipe takes references to all buffers of a bound set,
+  // used or not, and a recycled set would still name buffers that are long destroyed.
+  for (std::uint32_t i = 0; i < kMaxBindings; ++i) {
+    const BufferRange& range = i < count ? dispatch.bindings[i] : BufferRange{};
     if (is_absent(range)) {
       // Each absent binding gets bytes of its own: concurrent dispatches then do not even seem to share one.
       const Buffer& dummy = *buffers_->find(dummy_);
@@ -187,7 +187,7 @@ Result<VkDescriptorSet> VulkanExecutor::descriptor_set(const Dispatch& dispatch)
     writes[i].descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER;
     writes[i].pBufferInfo = &infos[i];
   }
-  device_.vk().vkUpdateDescriptorSets(device_.handle(), count, writes.data(), 0, nullptr);
+  device_.vk().vkUpdateDescriptorSets(device_.handle(), kMaxBindings, writes.data(), 0, nullptr);
   bound_set_ = set;
   bound_count_ = count;
   bound_ranges_ = dispatch.bindings;

@@ -63,7 +63,6 @@ void CacheObject::end_step() {
 
 StepObject::~StepObject() {
   if (step != nullptr) cache->cache->abort(std::move(step));
-  for (const BufferId buffer : imports) cache->device->executor().destroy_buffer(buffer);
 }
 
 void destroy_context(const void* handle) {

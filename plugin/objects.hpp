@@ -112,7 +112,6 @@ class StepObject : public Object {
   std::uint64_t fresh_tokens = 0, queries = 0;
   std::string causal_objection;                  // why a causal run is impossible; empty: it is possible
   std::vector<bool> layers_run;
-  std::vector<BufferId> imports;                 // buffers of the engine that runs of this step named
 
   DeviceObject& owner() { return *cache->device; }
 };

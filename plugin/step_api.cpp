@@ -37,7 +37,9 @@ kvant_error* step_run(kvant_step* step, std::uint32_t layer, const kvant_run_arg
     KVANT_ASSIGN(const auto object, access<StepObject>(step, "step"));
     KVANT_TRY(check_layer(layer, object->cache->cache->spec()));
     KVANT_ASSIGN(RunInput input, read_run_args(args, *object, layer));
-    KVANT_TRY(make_views(input, object->cache->device->executor(), object->imports));
+    // Wraps may go before the work is done: the executor keeps what submitted and recorded lists name.
+    CallImports imports(object->cache->device->executor());
+    KVANT_TRY(make_views(input, object->cache->device->executor(), imports.ids));
     KVANT_TRY(object->cache->cache->run(*object->step, layer, input.run));
     object->layers_run[layer] = true;
     return {};

@@ -40,7 +40,7 @@ Status check_no_overlap(const std::vector<const CheckedTensor*>& tensors);
 // The core's view. Buffers are wrapped for the executor; whoever owns `imports` releases them after the last use.
 Result<TensorView> make_view(const CheckedTensor& tensor, Executor& executor, std::vector<BufferId>& imports);
 
-// Releases the wraps of one call at its end.
+// Releases the wraps of one call at its end. The executor keeps what submitted or recorded work still names.
 class CallImports {
  public:
   explicit CallImports(Executor& executor) : executor_(executor) {}

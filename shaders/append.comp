@@ -43,21 +43,22 @@ IO_INPUT(v_in, v_tensor)
     uint token = unit / blocks / params.kv_heads;                                                                          \
     int slot = slots[params.slots_offset + token];                                                                         \
     uint page = uint(slot) / PAGE_TOKENS - params.page_begin;                                                              \
-    if (slot < 0 || page >= params.page_count) return;                                                                     \
-    uint begin = block * kv_block(format);                                                                                 \
-    uint source = offset + token * token_stride + head * head_stride + begin;                                              \
-    vec4 x[16];                                                                                                            \
-    for (uint i = 0u; i < 16u; ++i) {                                                                                      \
-      bool inside = 4u * i < kv_block(format) && begin + 4u * i < head_dim;                                                \
-      x[i] = vec4(0.0);                                                                                                    \
-      if (inside) x[i] = name##_in_load4(IO_TYPE_IN, source + 4u * i);                                                     \
+    if (slot >= 0 && page < params.page_count) {                                                                           \
+      uint begin = block * kv_block(format);                                                                               \
+      uint source = offset + token * token_stride + head * head_stride + begin;                                            \
+      uint limit = min(kv_block(format), head_dim - begin);                                                                \
+      vec4 x[16];                                                                                                          \
+      for (uint i = 0u; i < 16u; ++i) {                                                                                    \
+        x[i] = vec4(0.0);                                                                                                  \
+        if (4u * i < limit) x[i] = name##_in_load4(IO_TYPE_IN, source + 4u * i);                                           \
+      }                                                                                                                    \
+      uvec4 codes[16];                                                                                                     \
+      uvec2 high;                                                                                                          \
+      uint scale;                                                                                                          \
+      kv_encode_block(format, x, codes, high, scale);                                                                      \
+      uint base16 = (page * params.kv_heads + head) * kv_head_words16(format, head_dim, PAGE_TOKENS);                      \
+      name##_store_block(format, head_dim, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, block, codes, high, scale);      \
     }                                                                                                                      \
-    uvec4 codes[16];                                                                                                       \
-    uvec2 high;                                                                                                            \
-    uint scale;                                                                                                            \
-    kv_encode_block(format, x, codes, high, scale);                                                                        \
-    uint base16 = (page * params.kv_heads + head) * kv_head_words16(format, head_dim, PAGE_TOKENS);                        \
-    name##_store_block(format, head_dim, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, block, codes, high, scale);        \
   }
 
 APPEND_SIDE(k, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride)

@@ -34,23 +34,23 @@ void read_span(uint unit) {
   uint head = unit / spans % params.kv_heads;
   uint token = unit / spans / params.kv_heads;
   int slot = slots[params.slots_offset + token];
-  vec4 x[8];
-  if (slot < 0) {
-    if (params.write_zero_rows == 0u) return;
+  uint page = uint(slot) / PAGE_TOKENS - params.page_begin;
+  bool present = slot >= 0 && page < params.page_count;
+  if (present || (slot < 0 && params.write_zero_rows != 0u)) {
+    vec4 x[8];
     for (int i = 0; i < 8; ++i) x[i] = vec4(0.0);
-  } else {
-    uint page = uint(slot) / PAGE_TOKENS - params.page_begin;
-    if (page >= params.page_count) return;
-    uint base16 = (page * params.kv_heads + head) * kv_head_words16(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS);
-    uvec4 codes[8];
-    uint high;
-    uint scale;
-    region_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, span, codes, high, scale);
-    kv_decode_span(FORMAT_K, codes, high, scale, x);
-  }
-  uint destination = params.out_offset + token * params.out_token_stride + head * params.out_head_stride + 32u * span;
-  for (uint i = 0u; i < 8u; ++i) {
-    if (32u * span + 4u * i < HEAD_DIM_K) out_store4(IO_TYPE_OUT, destination + 4u * i, x[i]);
+    if (present) {
+      uint base16 = (page * params.kv_heads + head) * kv_head_words16(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS);
+      uvec4 codes[8];
+      uint high;
+      uint scale;
+      region_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, span, codes, high, scale);
+      kv_decode_span(FORMAT_K, codes, high, scale, x);
+    }
+    uint destination = params.out_offset + token * params.out_token_stride + head * params.out_head_stride + 32u * span;
+    for (uint i = 0u; i < 8u; ++i) {
+      if (32u * span + 4u * i < HEAD_DIM_K) out_store4(IO_TYPE_OUT, destination + 4u * i, x[i]);
+    }
   }
 }
 

@@ -74,7 +74,7 @@ void dot_rows(uvec4 codes[8], uint high, uint scale, out float dots[ROWS]) {
 #elif defined(USE_INT_DOT)
 uint lane_queries_q8[ROWS * 8u];
 float lane_query_scales[ROWS];
-float lane_query_sums[ROWS];  // of the unquantized elements: what a format's minimum multiplies
+float lane_query_sums[ROWS];  // of the quantized elements: what a format's minimum multiplies
 
 void load_lane_queries(uint span) {
   if (!kv_has_int8(FORMAT_K)) {
@@ -84,15 +84,15 @@ void load_lane_queries(uint span) {
   [[unroll]] for (uint r = 0u; r < ROWS; ++r) {
     const float most = largest_of_span(r, span);
     const float inverse = most == 0.0 ? 0.0 : 127.0 / most;
-    vec4 sum = vec4(0.0);
+    ivec4 sum = ivec4(0);
     [[unroll]] for (uint i = 0u; i < 8u; ++i) {
-      const vec4 x = lane_query_quad(r, span, i);
-      const uvec4 q = uvec4(ivec4(round(x * inverse))) & 255u;
-      lane_queries_q8[r * 8u + i] = q.x | q.y << 8 | q.z << 16 | q.w << 24;
-      sum += x;
+      const ivec4 q = ivec4(round(lane_query_quad(r, span, i) * inverse));
+      const uvec4 bytes = uvec4(q) & 255u;
+      lane_queries_q8[r * 8u + i] = bytes.x | bytes.y << 8 | bytes.z << 16 | bytes.w << 24;
+      sum += q;
     }
     lane_query_scales[r] = most / 127.0;
-    lane_query_sums[r] = (sum.x + sum.y) + (sum.z + sum.w);
+    lane_query_sums[r] = float(sum.x + sum.y + sum.z + sum.w) * lane_query_scales[r];
   }
 }
 

@@ -11,12 +11,8 @@ void f16_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
   }
 }
 
-uvec2 f16_pack4(vec4 x) {
-  return uvec2(f32_to_f16(x.x) | (f32_to_f16(x.y) << 16), f32_to_f16(x.z) | (f32_to_f16(x.w) << 16));
-}
-
 void f16_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {
-  for (int i = 0; i < 4; ++i) codes[i] = uvec4(f16_pack4(x[2 * i]), f16_pack4(x[2 * i + 1]));
+  for (int i = 0; i < 4; ++i) codes[i] = uvec4(pack_halves(f32_to_f16(x[2 * i])), pack_halves(f32_to_f16(x[2 * i + 1])));
   high = uvec2(0u);
   scale = 0u;
 }

@@ -3,6 +3,7 @@
 #ifndef KVANT_FORMAT_F8_E4M3_GLSL
 #define KVANT_FORMAT_F8_E4M3_GLSL
 #include "numeric.glsl"
+#include "packing.glsl"
 
 vec4 f8_e4m3_unpack4(uint word) {
   uvec4 bytes = uvec4(word << 24, word << 16, word << 8, word) >> 24;
@@ -16,23 +17,11 @@ vec4 f8_e4m3_unpack4(uint word) {
 }
 
 void f8_e4m3_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
-  for (int i = 0; i < 2; ++i) {
-    x[4 * i] = f8_e4m3_unpack4(codes[i].x);
-    x[4 * i + 1] = f8_e4m3_unpack4(codes[i].y);
-    x[4 * i + 2] = f8_e4m3_unpack4(codes[i].z);
-    x[4 * i + 3] = f8_e4m3_unpack4(codes[i].w);
-  }
-}
-
-uint f8_e4m3_pack4(vec4 x) {
-  return f32_to_f8_e4m3(x.x) | (f32_to_f8_e4m3(x.y) << 8) | (f32_to_f8_e4m3(x.z) << 16) | (f32_to_f8_e4m3(x.w) << 24);
+  for (int i = 0; i < 8; ++i) x[i] = f8_e4m3_unpack4(codes[i / 4][i % 4]);
 }
 
 void f8_e4m3_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {
-  for (int i = 0; i < 2; ++i) {
-    codes[i] = uvec4(f8_e4m3_pack4(x[4 * i]), f8_e4m3_pack4(x[4 * i + 1]), f8_e4m3_pack4(x[4 * i + 2]),
-                     f8_e4m3_pack4(x[4 * i + 3]));
-  }
+  for (int i = 0; i < 8; ++i) codes[i / 4][i % 4] = pack4(f32_to_f8_e4m3(x[i]), 8u);
   high = uvec2(0u);
   scale = 0u;
 }

@@ -10,9 +10,8 @@ float ue5m3_to_f32(uint code) { return f16_to_f32(code << 7); }
 
 // The greatest code whose value is not above the magnitude.
 uint ue5m3_floor(uint magnitude) {
-  if (magnitude >= 0x38800000u) return min((magnitude - 0x38000000u) >> 20, UE5M3_MAX);
-  if (magnitude < 0x37000000u) return 0u;  // below 2^-17
-  return ((magnitude & 0x007FFFFFu) | 0x00800000u) >> (133u - (magnitude >> 23));
+  uint subnormal = ((magnitude & 0x007FFFFFu) | 0x00800000u) >> min(133u - min(magnitude >> 23, 112u), 31u);
+  return magnitude >= 0x38800000u ? min((magnitude - 0x38000000u) >> 20, UE5M3_MAX) : subnormal;
 }
 
 void nf4_dq_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) { nf4_decode(codes[0], ue5m3_to_f32(scale), x); }
@@ -20,16 +19,15 @@ void nf4_dq_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) { 
 void nf4_dq_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {
   high = uvec2(0u);
   uint amax = nf4_block_max(x);
-  if (amax >= KV_HUGE_BITS) {
-    codes[0] = uvec4(NF4_ZERO_WORD);
-    codes[1] = uvec4(NF4_ZERO_WORD);
-    scale = 0xFFu;
-    return;
-  }
   uint below = ue5m3_floor(amax);
   uint above = min(below + 1u, UE5M3_MAX);
   uint best = nf4_encode(x, vec2(ue5m3_to_f32(below), ue5m3_to_f32(above)), amax < NF4_SEARCH_LIMIT_BITS ? 2u : 1u, codes);
   scale = best == 0u ? below : above;
+  if (amax >= KV_HUGE_BITS) {
+    codes[0] = uvec4(NF4_ZERO_WORD);
+    codes[1] = uvec4(NF4_ZERO_WORD);
+    scale = 0xFFu;
+  }
 }
 
 #endif

@@ -30,14 +30,12 @@ void q4_0_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint
   high = uvec2(0u);
   codes[0] = uvec4(0x88888888u);
   scale = amax >= KV_HUGE_BITS ? 0x7E00u : 0x8000u;  // 0 / -8 is -0, as in the reference
-  if (amax < KV_TINY_BITS || amax >= KV_HUGE_BITS) return;
-  float d = uintBitsToFloat(signed_max) * -0.125;
-  float inverse = reciprocal_exact(d);
-  scale = f32_to_f16_saturated(d);
-  codes[0].x = q4_0_pack4(x[0], inverse) | (q4_0_pack4(x[1], inverse) << 16);
-  codes[0].y = q4_0_pack4(x[2], inverse) | (q4_0_pack4(x[3], inverse) << 16);
-  codes[0].z = q4_0_pack4(x[4], inverse) | (q4_0_pack4(x[5], inverse) << 16);
-  codes[0].w = q4_0_pack4(x[6], inverse) | (q4_0_pack4(x[7], inverse) << 16);
+  if (amax >= KV_TINY_BITS && amax < KV_HUGE_BITS) {
+    float d = uintBitsToFloat(signed_max) * -0.125;
+    float inverse = reciprocal_exact(d);
+    scale = f32_to_f16_saturated(d);
+    for (int i = 0; i < 4; ++i) codes[0][i] = q4_0_pack4(x[2 * i], inverse) | (q4_0_pack4(x[2 * i + 1], inverse) << 16);
+  }
 }
 
 void q4_0_int8_span(uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, out float min_f) {

@@ -31,18 +31,17 @@ void q4_1_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint
   block_range(x, amax, low, high_end);
   high = uvec2(0u);
   codes[0] = uvec4(0u);
-  scale = 0x7E00u;
-  if (amax >= KV_HUGE_BITS) return;
   precise float range = high_end - low;
-  scale = f32_to_f16_saturated(low) << 16;
-  if (floatBitsToUint(range) < KV_TINY_BITS) return;
-  float d = divide_exact(range, 15u);
-  float inverse = reciprocal_exact(d);
-  scale |= f32_to_f16_saturated(d);
-  codes[0].x = q4_1_pack4(x[0], low, inverse) | (q4_1_pack4(x[1], low, inverse) << 16);
-  codes[0].y = q4_1_pack4(x[2], low, inverse) | (q4_1_pack4(x[3], low, inverse) << 16);
-  codes[0].z = q4_1_pack4(x[4], low, inverse) | (q4_1_pack4(x[5], low, inverse) << 16);
-  codes[0].w = q4_1_pack4(x[6], low, inverse) | (q4_1_pack4(x[7], low, inverse) << 16);
+  bool finite = amax < KV_HUGE_BITS;
+  scale = finite ? f32_to_f16_saturated(low) << 16 : 0x7E00u;
+  if (finite && floatBitsToUint(range) >= KV_TINY_BITS) {
+    float d = divide_exact(range, 15u);
+    float inverse = reciprocal_exact(d);
+    scale |= f32_to_f16_saturated(d);
+    for (int i = 0; i < 4; ++i) {
+      codes[0][i] = q4_1_pack4(x[2 * i], low, inverse) | (q4_1_pack4(x[2 * i + 1], low, inverse) << 16);
+    }
+  }
 }
 
 void q4_1_int8_span(uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, out float min_f) {

@@ -32,16 +32,17 @@ void q5_0_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint
   codes[0] = uvec4(0u);
   high = uvec2(0xFFFFFFFFu, 0u);  // code 16
   scale = amax >= KV_HUGE_BITS ? 0x7E00u : 0x8000u;  // 0 / -16 is -0, as in the reference
-  if (amax < KV_TINY_BITS || amax >= KV_HUGE_BITS) return;
-  float d = uintBitsToFloat(signed_max) * -0.0625;
-  float inverse = reciprocal_exact(d);
-  scale = f32_to_f16_saturated(d);
-  high.x = 0u;
-  for (int i = 0; i < 4; ++i) {
-    uint low4 = q5_0_pack4(x[2 * i], inverse);
-    uint high4 = q5_0_pack4(x[2 * i + 1], inverse);
-    codes[0][i] = (low4 & 0xFFFFu) | (high4 << 16);
-    high.x |= ((low4 >> 16) | ((high4 >> 16) << 4)) << (8 * i);
+  if (amax >= KV_TINY_BITS && amax < KV_HUGE_BITS) {
+    float d = uintBitsToFloat(signed_max) * -0.0625;
+    float inverse = reciprocal_exact(d);
+    scale = f32_to_f16_saturated(d);
+    high.x = 0u;
+    for (int i = 0; i < 4; ++i) {
+      uint low4 = q5_0_pack4(x[2 * i], inverse);
+      uint high4 = q5_0_pack4(x[2 * i + 1], inverse);
+      codes[0][i] = (low4 & 0xFFFFu) | (high4 << 16);
+      high.x |= ((low4 >> 16) | ((high4 >> 16) << 4)) << (8 * i);
+    }
   }
 }
 

@@ -33,19 +33,19 @@ void q5_1_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint
   block_range(x, amax, low, high_end);
   high = uvec2(0u);
   codes[0] = uvec4(0u);
-  scale = 0x7E00u;
-  if (amax >= KV_HUGE_BITS) return;
   precise float range = high_end - low;
-  scale = f32_to_f16_saturated(low) << 16;
-  if (floatBitsToUint(range) < KV_TINY_BITS) return;
-  float d = divide_exact(range, 31u);
-  float inverse = reciprocal_exact(d);
-  scale |= f32_to_f16_saturated(d);
-  for (int i = 0; i < 4; ++i) {
-    uint low4 = q5_1_pack4(x[2 * i], low, inverse);
-    uint high4 = q5_1_pack4(x[2 * i + 1], low, inverse);
-    codes[0][i] = (low4 & 0xFFFFu) | (high4 << 16);
-    high.x |= ((low4 >> 16) | ((high4 >> 16) << 4)) << (8 * i);
+  bool finite = amax < KV_HUGE_BITS;
+  scale = finite ? f32_to_f16_saturated(low) << 16 : 0x7E00u;
+  if (finite && floatBitsToUint(range) >= KV_TINY_BITS) {
+    float d = divide_exact(range, 31u);
+    float inverse = reciprocal_exact(d);
+    scale |= f32_to_f16_saturated(d);
+    for (int i = 0; i < 4; ++i) {
+      uint low4 = q5_1_pack4(x[2 * i], low, inverse);
+      uint high4 = q5_1_pack4(x[2 * i + 1], low, inverse);
+      codes[0][i] = (low4 & 0xFFFFu) | (high4 << 16);
+      high.x |= ((low4 >> 16) | ((high4 >> 16) << 4)) << (8 * i);
+    }
   }
 }
 

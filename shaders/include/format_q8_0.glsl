@@ -25,17 +25,13 @@ void q8_0_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
 }
 
 // Rounds half away from zero; GLSL's round leaves halves to the driver.
-uint q8_0_code(float x, float inverse) {
-  precise float y = x * inverse;
-  precise float magnitude = abs(y);
-  int whole = int(magnitude);
-  precise float rest = magnitude - float(whole);
-  if (rest >= 0.5) ++whole;
-  return uint(y < 0.0 ? -whole : whole) & 0xFFu;
-}
-
 uint q8_0_pack4(vec4 x, float inverse) {
-  return pack4(uvec4(q8_0_code(x.x, inverse), q8_0_code(x.y, inverse), q8_0_code(x.z, inverse), q8_0_code(x.w, inverse)), 8u);
+  precise vec4 y = x * inverse;
+  vec4 magnitude = abs(y);
+  ivec4 whole = ivec4(magnitude);
+  precise vec4 rest = magnitude - vec4(whole);
+  whole += ivec4(greaterThanEqual(rest, vec4(0.5)));
+  return pack4(uvec4(mix(whole, -whole, lessThan(y, vec4(0.0)))) & 0xFFu, 8u);
 }
 
 void q8_0_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {
@@ -45,13 +41,11 @@ void q8_0_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint
   codes[0] = uvec4(0u);
   codes[1] = uvec4(0u);
   scale = amax >= KV_HUGE_BITS ? 0x7E00u : 0u;
-  if (amax < KV_TINY_BITS || amax >= KV_HUGE_BITS) return;
-  float d = divide_exact(uintBitsToFloat(amax), 127u);
-  float inverse = reciprocal_exact(d);
-  scale = f32_to_f16_saturated(d);
-  for (int i = 0; i < 2; ++i) {
-    codes[i] = uvec4(q8_0_pack4(x[4 * i], inverse), q8_0_pack4(x[4 * i + 1], inverse), q8_0_pack4(x[4 * i + 2], inverse),
-                     q8_0_pack4(x[4 * i + 3], inverse));
+  if (amax >= KV_TINY_BITS && amax < KV_HUGE_BITS) {
+    float d = divide_exact(uintBitsToFloat(amax), 127u);
+    float inverse = reciprocal_exact(d);
+    scale = f32_to_f16_saturated(d);
+    for (int i = 0; i < 8; ++i) codes[i / 4][i % 4] = q8_0_pack4(x[i], inverse);
   }
 }
 

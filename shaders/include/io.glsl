@@ -10,25 +10,27 @@
 #include "numeric.glsl"
 #include "params/types.h"
 
-vec2 io_unpack2(uint io_type, uint word) {
-  if (io_type == KVANT_IO_BF16) return vec2(bf16_to_f32(word & 0xFFFFu), bf16_to_f32(word >> 16));
-  return vec2(f16_to_f32(word & 0xFFFFu), f16_to_f32(word >> 16));
+vec4 io_unpack4(uint io_type, uvec2 words) {
+  uvec4 halves = unpack_halves(words);
+  return io_type == KVANT_IO_BF16 ? bf16_to_f32(halves) : f16_to_f32(halves);
 }
 
-uint io_pack2(uint io_type, vec2 x) {
-  if (io_type == KVANT_IO_BF16) return f32_to_bf16(x.x) | (f32_to_bf16(x.y) << 16);
-  return f32_to_f16(x.x) | (f32_to_f16(x.y) << 16);
+uvec2 io_pack4(uint io_type, vec4 x) {
+  return pack_halves(io_type == KVANT_IO_BF16 ? f32_to_bf16(x) : f32_to_f16(x));
 }
 
 #define IO_INPUT(name, words)                                                                                              \
   vec4 name##_load4(uint io_type, uint element) {                                                                          \
+    vec4 x;                                                                                                                \
     if (io_type == KVANT_IO_F32) {                                                                                         \
-      return uintBitsToFloat(uvec4(words[element], words[element + 1u], words[element + 2u], words[element + 3u]));        \
+      x = uintBitsToFloat(uvec4(words[element], words[element + 1u], words[element + 2u], words[element + 3u]));           \
+    } else {                                                                                                               \
+      uint at = element >> 1;                                                                                              \
+      uvec2 pairs = uvec2(words[at], words[at + 1u]);                                                                      \
+      if ((element & 1u) != 0u) pairs = (pairs >> 16) | uvec2(pairs.y << 16, words[at + 2u] << 16);                        \
+      x = io_unpack4(io_type, pairs);                                                                                      \
     }                                                                                                                      \
-    uint at = element >> 1;                                                                                                \
-    uvec2 pairs = uvec2(words[at], words[at + 1u]);                                                                        \
-    if ((element & 1u) != 0u) pairs = (pairs >> 16) | uvec2(pairs.y << 16, words[at + 2u] << 16);                          \
-    return vec4(io_unpack2(io_type, pairs.x), io_unpack2(io_type, pairs.y));                                               \
+    return x;                                                                                                              \
   }
 
 #define IO_OUTPUT(name, words)                                                                                             \
@@ -37,12 +39,21 @@ uint io_pack2(uint io_type, vec2 x) {
       words[element] = floatBitsToUint(x.x);                                                                               \
       words[element + 1u] = floatBitsToUint(x.y);                                                                          \
     } else {                                                                                                               \
-      words[element >> 1] = io_pack2(io_type, x);                                                                          \
+      words[element >> 1] = io_pack4(io_type, x.xyxy).x;                                                                   \
     }                                                                                                                      \
   }                                                                                                                        \
   void name##_store4(uint io_type, uint element, vec4 x) {                                                                 \
-    name##_store2(io_type, element, x.xy);                                                                                 \
-    name##_store2(io_type, element + 2u, x.zw);                                                                            \
+    if (io_type == KVANT_IO_F32) {                                                                                         \
+      uvec4 bits = floatBitsToUint(x);                                                                                     \
+      words[element] = bits.x;                                                                                             \
+      words[element + 1u] = bits.y;                                                                                        \
+      words[element + 2u] = bits.z;                                                                                        \
+      words[element + 3u] = bits.w;                                                                                        \
+    } else {                                                                                                               \
+      uvec2 pairs = io_pack4(io_type, x);                                                                                  \
+      words[element >> 1] = pairs.x;                                                                                       \
+      words[(element >> 1) + 1u] = pairs.y;                                                                                \
+    }                                                                                                                      \
   }
 
 #endif

@@ -7,59 +7,66 @@
 const uint KV_TINY_BITS = 0x0D800000u;
 const uint KV_HUGE_BITS = 0x7E800000u;
 
-// value >> shift, rounded to nearest, ties to even; 1 <= shift <= 31.
-uint shift_rounded(uint value, uint shift) {
-  uint kept = value >> shift;
-  uint rest = value & ((1u << shift) - 1u);
-  uint half_unit = 1u << (shift - 1u);
-  return kept + ((rest > half_unit || (rest == half_unit && (kept & 1u) != 0u)) ? 1u : 0u);
+// value >> shift, rounded to nearest, ties to even; 1 <= shift <= 25, value < 2^31. Selections instead of branches and vectors
+// instead of calls keep modules small: some drivers inline every call before they know the format.
+uvec4 shift_rounded(uvec4 value, uvec4 shift) {
+  return (value + ((uvec4(1u) << (shift - 1u)) - 1u) + ((value >> shift) & 1u)) >> shift;
 }
 
-uint f32_to_f16(float x) {
-  uint bits = floatBitsToUint(x);
-  uint sign = (bits >> 16) & 0x8000u;
-  uint magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return sign | 0x7E00u;
-  if (magnitude >= 0x477FF000u) return sign | 0x7C00u;
-  if (magnitude >= 0x38800000u) return sign | shift_rounded(magnitude - 0x38000000u, 13u);
-  if (magnitude < 0x33000000u) return sign;
-  return sign | shift_rounded((magnitude & 0x007FFFFFu) | 0x00800000u, 126u - (magnitude >> 23));
+// Codes of magnitudes below the least normal: the mantissa shifted right by shift_base - exponent; top_exponent is the
+// greatest exponent that arises.
+uvec4 subnormal_rounded(uvec4 magnitude, uint top_exponent, uint shift_base) {
+  uvec4 shift = min(shift_base - min(magnitude >> 23, uvec4(top_exponent)), uvec4(25u));
+  return shift_rounded((magnitude & 0x007FFFFFu) | 0x00800000u, shift);
+}
+
+uvec4 f32_to_f16(vec4 x) {
+  uvec4 bits = floatBitsToUint(x);
+  uvec4 magnitude = bits & 0x7FFFFFFFu;
+  uvec4 normal = shift_rounded(max(magnitude, uvec4(0x38000000u)) - 0x38000000u, uvec4(13u));
+  uvec4 h = mix(subnormal_rounded(magnitude, 112u, 126u), normal, greaterThanEqual(magnitude, uvec4(0x38800000u)));
+  h = mix(h, uvec4(0x7C00u), greaterThanEqual(magnitude, uvec4(0x477FF000u)));
+  h = mix(h, uvec4(0x7E00u), greaterThan(magnitude, uvec4(0x7F800000u)));
+  return h | ((bits >> 16) & 0x8000u);
 }
 
 // A scale never becomes infinite: it stops at the largest f16.
 uint f32_to_f16_saturated(float x) {
-  uint h = f32_to_f16(x);
-  return (h & 0x7FFFu) == 0x7C00u ? h - 1u : h;
+  uint h = f32_to_f16(vec4(x)).x;
+  return h - uint((h & 0x7FFFu) == 0x7C00u);
 }
 
-float f16_to_f32(uint h) {
-  uint sign = (h & 0x8000u) << 16;
-  uint magnitude = h & 0x7FFFu;
-  uint bits = (magnitude << 13) + (magnitude >= 0x7C00u ? 0x70000000u : 0x38000000u);
+vec4 f16_to_f32(uvec4 h) {
+  uvec4 magnitude = h & 0x7FFFu;
+  uvec4 bits = (magnitude << 13) + mix(uvec4(0x38000000u), uvec4(0x70000000u), greaterThanEqual(magnitude, uvec4(0x7C00u)));
   // A subnormal m * 2^-24 is read as the mantissa of a number in [2^-14, 2^-13); no f32 denormal arises.
-  float subnormal = uintBitsToFloat((magnitude << 13) + 0x38800000u) - 0.00006103515625;
-  if (magnitude < 0x0400u) bits = floatBitsToUint(subnormal);
-  return uintBitsToFloat(sign | bits);
+  vec4 subnormal = uintBitsToFloat((magnitude << 13) + 0x38800000u) - 0.00006103515625;
+  bits = mix(bits, floatBitsToUint(subnormal), lessThan(magnitude, uvec4(0x0400u)));
+  return uintBitsToFloat(((h & 0x8000u) << 16) | bits);
 }
 
-uint f32_to_bf16(float x) {
-  uint bits = floatBitsToUint(x);
-  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (bits >> 16) | 0x0040u;
-  return (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+float f16_to_f32(uint h) { return f16_to_f32(uvec4(h)).x; }
+
+uvec4 f32_to_bf16(vec4 x) {
+  uvec4 bits = floatBitsToUint(x);
+  uvec4 rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  return mix(rounded, (bits >> 16) | 0x0040u, greaterThan(bits & 0x7FFFFFFFu, uvec4(0x7F800000u)));
 }
 
-float bf16_to_f32(uint h) { return uintBitsToFloat(h << 16); }
+vec4 bf16_to_f32(uvec4 h) { return uintBitsToFloat(h << 16); }
 
-uint f32_to_f8_e4m3(float x) {
-  uint bits = floatBitsToUint(x);
-  uint sign = (bits >> 24) & 0x80u;
-  uint magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) return 0x7Fu;
-  if (magnitude >= 0x43E00000u) return sign | 0x7Eu;
-  if (magnitude >= 0x3C800000u) return sign | shift_rounded(magnitude - 0x3C000000u, 20u);
-  if (magnitude < 0x3A800000u) return sign;
-  return sign | shift_rounded((magnitude & 0x007FFFFFu) | 0x00800000u, 141u - (magnitude >> 23));
+uvec4 f32_to_f8_e4m3(vec4 x) {
+  uvec4 bits = floatBitsToUint(x);
+  uvec4 magnitude = bits & 0x7FFFFFFFu;
+  uvec4 normal = shift_rounded(max(magnitude, uvec4(0x3C000000u)) - 0x3C000000u, uvec4(20u));
+  uvec4 h = mix(subnormal_rounded(magnitude, 120u, 141u), normal, greaterThanEqual(magnitude, uvec4(0x3C800000u)));
+  h = mix(h, uvec4(0x7Eu), greaterThanEqual(magnitude, uvec4(0x43E00000u)));
+  return mix(h | ((bits >> 24) & 0x80u), uvec4(0x7Fu), greaterThan(magnitude, uvec4(0x7F800000u)));
 }
+
+// Four 16-bit values as two words.
+uvec2 pack_halves(uvec4 h) { return h.xz | (h.yw << 16); }
+uvec4 unpack_halves(uvec2 words) { return uvec4(words.x & 0xFFFFu, words.x >> 16, words.y & 0xFFFFu, words.y >> 16); }
 
 // a / divisor for a positive normal a and divisor 3 .. 127, correctly rounded. The quotient must be normal.
 float divide_exact(float a, uint divisor) {
@@ -107,10 +114,8 @@ void signed_largest(vec4 x, inout uint amax, inout uint signed_max) {
   for (int i = 0; i < 4; ++i) {
     uint bits = floatBitsToUint(x[i]);
     uint magnitude = bits & 0x7FFFFFFFu;
-    if (magnitude > amax) {
-      amax = magnitude;
-      signed_max = bits;
-    }
+    signed_max = mix(signed_max, bits, magnitude > amax);
+    amax = max(amax, magnitude);
   }
 }
 
@@ -133,14 +138,10 @@ void block_range(vec4 x[16], out uint amax, out float low, out float high) {
     ivec4 keys = mix(ivec4(magnitude), -ivec4(magnitude), notEqual(bits & 0x80000000u, uvec4(0u)));
     for (int j = 0; j < 4; ++j) {
       amax = max(amax, magnitude[j]);
-      if (keys[j] < low_key) {
-        low_key = keys[j];
-        low_bits = bits[j];
-      }
-      if (keys[j] > high_key) {
-        high_key = keys[j];
-        high_bits = bits[j];
-      }
+      low_bits = mix(low_bits, bits[j], keys[j] < low_key);
+      low_key = min(low_key, keys[j]);
+      high_bits = mix(high_bits, bits[j], keys[j] > high_key);
+      high_key = max(high_key, keys[j]);
     }
   }
   low = uintBitsToFloat(low_bits);

@@ -39,9 +39,9 @@ typedef struct kvant_vulkan_device_args {
 
 /* Chained to kvant_run_args.next: record this layer into the engine's command buffer instead of submitting it. All tensors
  * must be VkBuffers. The engine orders earlier writes of q, k, v before (to COMPUTE_SHADER / SHADER_READ) and reads of out
- * after (from COMPUTE_SHADER / SHADER_WRITE); kvant puts the barriers in between. The command buffer must be submitted to the
- * borrowed queue before the step is committed, and finish before kvant's next own submit for this cache (a run without a record,
- * sequence_read, fork, convert) unless both go to the same queue in that order. Only for steps of a borrowed device. */
+ * after (from COMPUTE_SHADER / SHADER_WRITE); kvant puts the barriers in between. Submit the command buffer once, to the borrowed
+ * queue, before step_commit and before any other call that may make this device submit or wait (anything but a recorded
+ * step_run); it need not have finished by then. Only for steps of a borrowed device. */
 #define KVANT_NEXT_VULKAN_RECORD 0x10001u
 typedef struct kvant_vulkan_record {
   size_t struct_size;
