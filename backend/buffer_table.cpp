@@ -39,8 +39,10 @@ void BufferTable::destroy(BufferId id) {
   if (found == entries_.end()) return;
   const Entry entry = found->second;
   entries_.erase(found);
-  if (entry.last_ticket <= timeline_.completed()) memory_.destroy(entry.buffer);
-  else dying_.push_back(entry);
+  if (entry.last_ticket <= timeline_.completed())
+    memory_.destroy(entry.buffer);
+  else
+    dying_.push_back(entry);
 }
 
 const Buffer* BufferTable::find(BufferId id) const {
@@ -49,7 +51,8 @@ const Buffer* BufferTable::find(BufferId id) const {
 }
 
 void BufferTable::mark_used(BufferId id, std::uint64_t ticket) {
-  if (const auto found = entries_.find(static_cast<std::uint64_t>(id)); found != entries_.end()) found->second.last_ticket = ticket;
+  if (const auto found = entries_.find(static_cast<std::uint64_t>(id)); found != entries_.end())
+    found->second.last_ticket = ticket;
 }
 
 void BufferTable::collect(std::uint64_t completed) {

@@ -1,5 +1,5 @@
-// BufferTable: BufferId -> Buffer. Ids are never reused; a destroyed buffer lives on until the last submit that named it has
-// completed. Not thread-safe.
+// BufferTable: BufferId -> Buffer. Ids are never reused; a destroyed buffer lives on until the last submit that named
+// it has completed. Not thread-safe.
 #pragma once
 
 #include <deque>

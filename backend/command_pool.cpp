@@ -49,7 +49,8 @@ DescriptorPool::~DescriptorPool() {
 }
 
 Status DescriptorPool::grow() {
-  const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, kSetsPerPool * static_cast<std::uint32_t>(kMaxBindings)};
+  const VkDescriptorPoolSize size{VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                  kSetsPerPool * static_cast<std::uint32_t>(kMaxBindings)};
   VkDescriptorPoolCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO;
   info.maxSets = kSetsPerPool;
@@ -57,7 +58,8 @@ Status DescriptorPool::grow() {
   info.pPoolSizes = &size;
   VkDescriptorPool pool = VK_NULL_HANDLE;
   VkResult result = device_.note(device_.vk().vkCreateDescriptorPool(device_.handle(), &info, nullptr, &pool));
-  if (result != VK_SUCCESS) return vk_status(result, "creating a descriptor pool of " + std::to_string(kSetsPerPool) + " sets");
+  if (result != VK_SUCCESS)
+    return vk_status(result, "creating a descriptor pool of " + std::to_string(kSetsPerPool) + " sets");
   const std::vector<VkDescriptorSetLayout> layouts(kSetsPerPool, layout_);
   std::vector<VkDescriptorSet> sets(kSetsPerPool);
   VkDescriptorSetAllocateInfo allocate{};

@@ -1,5 +1,5 @@
-// CommandPool and DescriptorPool: command buffers and descriptor sets that are recycled once the device is done with them.
-// Not thread-safe.
+// CommandPool and DescriptorPool: command buffers and descriptor sets that are recycled once the device is done with
+// them. Not thread-safe.
 #pragma once
 
 #include "device.hpp"

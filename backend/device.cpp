@@ -41,7 +41,8 @@ Result<std::unique_ptr<Device>> Device::create(std::shared_ptr<InstanceHandle> i
   return device;
 }
 
-Result<std::unique_ptr<Device>> Device::borrow(std::shared_ptr<InstanceHandle> instance, const BorrowedDevice& borrowed) {
+Result<std::unique_ptr<Device>> Device::borrow(std::shared_ptr<InstanceHandle> instance,
+                                               const BorrowedDevice& borrowed) {
   std::unique_ptr<Device> device(new Device);
   device->instance_ = std::move(instance);
   device->handle_ = static_cast<VkDevice>(borrowed.device);

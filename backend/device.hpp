@@ -1,5 +1,5 @@
-// Device: a VkDevice and one queue, owned or borrowed from an engine, with its function table and the lost flag. Everything
-// in the backend that calls Vulkan on a device holds a reference to one.
+// Device: a VkDevice and one queue, owned or borrowed from an engine, with its function table and the lost flag.
+// Everything in the backend that calls Vulkan on a device holds a reference to one.
 #pragma once
 
 #include <atomic>
@@ -32,7 +32,8 @@ class Device {
   // A VkDevice of our own with the plan's features and extensions.
   static Result<std::unique_ptr<Device>> create(std::shared_ptr<InstanceHandle> instance, VkPhysicalDevice physical,
                                                 const DevicePlan& plan);
-  static Result<std::unique_ptr<Device>> borrow(std::shared_ptr<InstanceHandle> instance, const BorrowedDevice& borrowed);
+  static Result<std::unique_ptr<Device>> borrow(std::shared_ptr<InstanceHandle> instance,
+                                                const BorrowedDevice& borrowed);
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;

@@ -49,14 +49,16 @@ Status VulkanContext::start(const DeviceOptions& options) {
     blob_path_ = blob_path(options.pipeline_cache_folder, plan_.snapshot);
     blob = load_blob(blob_path_, plan_.snapshot, shader_set_hash());
     blob_outcome_ = blob.outcome;
-    device_->log().write(LogLevel::info, "pipeline cache " + blob_path_ + ": " + std::string(blob_outcome_name(blob.outcome)));
+    device_->log().write(LogLevel::info,
+                         "pipeline cache " + blob_path_ + ": " + std::string(blob_outcome_name(blob.outcome)));
   }
   KVANT_ASSIGN(executor_, VulkanExecutor::create(*device_, plan_, options, blob.payload));
   return {};
 }
 
-Result<std::unique_ptr<DeviceContext>> VulkanContext::open(std::shared_ptr<InstanceHandle> instance, VkPhysicalDevice physical,
-                                                           DeviceSnapshot snapshot, const DeviceOptions& options) {
+Result<std::unique_ptr<DeviceContext>> VulkanContext::open(std::shared_ptr<InstanceHandle> instance,
+                                                           VkPhysicalDevice physical, DeviceSnapshot snapshot,
+                                                           const DeviceOptions& options) {
   std::unique_ptr<VulkanContext> context(new VulkanContext);
   KVANT_TRY(context->plan_device(std::move(snapshot), options));
   KVANT_ASSIGN(context->device_, Device::create(std::move(instance), physical, context->plan_));
@@ -72,8 +74,8 @@ Result<std::unique_ptr<DeviceContext>> VulkanContext::borrow(std::shared_ptr<Ins
   DevicePlan& plan = context->plan_;
   const auto& families = plan.snapshot.queue_families;
   if (borrowed.queue_family >= families.size() || (families[borrowed.queue_family].flags & queue_compute) == 0) {
-    return Status(StatusCode::invalid_argument,
-                  "queue family (" + std::to_string(borrowed.queue_family) + ") of the borrowed device offers no compute");
+    return Status(StatusCode::invalid_argument, "queue family (" + std::to_string(borrowed.queue_family) +
+                                                    ") of the borrowed device offers no compute");
   }
   plan.queue_family = borrowed.queue_family;
   plan.timestamps = plan.timestamps && families[borrowed.queue_family].timestamp_bits != 0;
@@ -86,7 +88,8 @@ VulkanContext::~VulkanContext() {
   if (!executor_) return;
   if (!blob_path_.empty() && !device_->lost() && executor_->pipelines().compiled() != 0) {
     Result<std::vector<std::byte>> data = executor_->pipelines().data();
-    const Status saved = data.ok() ? save_blob(blob_path_, plan_.snapshot, shader_set_hash(), data.value()) : data.status();
+    const Status saved =
+        data.ok() ? save_blob(blob_path_, plan_.snapshot, shader_set_hash(), data.value()) : data.status();
     if (!saved.ok()) device_->log().write(LogLevel::warning, saved.message());
   }
   executor_.reset();  // before the device
@@ -96,8 +99,8 @@ DeviceContext::TimelinePoint VulkanContext::timeline() const {
   return {executor_->timeline().semaphore_handle(), executor_->timeline().last_submitted()};
 }
 
-Result<std::vector<PipelineStatistic>> compile_statistics(DeviceContext& context, KernelId kernel, const SpecValues& spec,
-                                                          std::uint32_t subgroup_size) {
+Result<std::vector<PipelineStatistic>> compile_statistics(DeviceContext& context, KernelId kernel,
+                                                          const SpecValues& spec, std::uint32_t subgroup_size) {
   // Every DeviceContext that this library makes is a VulkanContext.
   auto* vulkan = dynamic_cast<VulkanContext*>(&context);
   if (vulkan == nullptr) return Status(StatusCode::unimplemented, "the device context does not compile pipelines");

@@ -9,10 +9,12 @@ namespace kvant {
 class VulkanContext final : public DeviceContext {
  public:
   // Narrows, plans, creates the VkDevice and the executor.
-  static Result<std::unique_ptr<DeviceContext>> open(std::shared_ptr<InstanceHandle> instance, VkPhysicalDevice physical,
-                                                     DeviceSnapshot snapshot, const DeviceOptions& options);
-  static Result<std::unique_ptr<DeviceContext>> borrow(std::shared_ptr<InstanceHandle> instance, const BorrowedDevice& borrowed,
-                                                       DeviceSnapshot snapshot, const DeviceOptions& options);
+  static Result<std::unique_ptr<DeviceContext>> open(std::shared_ptr<InstanceHandle> instance,
+                                                     VkPhysicalDevice physical, DeviceSnapshot snapshot,
+                                                     const DeviceOptions& options);
+  static Result<std::unique_ptr<DeviceContext>> borrow(std::shared_ptr<InstanceHandle> instance,
+                                                       const BorrowedDevice& borrowed, DeviceSnapshot snapshot,
+                                                       const DeviceOptions& options);
   ~VulkanContext() override;
 
   const DeviceSnapshot& snapshot() const override { return plan_.snapshot; }

@@ -1,4 +1,5 @@
-// The one list of DeviceSnapshot's fields: JSON key, member and how an override may change it. JSON and narrowing visit it.
+// The one list of DeviceSnapshot's fields: JSON key, member and how an override may change it. JSON and narrowing visit
+// it.
 #pragma once
 
 #include "device_snapshot.hpp"
@@ -53,7 +54,8 @@ void visit_snapshot_fields(Snapshot& s, Visitor&& visit) {
   visit("max_workgroup_subgroups", s.max_workgroup_subgroups, at_most);
   visit("subgroup_ops", s.subgroup_ops, bits);
   visit("subgroup_in_compute", s.subgroup_in_compute, flag);
-  visit("subgroup_size", s.subgroup_size, within);  // judged by the device's own control, so before it may be turned off
+  visit("subgroup_size", s.subgroup_size,
+        within);  // judged by the device's own control, so before it may be turned off
   visit("subgroup_size_control", s.subgroup_size_control, flag);
   visit("compute_full_subgroups", s.compute_full_subgroups, flag);
 

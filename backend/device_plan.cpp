@@ -94,10 +94,11 @@ void find_caps(DevicePlan& plan) {
                        s.subgroup_size > 1 && size_known;
   plan.caps.fp16 = s.fp16 && reachable(s, "VK_KHR_shader_float16_int8", 2);
   plan.caps.int_dot = s.int_dot && reachable(s, "VK_KHR_shader_integer_dot_product", 3);
-  plan.caps.timeline = s.timeline && reachable(s, "VK_KHR_timeline_semaphore", 2);
-  const bool has_f16_shape = std::any_of(s.coopmat_shapes.begin(), s.coopmat_shapes.end(), [](const CoopmatShape& shape) {
-    return shape.a_type == 0 && shape.b_type == 0 && shape.scope == 3;
-  });
+  // A driver without memory has no working semaphores either.
+  plan.caps.timeline = s.timeline && !plan.compile_only && reachable(s, "VK_KHR_timeline_semaphore", 2);
+  const bool has_f16_shape =
+      std::any_of(s.coopmat_shapes.begin(), s.coopmat_shapes.end(),
+                  [](const CoopmatShape& shape) { return shape.a_type == 0 && shape.b_type == 0 && shape.scope == 3; });
   plan.caps.coopmat = s.coopmat && has_f16_shape && s.has_extension("VK_KHR_cooperative_matrix") &&
                       reachable(s, "VK_KHR_vulkan_memory_model", 2);
   plan.caps.coopmat2 = s.coopmat2 && s.has_extension("VK_NV_cooperative_matrix2");
@@ -152,11 +153,16 @@ void derive_sizes(DevicePlan& plan) {
 
 int rank(DeviceType type) {
   switch (type) {
-    case DeviceType::discrete: return 0;
-    case DeviceType::integrated: return 1;
-    case DeviceType::virtual_gpu: return 2;
-    case DeviceType::cpu: return 3;
-    case DeviceType::other: break;
+    case DeviceType::discrete:
+      return 0;
+    case DeviceType::integrated:
+      return 1;
+    case DeviceType::virtual_gpu:
+      return 2;
+    case DeviceType::cpu:
+      return 3;
+    case DeviceType::other:
+      break;
   }
   return 4;
 }

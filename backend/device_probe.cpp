@@ -32,14 +32,16 @@ void read_limits(const VkPhysicalDeviceLimits& limits, DeviceSnapshot& s) {
   s.storage_alignment = static_cast<std::uint32_t>(limits.minStorageBufferOffsetAlignment);
   s.copy_alignment = static_cast<std::uint32_t>(limits.optimalBufferCopyOffsetAlignment);
   s.non_coherent_atom = limits.nonCoherentAtomSize;
-  s.timestamp_period = std::isfinite(limits.timestampPeriod) ? limits.timestampPeriod : 0.0F;  // a null driver divides by 0
+  s.timestamp_period =
+      std::isfinite(limits.timestampPeriod) ? limits.timestampPeriod : 0.0F;  // a null driver divides by 0
 }
 
 void read_memory_and_queues(const InstanceFunctions& vk, VkPhysicalDevice device, DeviceSnapshot& s) {
   VkPhysicalDeviceMemoryProperties memory{};
   vk.vkGetPhysicalDeviceMemoryProperties(device, &memory);
   for (std::uint32_t i = 0; i < memory.memoryHeapCount; ++i) {
-    s.heaps.push_back({memory.memoryHeaps[i].size, (memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0});
+    s.heaps.push_back(
+        {memory.memoryHeaps[i].size, (memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) != 0});
   }
   for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i) {
     s.memory_types.push_back({memory.memoryTypes[i].propertyFlags, memory.memoryTypes[i].heapIndex});
@@ -48,7 +50,8 @@ void read_memory_and_queues(const InstanceFunctions& vk, VkPhysicalDevice device
   vk.vkGetPhysicalDeviceQueueFamilyProperties(device, &count, nullptr);
   std::vector<VkQueueFamilyProperties> families(count);
   vk.vkGetPhysicalDeviceQueueFamilyProperties(device, &count, families.data());
-  for (const auto& family : families) s.queue_families.push_back({family.queueFlags, family.queueCount, family.timestampValidBits});
+  for (const auto& family : families)
+    s.queue_families.push_back({family.queueFlags, family.queueCount, family.timestampValidBits});
 }
 
 void read_coopmat_shapes(const InstanceFunctions& vk, VkPhysicalDevice device, DeviceSnapshot& s) {
@@ -73,7 +76,8 @@ DeviceSnapshot probe_device(const InstanceFunctions& vk, VkPhysicalDevice device
   VkPhysicalDeviceProperties base{};
   vk.vkGetPhysicalDeviceProperties(device, &base);
   s.name = base.deviceName;
-  s.type = base.deviceType <= VK_PHYSICAL_DEVICE_TYPE_CPU ? static_cast<DeviceType>(base.deviceType) : DeviceType::other;
+  s.type =
+      base.deviceType <= VK_PHYSICAL_DEVICE_TYPE_CPU ? static_cast<DeviceType>(base.deviceType) : DeviceType::other;
   s.vendor_id = base.vendorID;
   s.device_id = base.deviceID;
   s.driver_version = base.driverVersion;
@@ -110,8 +114,10 @@ DeviceSnapshot probe_device(const InstanceFunctions& vk, VkPhysicalDevice device
     link(maintenance3, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES);
     link(subgroup, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES);
   }
-  if (offers(3, VK_KHR_MAINTENANCE_4_EXTENSION_NAME)) link(maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
-  if (offers(2, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME)) link(driver, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
+  if (offers(3, VK_KHR_MAINTENANCE_4_EXTENSION_NAME))
+    link(maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
+  if (offers(2, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME))
+    link(driver, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES);
   if (offers(2, VK_KHR_SHADER_FLOAT_CONTROLS_EXTENSION_NAME))
     link(float_controls, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES);
   if (offers(3, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME))

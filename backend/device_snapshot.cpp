@@ -6,11 +6,16 @@ namespace kvant {
 
 std::string_view device_type_name(DeviceType type) {
   switch (type) {
-    case DeviceType::integrated: return "integrated";
-    case DeviceType::discrete: return "discrete";
-    case DeviceType::virtual_gpu: return "virtual";
-    case DeviceType::cpu: return "cpu";
-    case DeviceType::other: break;
+    case DeviceType::integrated:
+      return "integrated";
+    case DeviceType::discrete:
+      return "discrete";
+    case DeviceType::virtual_gpu:
+      return "virtual";
+    case DeviceType::cpu:
+      return "cpu";
+    case DeviceType::other:
+      break;
   }
   return "other";
 }

@@ -58,7 +58,8 @@ struct QueueFamily {
   bool operator==(const QueueFamily&) const = default;
 };
 
-// A cooperative-matrix shape; component types are values of VkComponentTypeKHR (0 f16, 1 f32, 3 s8, 5 s32, 7 u8, 9 u32).
+// A cooperative-matrix shape; component types are values of VkComponentTypeKHR (0 f16, 1 f32, 3 s8, 5 s32, 7 u8, 9
+// u32).
 struct CoopmatShape {
   std::uint32_t m = 0, n = 0, k = 0;
   std::uint32_t a_type = 0, b_type = 0, c_type = 0, result_type = 0;
@@ -71,34 +72,34 @@ struct DeviceSnapshot {
   std::string name;
   DeviceType type = DeviceType::other;
   std::uint32_t vendor_id = 0, device_id = 0;
-  std::uint32_t driver_id = 0;              // VkDriverId; 0 when the driver does not say
-  std::uint32_t driver_version = 0;         // as the vendor encodes it
+  std::uint32_t driver_id = 0;       // VkDriverId; 0 when the driver does not say
+  std::uint32_t driver_version = 0;  // as the vendor encodes it
   std::string driver_name, driver_info;
   std::array<std::uint8_t, 16> device_uuid{}, driver_uuid{}, pipeline_cache_uuid{};
-  std::uint32_t compute_units = 0;          // SMs, CUs, cores; of a CPU device, hardware threads; 0 when unknown
+  std::uint32_t compute_units = 0;  // SMs, CUs, cores; of a CPU device, hardware threads; 0 when unknown
 
   // Limits: an override may lower them (alignments: raise them).
-  std::uint32_t api_version = 0;            // VK_MAKE_API_VERSION encoding; usable by us, not merely reported
-  std::uint64_t max_binding_bytes = 0;      // maxStorageBufferRange
-  std::uint64_t max_allocation_bytes = 0;   // maxMemoryAllocationSize
-  std::uint64_t max_buffer_bytes = 0;       // maxBufferSize, or max_allocation_bytes where not reported
+  std::uint32_t api_version = 0;           // VK_MAKE_API_VERSION encoding; usable by us, not merely reported
+  std::uint64_t max_binding_bytes = 0;     // maxStorageBufferRange
+  std::uint64_t max_allocation_bytes = 0;  // maxMemoryAllocationSize
+  std::uint64_t max_buffer_bytes = 0;      // maxBufferSize, or max_allocation_bytes where not reported
   std::uint32_t max_allocations = 0;
   std::uint32_t max_shared_bytes = 0;
   std::uint32_t max_invocations = 0;
   std::array<std::uint32_t, 3> max_local_size{};
   std::array<std::uint32_t, 3> max_groups{};
   std::uint32_t max_push_bytes = 0;
-  std::uint32_t max_storage_buffers = 0;    // per stage and set, the smaller
-  std::uint32_t storage_alignment = 1;      // minStorageBufferOffsetAlignment
-  std::uint32_t copy_alignment = 1;         // optimalBufferCopyOffsetAlignment
+  std::uint32_t max_storage_buffers = 0;  // per stage and set, the smaller
+  std::uint32_t storage_alignment = 1;    // minStorageBufferOffsetAlignment
+  std::uint32_t copy_alignment = 1;       // optimalBufferCopyOffsetAlignment
   std::uint64_t non_coherent_atom = 1;
-  float timestamp_period = 0.0F;            // nanoseconds per tick
+  float timestamp_period = 0.0F;  // nanoseconds per tick
 
   // Subgroups.
   std::uint32_t subgroup_size = 0;
   std::uint32_t subgroup_min_size = 0, subgroup_max_size = 0;
   std::uint32_t max_workgroup_subgroups = 0;
-  std::uint32_t subgroup_ops = 0;           // SubgroupOps
+  std::uint32_t subgroup_ops = 0;  // SubgroupOps
   bool subgroup_in_compute = false;
   bool subgroup_size_control = false, compute_full_subgroups = false;
 
@@ -111,7 +112,7 @@ struct DeviceSnapshot {
   bool buffer_device_address = false;
   bool robust_buffer_access = false, robustness2 = false, pipeline_robustness = false;
   bool host_query_reset = false;
-  bool pipeline_statistics = false;         // VK_KHR_pipeline_executable_properties
+  bool pipeline_statistics = false;  // VK_KHR_pipeline_executable_properties
   bool push_descriptor = false;
   bool memory_budget = false;
   bool fp16_rte = false, fp16_denorm_preserve = false;
@@ -121,7 +122,7 @@ struct DeviceSnapshot {
   std::vector<MemoryHeap> heaps;
   std::vector<MemoryType> memory_types;
   std::vector<QueueFamily> queue_families;
-  std::vector<std::string> extensions;      // device extensions, sorted
+  std::vector<std::string> extensions;  // device extensions, sorted
 
   bool has_extension(std::string_view extension) const;
   bool operator==(const DeviceSnapshot&) const = default;
@@ -135,8 +136,8 @@ constexpr std::uint32_t make_api_version(std::uint32_t major, std::uint32_t mino
 std::string snapshot_to_json(const DeviceSnapshot& snapshot);
 Result<DeviceSnapshot> snapshot_from_json(std::string_view text);
 
-// Applies a JSON object of snapshot keys that lowers what the device offers. Errors: invalid_argument naming the key, for an
-// unknown key, a wrong type, a changed identity or a value that would widen the device.
+// Applies a JSON object of snapshot keys that lowers what the device offers. Errors: invalid_argument naming the key,
+// for an unknown key, a wrong type, a changed identity or a value that would widen the device.
 Status narrow_snapshot(DeviceSnapshot& snapshot, std::string_view override_json);
 
 }  // namespace kvant

@@ -22,7 +22,9 @@ Json to_json(bool value) { return value; }
 Json to_json(const std::string& value) { return value; }
 Json to_json(DeviceType value) { return std::string(device_type_name(value)); }
 template <std::unsigned_integral T>
-Json to_json(T value) { return value; }
+Json to_json(T value) {
+  return value;
+}
 Json to_json(float value) { return value; }
 Json to_json(const std::array<std::uint32_t, 3>& value) { return Json(value); }
 Json to_json(const std::vector<std::string>& value) { return Json(value); }
@@ -177,7 +179,8 @@ Status check_keys(const Json& json, const std::set<std::string, std::less<>>& kn
 
 std::string snapshot_to_json(const DeviceSnapshot& snapshot) {
   Json json = Json::object();
-  visit_snapshot_fields(snapshot, [&json](const char* key, const auto& field, NarrowRule) { json[key] = to_json(field); });
+  visit_snapshot_fields(snapshot,
+                        [&json](const char* key, const auto& field, NarrowRule) { json[key] = to_json(field); });
   return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -209,7 +212,8 @@ Status narrow_snapshot(DeviceSnapshot& snapshot, std::string_view override_json)
       status = wrong_type(key, expected);
     } else if (!within_rule(field, wish, rule, narrowed)) {
       status = {StatusCode::invalid_argument, "capability \"" + std::string(key) + "\" (" + json[key].dump() +
-                                                  ") would widen or change the device's own (" + to_json(field).dump() + ")"};
+                                                  ") would widen or change the device's own (" + to_json(field).dump() +
+                                                  ")"};
     } else {
       field = std::move(wish);
     }
@@ -217,10 +221,10 @@ Status narrow_snapshot(DeviceSnapshot& snapshot, std::string_view override_json)
   KVANT_TRY(status);
   KVANT_TRY(check_keys(json, known));
   if (narrowed.subgroup_size < narrowed.subgroup_min_size || narrowed.subgroup_size > narrowed.subgroup_max_size) {
-    return {StatusCode::invalid_argument,
-            "capability \"subgroup_size\" (" + std::to_string(narrowed.subgroup_size) + ") is outside subgroup_min_size (" +
-                std::to_string(narrowed.subgroup_min_size) + ") to subgroup_max_size (" +
-                std::to_string(narrowed.subgroup_max_size) + ")"};
+    return {StatusCode::invalid_argument, "capability \"subgroup_size\" (" + std::to_string(narrowed.subgroup_size) +
+                                              ") is outside subgroup_min_size (" +
+                                              std::to_string(narrowed.subgroup_min_size) + ") to subgroup_max_size (" +
+                                              std::to_string(narrowed.subgroup_max_size) + ")"};
   }
   snapshot = std::move(narrowed);
   return {};

@@ -111,13 +111,15 @@ void read_feature_chain(const void* chain, DeviceSnapshot& s) {
       s.subgroup_size_control = f.subgroupSizeControl != 0;
       s.compute_full_subgroups = f.computeFullSubgroups != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES) {
-      s.buffer_device_address = static_cast<const VkPhysicalDeviceBufferDeviceAddressFeatures*>(p)->bufferDeviceAddress != 0;
+      s.buffer_device_address =
+          static_cast<const VkPhysicalDeviceBufferDeviceAddressFeatures*>(p)->bufferDeviceAddress != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_HOST_QUERY_RESET_FEATURES) {
       s.host_query_reset = static_cast<const VkPhysicalDeviceHostQueryResetFeatures*>(p)->hostQueryReset != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES) {
       memory_model = static_cast<const VkPhysicalDeviceVulkanMemoryModelFeatures*>(p)->vulkanMemoryModel != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT) {
-      s.pipeline_robustness = static_cast<const VkPhysicalDevicePipelineRobustnessFeaturesEXT*>(p)->pipelineRobustness != 0;
+      s.pipeline_robustness =
+          static_cast<const VkPhysicalDevicePipelineRobustnessFeaturesEXT*>(p)->pipelineRobustness != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT) {
       s.robustness2 = static_cast<const VkPhysicalDeviceRobustness2FeaturesEXT*>(p)->robustBufferAccess2 != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR) {
@@ -137,7 +139,8 @@ void read_feature_chain(const void* chain, DeviceSnapshot& s) {
   s.coopmat2 = s.coopmat2 && s.coopmat;
 }
 
-void restrict_to_enabled(DeviceSnapshot& s, const void* enabled_features, const std::vector<std::string>& enabled_extensions) {
+void restrict_to_enabled(DeviceSnapshot& s, const void* enabled_features,
+                         const std::vector<std::string>& enabled_extensions) {
   const DeviceSnapshot offered = s;
   read_feature_chain(enabled_features, s);
   std::erase_if(s.extensions, [&](const std::string& name) {

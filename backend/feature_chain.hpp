@@ -1,4 +1,5 @@
-// Vulkan feature structs: the chain to query or enable them, and the snapshot flags that a chain (ours or an engine's) means.
+// Vulkan feature structs: the chain to query or enable them, and the snapshot flags that a chain (ours or an engine's)
+// means.
 #pragma once
 
 #include "device_plan.hpp"
@@ -25,24 +26,28 @@ class FeatureChain {
   template <typename T>
   T& link(T& feature);
 
-  VkPhysicalDeviceShaderFloat16Int8Features fp16_int8_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES, nullptr, 0, 0};
-  VkPhysicalDevice8BitStorageFeatures storage8_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES, nullptr, 0, 0, 0};
-  VkPhysicalDevice16BitStorageFeatures storage16_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES, nullptr, 0, 0, 0, 0};
-  VkPhysicalDeviceTimelineSemaphoreFeatures timeline_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES, nullptr, 0};
+  VkPhysicalDeviceShaderFloat16Int8Features fp16_int8_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES,
+                                                       nullptr, 0, 0};
+  VkPhysicalDevice8BitStorageFeatures storage8_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES, nullptr, 0, 0,
+                                                0};
+  VkPhysicalDevice16BitStorageFeatures storage16_{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES, nullptr, 0, 0, 0, 0};
+  VkPhysicalDeviceTimelineSemaphoreFeatures timeline_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES,
+                                                      nullptr, 0};
   VkPhysicalDeviceShaderIntegerDotProductFeatures int_dot_{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES, nullptr, 0};
   VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size_{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES, nullptr, 0, 0};
-  VkPhysicalDeviceBufferDeviceAddressFeatures address_{
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES, nullptr, 0, 0, 0};
-  VkPhysicalDeviceHostQueryResetFeatures host_query_reset_{
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_HOST_QUERY_RESET_FEATURES, nullptr, 0};
+  VkPhysicalDeviceBufferDeviceAddressFeatures address_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_BUFFER_DEVICE_ADDRESS_FEATURES,
+                                                       nullptr, 0, 0, 0};
+  VkPhysicalDeviceHostQueryResetFeatures host_query_reset_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_HOST_QUERY_RESET_FEATURES,
+                                                           nullptr, 0};
   VkPhysicalDeviceVulkanMemoryModelFeatures memory_model_{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES, nullptr, 0, 0, 0};
   VkPhysicalDevicePipelineRobustnessFeaturesEXT pipeline_robustness_{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT, nullptr, 0};
-  VkPhysicalDeviceRobustness2FeaturesEXT robustness2_{
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT, nullptr, 0, 0, 0};
+  VkPhysicalDeviceRobustness2FeaturesEXT robustness2_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ROBUSTNESS_2_FEATURES_EXT,
+                                                      nullptr, 0, 0, 0};
   VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR statistics_{
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR, nullptr, 0};
   VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat_{
@@ -51,8 +56,8 @@ class FeatureChain {
       VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV, nullptr, 0, 0, 0, 0, 0, 0, 0};
 };
 
-// Sets the snapshot's feature flags to what the chain says; `chain` is a VkPhysicalDeviceFeatures2 or null. Flags that no
-// struct of the chain speaks of become false.
+// Sets the snapshot's feature flags to what the chain says; `chain` is a VkPhysicalDeviceFeatures2 or null. Flags that
+// no struct of the chain speaks of become false.
 void read_feature_chain(const void* chain, DeviceSnapshot& snapshot);
 
 // Clears the flags of `snapshot` that the engine did not enable when it created its device.

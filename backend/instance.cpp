@@ -13,8 +13,10 @@ constexpr const char* kValidationLayer = "VK_LAYER_KHRONOS_validation";
 constexpr const char* kPortability = "VK_KHR_portability_enumeration";
 constexpr VkInstanceCreateFlags kEnumeratePortability = 0x1;
 
-VKAPI_ATTR VkBool32 VKAPI_CALL on_validation_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
-                                                     const VkDebugUtilsMessengerCallbackDataEXT* data, void* user_data) {
+VKAPI_ATTR VkBool32 VKAPI_CALL on_validation_message(VkDebugUtilsMessageSeverityFlagBitsEXT,
+                                                     VkDebugUtilsMessageTypeFlagsEXT,
+                                                     const VkDebugUtilsMessengerCallbackDataEXT* data,
+                                                     void* user_data) {
   const auto& options = *static_cast<const InstanceOptions*>(user_data);
   const char* message = data->pMessage != nullptr ? data->pMessage : "";
   if (options.validation_message != nullptr) options.validation_message(options.validation_user_data, message);
@@ -37,7 +39,8 @@ bool has_layer(const GlobalFunctions& vk, const char* name) {
   if (vk.vkEnumerateInstanceLayerProperties(&count, nullptr) != VK_SUCCESS) return false;
   std::vector<VkLayerProperties> layers(count);
   if (vk.vkEnumerateInstanceLayerProperties(&count, layers.data()) < 0) return false;
-  return std::any_of(layers.begin(), layers.end(), [name](const auto& layer) { return std::strcmp(layer.layerName, name) == 0; });
+  return std::any_of(layers.begin(), layers.end(),
+                     [name](const auto& layer) { return std::strcmp(layer.layerName, name) == 0; });
 }
 
 bool contains(const std::vector<std::string>& names, const char* name) {
@@ -74,7 +77,8 @@ Status create_vk_instance(const GlobalFunctions& vk, InstanceHandle& handle) {
   validation.pEnabledValidationFeatures = enabled;
   VkDebugUtilsMessengerCreateInfoEXT messenger{};
   messenger.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT;
-  messenger.messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT;
+  messenger.messageSeverity =
+      VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT;
   // Not the general type: loaders report drivers there that they skip.
   messenger.messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT;
   messenger.pfnUserCallback = on_validation_message;
@@ -88,12 +92,14 @@ Status create_vk_instance(const GlobalFunctions& vk, InstanceHandle& handle) {
         extensions.push_back(VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME);
         info.pNext = &validation;
       }
-      if (contains(of_layer, VK_EXT_DEBUG_UTILS_EXTENSION_NAME) || contains(offered, VK_EXT_DEBUG_UTILS_EXTENSION_NAME)) {
+      if (contains(of_layer, VK_EXT_DEBUG_UTILS_EXTENSION_NAME) ||
+          contains(offered, VK_EXT_DEBUG_UTILS_EXTENSION_NAME)) {
         extensions.push_back(VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
         messages = true;
       }
     } else {
-      handle.options.log.write(LogLevel::warning, "validation was asked for, but VK_LAYER_KHRONOS_validation is not installed");
+      handle.options.log.write(LogLevel::warning,
+                               "validation was asked for, but VK_LAYER_KHRONOS_validation is not installed");
     }
   }
   info.enabledLayerCount = static_cast<std::uint32_t>(layers.size());
@@ -102,7 +108,8 @@ Status create_vk_instance(const GlobalFunctions& vk, InstanceHandle& handle) {
   info.ppEnabledExtensionNames = extensions.data();
   const VkResult result = vk.vkCreateInstance(&info, nullptr, &handle.instance);
   if (result != VK_SUCCESS) return vk_status(result, "creating a Vulkan instance");
-  Result<InstanceFunctions> functions = InstanceFunctions::load(handle.library.get_instance_proc_addr(), handle.instance);
+  Result<InstanceFunctions> functions =
+      InstanceFunctions::load(handle.library.get_instance_proc_addr(), handle.instance);
   if (!functions.ok()) {
     handle.instance = VK_NULL_HANDLE;  // without its functions it cannot even be destroyed
     return functions.status();
@@ -164,7 +171,9 @@ class VulkanInstance final : public Instance {
 
 }  // namespace
 
-Result<std::unique_ptr<Instance>> Instance::create(const InstanceOptions& options) { return VulkanInstance::create(options); }
+Result<std::unique_ptr<Instance>> Instance::create(const InstanceOptions& options) {
+  return VulkanInstance::create(options);
+}
 
 Result<std::unique_ptr<DeviceContext>> borrow_device(const BorrowedDevice& borrowed, const DeviceOptions& options,
                                                      const InstanceOptions& instance_options) {

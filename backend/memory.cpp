@@ -3,7 +3,8 @@
 namespace kvant {
 namespace {
 
-constexpr std::uint32_t kUsualFlags = memory_device_local | memory_host_visible | memory_host_coherent | memory_host_cached;
+constexpr std::uint32_t kUsualFlags =
+    memory_device_local | memory_host_visible | memory_host_coherent | memory_host_cached;
 
 // Higher is better; negative: not usable.
 int score(std::uint32_t flags, BufferKind kind) {
@@ -11,18 +12,24 @@ int score(std::uint32_t flags, BufferKind kind) {
   const bool local = (flags & memory_device_local) != 0, visible = (flags & memory_host_visible) != 0;
   const bool coherent = (flags & memory_host_coherent) != 0, cached = (flags & memory_host_cached) != 0;
   switch (kind) {
-    case BufferKind::device: return (local ? 8 : 0) + (visible ? 0 : 2) + (cached ? 0 : 1);
-    case BufferKind::upload: return visible ? (coherent ? 8 : 0) + (cached ? 0 : 2) + (local ? 0 : 1) : -1;
-    case BufferKind::readback: return visible ? (cached ? 8 : 0) + (coherent ? 4 : 0) + (local ? 0 : 1) : -1;
+    case BufferKind::device:
+      return (local ? 8 : 0) + (visible ? 0 : 2) + (cached ? 0 : 1);
+    case BufferKind::upload:
+      return visible ? (coherent ? 8 : 0) + (cached ? 0 : 2) + (local ? 0 : 1) : -1;
+    case BufferKind::readback:
+      return visible ? (cached ? 8 : 0) + (coherent ? 4 : 0) + (local ? 0 : 1) : -1;
   }
   return -1;
 }
 
 const char* kind_name(BufferKind kind) {
   switch (kind) {
-    case BufferKind::device: return "device";
-    case BufferKind::upload: return "upload";
-    case BufferKind::readback: return "readback";
+    case BufferKind::device:
+      return "device";
+    case BufferKind::upload:
+      return "upload";
+    case BufferKind::readback:
+      return "readback";
   }
   return "?";
 }
@@ -47,16 +54,17 @@ Result<Buffer> Memory::create(std::uint64_t size, BufferKind kind) {
   const std::string what = std::string(kind_name(kind)) + " buffer of " + std::to_string(size) + " bytes";
   if (size == 0) return Status(StatusCode::invalid_argument, what + " is empty");
   if (size > plan_.max_slab_bytes) {
-    return Status(StatusCode::invalid_argument,
-                  what + " is larger than one buffer of this device may be (" + std::to_string(plan_.max_slab_bytes) + ")");
+    return Status(StatusCode::invalid_argument, what + " is larger than one buffer of this device may be (" +
+                                                    std::to_string(plan_.max_slab_bytes) + ")");
   }
   if (limit_ != 0 && (bytes_ > limit_ || size > limit_ - bytes_)) {
-    return Status(StatusCode::resource_exhausted, what + " does not fit: " + std::to_string(bytes_) + " of the memory limit of " +
-                                                      std::to_string(limit_) + " bytes are in use");
+    return Status(StatusCode::resource_exhausted, what + " does not fit: " + std::to_string(bytes_) +
+                                                      " of the memory limit of " + std::to_string(limit_) +
+                                                      " bytes are in use");
   }
   if (plan_.snapshot.max_allocations != 0 && allocations_ >= plan_.snapshot.max_allocations) {
-    return Status(StatusCode::resource_exhausted,
-                  what + " would be one more than the " + std::to_string(allocations_) + " allocations that the device allows");
+    return Status(StatusCode::resource_exhausted, what + " would be one more than the " + std::to_string(allocations_) +
+                                                      " allocations that the device allows");
   }
 
   const DeviceFunctions& vk = device_.vk();
@@ -81,13 +89,15 @@ Result<Buffer> Memory::create(std::uint64_t size, BufferKind kind) {
   }
   const std::uint32_t heap = types[*type].heap;
   const std::string where = " from heap " + std::to_string(heap) + " of " +
-                            std::to_string(heap < plan_.snapshot.heaps.size() ? plan_.snapshot.heaps[heap].size : 0) + " bytes";
+                            std::to_string(heap < plan_.snapshot.heaps.size() ? plan_.snapshot.heaps[heap].size : 0) +
+                            " bytes";
   VkMemoryAllocateInfo allocate{};
   allocate.sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO;
   allocate.allocationSize = requirements.size;
   allocate.memoryTypeIndex = *type;
   result = device_.note(vk.vkAllocateMemory(device_.handle(), &allocate, nullptr, &buffer.memory));
-  if (result == VK_SUCCESS) result = device_.note(vk.vkBindBufferMemory(device_.handle(), buffer.handle, buffer.memory, 0));
+  if (result == VK_SUCCESS)
+    result = device_.note(vk.vkBindBufferMemory(device_.handle(), buffer.handle, buffer.memory, 0));
   if (result == VK_SUCCESS && kind != BufferKind::device) {
     void* pointer = nullptr;
     result = device_.note(vk.vkMapMemory(device_.handle(), buffer.memory, 0, VK_WHOLE_SIZE, 0, &pointer));
@@ -127,7 +137,8 @@ VkMappedMemoryRange Memory::mapped_range(const Buffer& buffer, std::uint64_t off
 Status Memory::flush(const Buffer& buffer, std::uint64_t offset, std::uint64_t size) {
   if (buffer.coherent || buffer.mapped == nullptr) return {};
   const VkMappedMemoryRange range = mapped_range(buffer, offset, size);
-  return vk_status(device_.note(device_.vk().vkFlushMappedMemoryRanges(device_.handle(), 1, &range)), "flushing staged data");
+  return vk_status(device_.note(device_.vk().vkFlushMappedMemoryRanges(device_.handle(), 1, &range)),
+                   "flushing staged data");
 }
 
 Status Memory::invalidate(const Buffer& buffer, std::uint64_t offset, std::uint64_t size) {

@@ -13,9 +13,9 @@ struct Buffer {
   VkBuffer handle = VK_NULL_HANDLE;
   VkDeviceMemory memory = VK_NULL_HANDLE;  // null: imported, not ours
   std::uint64_t size = 0;
-  std::uint64_t allocated = 0;             // bytes of `memory`
+  std::uint64_t allocated = 0;  // bytes of `memory`
   BufferKind kind = BufferKind::device;
-  std::byte* mapped = nullptr;             // upload and readback stay mapped
+  std::byte* mapped = nullptr;  // upload and readback stay mapped
   bool coherent = true;
 };
 

@@ -57,19 +57,28 @@ std::uint64_t hash(std::string_view text) { return XXH3_64bits(text.data(), text
 
 std::string_view blob_outcome_name(BlobOutcome outcome) {
   switch (outcome) {
-    case BlobOutcome::hit: return "hit";
-    case BlobOutcome::absent: return "absent";
-    case BlobOutcome::truncated: return "truncated";
-    case BlobOutcome::not_a_blob: return "not a pipeline blob";
-    case BlobOutcome::other_version: return "another version";
-    case BlobOutcome::other_device: return "another device or driver";
-    case BlobOutcome::other_shaders: return "another shader set";
-    case BlobOutcome::corrupt: return "corrupt";
+    case BlobOutcome::hit:
+      return "hit";
+    case BlobOutcome::absent:
+      return "absent";
+    case BlobOutcome::truncated:
+      return "truncated";
+    case BlobOutcome::not_a_blob:
+      return "not a pipeline blob";
+    case BlobOutcome::other_version:
+      return "another version";
+    case BlobOutcome::other_device:
+      return "another device or driver";
+    case BlobOutcome::other_shaders:
+      return "another shader set";
+    case BlobOutcome::corrupt:
+      return "corrupt";
   }
   return "?";
 }
 
-std::vector<std::byte> encode_blob(const DeviceSnapshot& device, std::string_view shader_set, std::span<const std::byte> payload) {
+std::vector<std::byte> encode_blob(const DeviceSnapshot& device, std::string_view shader_set,
+                                   std::span<const std::byte> payload) {
   std::vector<std::byte> file;
   file.reserve(kHeaderBytes + payload.size());
   Writer writer(file);
@@ -99,7 +108,8 @@ BlobLoad decode_blob(const DeviceSnapshot& device, std::string_view shader_set, 
   same_device = (reader.get<std::uint32_t>() == device.device_id) && same_device;
   same_device = (reader.get<std::uint32_t>() == device.driver_id) && same_device;
   same_device = (reader.get<std::uint32_t>() == device.driver_version) && same_device;
-  for (const std::uint8_t byte : device.pipeline_cache_uuid) same_device = (reader.get<std::uint8_t>() == byte) && same_device;
+  for (const std::uint8_t byte : device.pipeline_cache_uuid)
+    same_device = (reader.get<std::uint8_t>() == byte) && same_device;
   if (!same_device) return {BlobOutcome::other_device, {}};
   if (reader.get<std::uint64_t>() != hash(shader_set)) return {BlobOutcome::other_shaders, {}};
   const auto payload_bytes = reader.get<std::uint64_t>();

@@ -57,15 +57,16 @@ Status PipelineCache::check(const PipelineKey& key) const {
   if (info.spirv.empty())
     return {StatusCode::unimplemented, "kernel " + std::string(info.name) + " is not part of this build"};
   if (!kernel_available(key.kernel, plan_))
-    return {StatusCode::unimplemented, "kernel " + std::string(info.name) + " needs capabilities that the device lacks"};
+    return {StatusCode::unimplemented,
+            "kernel " + std::string(info.name) + " needs capabilities that the device lacks"};
   const std::uint32_t local_size = key.spec[KVANT_SPEC_LOCAL_SIZE];
   const std::uint32_t most = std::min(plan_.snapshot.max_invocations, plan_.snapshot.max_local_size[0]);
   if ((info.spec_mask & 1U << KVANT_SPEC_LOCAL_SIZE) != 0 && (local_size == 0 || local_size > most)) {
     return {StatusCode::invalid_argument, "local size (" + std::to_string(local_size) + ") of kernel " +
                                               std::string(info.name) + " is not between 1 and " + std::to_string(most)};
   }
-  if (key.subgroup_size != 0 && (key.subgroup_size < plan_.snapshot.subgroup_min_size ||
-                                 key.subgroup_size > plan_.snapshot.subgroup_max_size)) {
+  if (key.subgroup_size != 0 &&
+      (key.subgroup_size < plan_.snapshot.subgroup_min_size || key.subgroup_size > plan_.snapshot.subgroup_max_size)) {
     return {StatusCode::invalid_argument, "subgroup size (" + std::to_string(key.subgroup_size) + ") of kernel " +
                                               std::string(info.name) + " is not between " +
                                               std::to_string(plan_.snapshot.subgroup_min_size) + " and " +
@@ -84,7 +85,8 @@ Result<VkShaderModule> PipelineCache::module(KernelId kernel) {
   module_info.codeSize = info.spirv.size_bytes();
   module_info.pCode = info.spirv.data();
   VkShaderModule created = VK_NULL_HANDLE;
-  const VkResult result = device_.note(device_.vk().vkCreateShaderModule(device_.handle(), &module_info, nullptr, &created));
+  const VkResult result =
+      device_.note(device_.vk().vkCreateShaderModule(device_.handle(), &module_info, nullptr, &created));
   if (result != VK_SUCCESS) return vk_status(result, "creating the shader module of kernel " + kernel_name(kernel));
   module = created;
   return created;
@@ -138,8 +140,10 @@ Result<VkPipeline> PipelineCache::get(KernelId kernel, const SpecValues& spec) {
   KVANT_ASSIGN(const VkPipeline pipeline, compile(key, 0));
   const std::scoped_lock lock(mutex_);
   const auto [winner, inserted] = pipelines_.try_emplace(key, pipeline);
-  if (inserted) ++compiled_;
-  else device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr);
+  if (inserted)
+    ++compiled_;
+  else
+    device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr);
   return winner->second;
 }
 
@@ -177,11 +181,20 @@ Result<std::vector<PipelineStatistic>> PipelineCache::statistics(KernelId kernel
     for (const auto& statistic : statistics) {
       PipelineStatistic figure{executables[i].name, statistic.name, 0.0};
       switch (statistic.format) {
-        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_BOOL32_KHR: figure.value = statistic.value.b32 != 0 ? 1.0 : 0.0; break;
-        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_INT64_KHR: figure.value = static_cast<double>(statistic.value.i64); break;
-        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_UINT64_KHR: figure.value = static_cast<double>(statistic.value.u64); break;
-        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_FLOAT64_KHR: figure.value = statistic.value.f64; break;
-        default: continue;
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_BOOL32_KHR:
+          figure.value = statistic.value.b32 != 0 ? 1.0 : 0.0;
+          break;
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_INT64_KHR:
+          figure.value = static_cast<double>(statistic.value.i64);
+          break;
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_UINT64_KHR:
+          figure.value = static_cast<double>(statistic.value.u64);
+          break;
+        case VK_PIPELINE_EXECUTABLE_STATISTIC_FORMAT_FLOAT64_KHR:
+          figure.value = statistic.value.f64;
+          break;
+        default:
+          continue;
       }
       figures.push_back(std::move(figure));
     }

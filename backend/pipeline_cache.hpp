@@ -1,5 +1,5 @@
-// PipelineCache: PipelineKey -> VkPipeline, compiled on first need. Also owns the one pipeline layout that all kernels share
-// (a set of 8 storage buffers, 128 bytes of push constants) and the VkPipelineCache. Thread-safe.
+// PipelineCache: PipelineKey -> VkPipeline, compiled on first need. Also owns the one pipeline layout that all kernels
+// share (a set of 8 storage buffers, 128 bytes of push constants) and the VkPipelineCache. Thread-safe.
 #pragma once
 
 #include <mutex>
@@ -20,12 +20,13 @@ class PipelineCache {
   PipelineCache(const PipelineCache&) = delete;
   PipelineCache& operator=(const PipelineCache&) = delete;
 
-  // Errors: unimplemented when the module was not built or the device lacks its needs; invalid_argument when the constants
-  // exceed the device; resource_exhausted, internal from the driver. All name the kernel.
+  // Errors: unimplemented when the module was not built or the device lacks its needs; invalid_argument when the
+  // constants exceed the device; resource_exhausted, internal from the driver. All name the kernel.
   Result<VkPipeline> get(KernelId kernel, const SpecValues& spec);
 
   // Compiles the pipeline apart from the cache with statistics captured.
-  Result<std::vector<PipelineStatistic>> statistics(KernelId kernel, const SpecValues& spec, std::uint32_t subgroup_size);
+  Result<std::vector<PipelineStatistic>> statistics(KernelId kernel, const SpecValues& spec,
+                                                    std::uint32_t subgroup_size);
 
   VkPipelineLayout layout() const { return layout_; }
   VkDescriptorSetLayout set_layout() const { return set_layout_; }

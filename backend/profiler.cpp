@@ -17,7 +17,8 @@ Profiler::~Profiler() {
 Status Profiler::begin(Recorder& recorder, std::size_t commands) {
   if (!uses_timestamps()) return {};
   const auto needed = static_cast<std::uint32_t>(commands + 1);
-  const auto fitting = std::find_if(free_.begin(), free_.end(), [needed](const Batch& b) { return b.capacity >= needed; });
+  const auto fitting =
+      std::find_if(free_.begin(), free_.end(), [needed](const Batch& b) { return b.capacity >= needed; });
   if (fitting != free_.end()) {
     current_ = std::move(*fitting);
     free_.erase(fitting);
@@ -27,8 +28,10 @@ Status Profiler::begin(Recorder& recorder, std::size_t commands) {
     info.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
     info.queryType = VK_QUERY_TYPE_TIMESTAMP;
     info.queryCount = std::max(needed, 256U);
-    const VkResult result = device_.note(device_.vk().vkCreateQueryPool(device_.handle(), &info, nullptr, &current_.pool));
-    if (result != VK_SUCCESS) return vk_status(result, "creating a pool of " + std::to_string(info.queryCount) + " timestamps");
+    const VkResult result =
+        device_.note(device_.vk().vkCreateQueryPool(device_.handle(), &info, nullptr, &current_.pool));
+    if (result != VK_SUCCESS)
+      return vk_status(result, "creating a pool of " + std::to_string(info.queryCount) + " timestamps");
     current_.capacity = info.queryCount;
   }
   current_.labels.clear();
@@ -67,9 +70,9 @@ void Profiler::collect(std::uint64_t completed) {
 void Profiler::read(const Batch& batch) {
   const std::size_t count = batch.labels.size() + 1;
   ticks_.resize(count);
-  const VkResult result =
-      device_.vk().vkGetQueryPoolResults(device_.handle(), batch.pool, 0, static_cast<std::uint32_t>(count),
-                                         count * sizeof(std::uint64_t), ticks_.data(), sizeof(std::uint64_t), VK_QUERY_RESULT_64_BIT);
+  const VkResult result = device_.vk().vkGetQueryPoolResults(
+      device_.handle(), batch.pool, 0, static_cast<std::uint32_t>(count), count * sizeof(std::uint64_t), ticks_.data(),
+      sizeof(std::uint64_t), VK_QUERY_RESULT_64_BIT);
   if (device_.note(result) != VK_SUCCESS) return;
   const std::uint32_t bits = plan_.snapshot.queue_families[plan_.queue_family].timestamp_bits;
   const std::uint64_t mask = bits >= 64 ? ~0ULL : (1ULL << bits) - 1;
@@ -80,7 +83,8 @@ void Profiler::read(const Batch& batch) {
 }
 
 void Profiler::add(const char* label, double microseconds) {
-  auto entry = std::find_if(totals_.begin(), totals_.end(), [label](const ProfileEntry& e) { return e.label == label; });
+  auto entry =
+      std::find_if(totals_.begin(), totals_.end(), [label](const ProfileEntry& e) { return e.label == label; });
   if (entry == totals_.end()) entry = totals_.insert(totals_.end(), ProfileEntry{label, 0, 0.0});
   ++entry->count;
   entry->microseconds += microseconds;

@@ -1,5 +1,5 @@
-// Profiler: durations of commands by label, from GPU timestamps, or from wall times that the executor measures where the
-// queue has no timestamps. Does nothing unless enabled. Not thread-safe.
+// Profiler: durations of commands by label, from GPU timestamps, or from wall times that the executor measures where
+// the queue has no timestamps. Does nothing unless enabled. Not thread-safe.
 #pragma once
 
 #include <deque>

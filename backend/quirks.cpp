@@ -8,7 +8,8 @@ namespace kvant {
 namespace {
 
 // Values of VkDriverId.
-constexpr std::uint32_t kAmdProprietary = 1, kAmdOpenSource = 2, kNvidia = 4, kIntelWindows = 5, kQualcomm = 8, kMoltenVk = 14;
+constexpr std::uint32_t kAmdProprietary = 1, kAmdOpenSource = 2, kNvidia = 4, kIntelWindows = 5, kQualcomm = 8,
+                        kMoltenVk = 14;
 constexpr std::uint32_t kVendorAmd = 0x1002;
 
 void no_subgroups(DevicePlan& plan) { plan.caps.subgroup = false; }
@@ -34,10 +35,12 @@ bool intel_windows_between(const DeviceSnapshot& s, std::uint32_t first_build, s
 
 constexpr Quirk kQuirks[] = {
     {1, "amd_phantom_coopmat",
-     "the driver advertises cooperative matrices on GPUs that have no matrix units; only RDNA3 and later are real, told by "
+     "the driver advertises cooperative matrices on GPUs that have no matrix units; only RDNA3 and later are real, "
+     "told by "
      "their accelerated mixed-sign integer dot product",
-     "https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-vulkan/ggml-vulkan.cpp", "AMD proprietary and AMDVLK, all",
-     [](const DeviceSnapshot& s) { return old_amd_driver_stack(s) && s.coopmat; }, no_coopmat},
+     "https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-vulkan/ggml-vulkan.cpp",
+     "AMD proprietary and AMDVLK, all", [](const DeviceSnapshot& s) { return old_amd_driver_stack(s) && s.coopmat; },
+     no_coopmat},
     {2, "amd_fp16_shuffle",
      "half-precision code that shuffles between lanes computes wrong values on RDNA2 and older; fp32 code is right",
      "https://github.com/ggml-org/llama.cpp/pull/19921", "AMD proprietary, all",
@@ -57,12 +60,15 @@ constexpr Quirk kQuirks[] = {
      "https://github.com/ggml-org/llama.cpp/issues/16881", "Qualcomm proprietary, all seen (Adreno 690, X1, 830)",
      [](const DeviceSnapshot& s) { return s.driver_id == kQualcomm; }, no_subgroups},
     {7, "adreno_fp16_without_storage16", "fp16 arithmetic gives wrong values where 16-bit storage is absent",
-     "https://github.com/Tencent/ncnn/blob/master/src/gpu.cpp", "Qualcomm proprietary, all; without storageBuffer16BitAccess",
+     "https://github.com/Tencent/ncnn/blob/master/src/gpu.cpp",
+     "Qualcomm proprietary, all; without storageBuffer16BitAccess",
      [](const DeviceSnapshot& s) { return s.driver_id == kQualcomm && !s.storage16; }, no_fp16},
-    {8, "no_timeline", "never applies by itself; forced on, submits are tracked by fences as on devices without timeline semaphores",
+    {8, "no_timeline",
+     "never applies by itself; forced on, submits are tracked by fences as on devices without timeline semaphores",
      "https://registry.khronos.org/vulkan/specs/latest/man/html/VK_KHR_timeline_semaphore.html", "none",
      [](const DeviceSnapshot&) { return false; }, [](DevicePlan& plan) { plan.caps.timeline = false; }},
-    {9, "no_timestamps", "never applies by itself; forced on, the profiler takes wall times as on queues without timestamps",
+    {9, "no_timestamps",
+     "never applies by itself; forced on, the profiler takes wall times as on queues without timestamps",
      "https://registry.khronos.org/vulkan/specs/latest/man/html/vkCmdWriteTimestamp.html", "none",
      [](const DeviceSnapshot&) { return false; }, [](DevicePlan& plan) { plan.timestamps = false; }},
     {10, "no_pipeline_blob", "never applies by itself; forced on, no pipeline cache is read from or written to disk",

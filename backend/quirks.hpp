@@ -1,5 +1,5 @@
-// Quirks: rows of known driver faults and what the plan does about them. The one place for correctness by vendor or driver;
-// every row can be forced on or off by name, so that both ways can be tested on any machine.
+// Quirks: rows of known driver faults and what the plan does about them. The one place for correctness by vendor or
+// driver; every row can be forced on or off by name, so that both ways can be tested on any machine.
 #pragma once
 
 #include <span>
@@ -18,7 +18,7 @@ struct Quirk {
   std::string_view name;
   std::string_view why;
   std::string_view url;
-  std::string_view driver_range;                // in words
+  std::string_view driver_range;  // in words
   bool (*applies)(const DeviceSnapshot& snapshot);
   void (*effect)(DevicePlan& plan);
 };

@@ -39,8 +39,8 @@ void Recorder::dispatch(const std::array<std::uint32_t, 3>& groups) {
   vk_.vkCmdDispatch(commands_, groups[0], groups[1], groups[2]);
 }
 
-void Recorder::copy(VkBuffer source, std::uint64_t source_offset, VkBuffer destination, std::uint64_t destination_offset,
-                    std::uint64_t size) {
+void Recorder::copy(VkBuffer source, std::uint64_t source_offset, VkBuffer destination,
+                    std::uint64_t destination_offset, std::uint64_t size) {
   const VkBufferCopy region{source_offset, destination_offset, size};
   vk_.vkCmdCopyBuffer(commands_, source, destination, 1, &region);
 }
@@ -59,7 +59,9 @@ void Recorder::host_read_barrier() {
   vk_.vkCmdPipelineBarrier(commands_, kStages, VK_PIPELINE_STAGE_HOST_BIT, 0, 1, &barrier, 0, nullptr, 0, nullptr);
 }
 
-void Recorder::reset_queries(VkQueryPool pool, std::uint32_t count) { vk_.vkCmdResetQueryPool(commands_, pool, 0, count); }
+void Recorder::reset_queries(VkQueryPool pool, std::uint32_t count) {
+  vk_.vkCmdResetQueryPool(commands_, pool, 0, count);
+}
 
 void Recorder::timestamp(VkQueryPool pool, std::uint32_t query) {
   vk_.vkCmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, pool, query);

@@ -1,4 +1,5 @@
-// Recorder: the only writer of command buffers. Skips state that is already bound; one barrier kind for all of kvant's work.
+// Recorder: the only writer of command buffers. Skips state that is already bound; one barrier kind for all of kvant's
+// work.
 #pragma once
 
 #include <span>

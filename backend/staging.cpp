@@ -16,7 +16,8 @@ void StagingPool::reclaim() {
   ring_.reclaim(done);
 }
 
-// Waits for older uploads rather than allocate; never for work that is not submitted yet or results that nobody has read.
+// Waits for older uploads rather than allocate; never for work that is not submitted yet or results that nobody has
+// read.
 bool StagingPool::make_room(std::uint64_t size, std::uint64_t ticket, std::uint64_t& offset) {
   while (true) {
     if (const auto found = ring_.allocate(size, ticket)) {
@@ -67,7 +68,8 @@ Status StagingPool::waited(std::uint64_t ticket) {
 }
 
 std::size_t StagingPool::dedicated_count() const {
-  return static_cast<std::size_t>(std::count_if(pieces_.begin(), pieces_.end(), [](const Piece& p) { return p.dedicated; }));
+  return static_cast<std::size_t>(
+      std::count_if(pieces_.begin(), pieces_.end(), [](const Piece& p) { return p.dedicated; }));
 }
 
 }  // namespace kvant

@@ -1,8 +1,8 @@
-// StagingPool: mapped memory of one kind (upload or readback), handed out from a ring. A piece larger than half the ring, or
-// one that finds the ring full, gets a buffer of its own for as long. Not thread-safe.
+// StagingPool: mapped memory of one kind (upload or readback), handed out from a ring. A piece larger than half the
+// ring, or one that finds the ring full, gets a buffer of its own for as long. Not thread-safe.
 //
-// A piece belongs to the next submit. Upload pieces return when that submit completes. Readback pieces return only after the
-// host has also waited for that submit, and not before the next readback piece is asked for.
+// A piece belongs to the next submit. Upload pieces return when that submit completes. Readback pieces return only
+// after the host has also waited for that submit, and not before the next readback piece is asked for.
 #pragma once
 
 #include "buffer_table.hpp"

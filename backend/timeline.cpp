@@ -104,7 +104,8 @@ Status Timeline::wait(std::uint64_t value) {
     result = device_.note(device_.vk().vkWaitSemaphores(device_.handle(), &info, UINT64_MAX));
   } else {
     // A fence also covers every earlier submit to its queue.
-    const auto first = std::find_if(pending_.begin(), pending_.end(), [value](const Pending& p) { return p.value >= value; });
+    const auto first =
+        std::find_if(pending_.begin(), pending_.end(), [value](const Pending& p) { return p.value >= value; });
     if (first != pending_.end())
       result = device_.note(device_.vk().vkWaitForFences(device_.handle(), 1, &first->fence, VK_TRUE, UINT64_MAX));
   }

@@ -1,5 +1,5 @@
-// Timeline: submits numbered by rising values, and their completion. By one timeline semaphore, or by a fence per submit
-// where the device has none. Not thread-safe.
+// Timeline: submits numbered by rising values, and their completion. By one timeline semaphore, or by a fence per
+// submit where the device has none. Not thread-safe.
 #pragma once
 
 #include <deque>
@@ -15,8 +15,8 @@ class Timeline {
   Timeline(const Timeline&) = delete;
   Timeline& operator=(const Timeline&) = delete;
 
-  // `value` is above every earlier one; gaps are fine. `commands` may be null: then only the completion of earlier work is
-  // marked.
+  // `value` is above every earlier one; gaps are fine. `commands` may be null: then only the completion of earlier work
+  // is marked.
   Status submit(VkCommandBuffer commands, std::uint64_t value);
   // The largest value whose submit, and so every earlier one, has finished. After a lost device: everything.
   std::uint64_t completed();
@@ -38,7 +38,7 @@ class Timeline {
   };
   Device& device_;
   VkSemaphore semaphore_ = VK_NULL_HANDLE;
-  std::deque<Pending> pending_;       // fence mode: submits not known to have finished, oldest first
+  std::deque<Pending> pending_;  // fence mode: submits not known to have finished, oldest first
   std::vector<VkFence> free_fences_;
   std::uint64_t last_submitted_ = 0, completed_ = 0;
 };

@@ -12,6 +12,8 @@ namespace {
 
 constexpr std::uint32_t kFloorSharedBytes = 16384;  // what tier 0 guarantees
 constexpr std::uint32_t kFloorInvocations = 256;
+constexpr std::uint32_t kRows = 4;
+constexpr std::uint32_t kLoopRows = 2;  // a loop keeps Q and the sums of V in registers at once: more rows would spill
 
 std::uint32_t divide_up(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
 std::uint32_t round_up(std::uint32_t a, std::uint32_t b) { return divide_up(a, b) * b; }
@@ -53,7 +55,7 @@ struct Style {
   KernelId kernel = KernelId::attend_decode;
   std::uint32_t local_size = 64;
   std::uint32_t subgroup_size = 0;
-  std::uint32_t most_rows = 4;
+  std::uint32_t most_rows = kRows;
   std::uint32_t most_k_lanes = 4;
   std::uint32_t most_chunk = 512;
   std::uint32_t shared_bytes = kFloorSharedBytes;
@@ -66,15 +68,21 @@ void set_rows(AttendConfig& config, const AttendShape& shape, std::uint32_t rows
   config.queries_per_item = std::clamp(rows / config.heads_per_tile, 1U, std::max(shape.max_queries, 1U));
 }
 
-// The largest rows, then the largest chunk, that shared memory holds. The chunk does not follow the sequence's length: a
-// growing sequence must not need a new pipeline.
-void set_rows_and_chunk(AttendConfig& config, const AttendShape& shape, const Style& style) {
-  for (std::uint32_t rows = std::min(style.most_rows, kMaxAttendRows); rows != 0; rows /= 2) {
-    set_rows(config, shape, rows);
-    for (std::uint32_t chunk = style.most_chunk; chunk >= 64; chunk /= 2) {
-      config.tune[kTuneChunk] = chunk;
-      if (attend_shared_bytes(config, shape) <= style.shared_bytes) return;
+// The largest rows, then the largest chunk, that shared memory holds; fewer lanes only if nothing else helps. The chunk does
+// not follow the sequence's length: a growing sequence must not need a new pipeline.
+void fit_shared_memory(AttendConfig& config, const AttendShape& shape, const Style& style) {
+  const std::uint32_t granule = std::max(8U, style.subgroup_size);
+  const std::uint32_t fewest = round_up(config.tune[kTuneVLanes], granule);
+  for (config.local_size = std::max(style.local_size, fewest);;) {
+    for (std::uint32_t rows = std::min(style.most_rows, kMaxAttendRows); rows != 0; rows /= 2) {
+      set_rows(config, shape, rows);
+      for (std::uint32_t chunk = style.most_chunk; chunk >= 64; chunk /= 2) {
+        config.tune[kTuneChunk] = chunk;
+        if (attend_shared_bytes(config, shape) <= style.shared_bytes) return;
+      }
     }
+    if (config.local_size == fewest) return;
+    config.local_size = std::max(fewest, round_up(config.local_size / 2, granule));
   }
 }
 
@@ -88,8 +96,7 @@ AttendConfig make_config(const AttendShape& shape, const Style& style) {
     config.tune[kTuneKLanes] = std::min(config.tune[kTuneKLanes], style.subgroup_size);
     config.tune[kTuneVLanes] = std::bit_ceil(config.tune[kTuneVLanes]);
   }
-  config.local_size = std::max(style.local_size, round_up(config.tune[kTuneVLanes], std::max(8U, style.subgroup_size)));
-  set_rows_and_chunk(config, shape, style);
+  fit_shared_memory(config, shape, style);
   const bool loops = attend_kernel_loops(style.kernel);
   config.kv_per_item = loops ? 0 : config.tune[kTuneChunk];
 
@@ -113,10 +120,11 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
   style.parallel_workgroups = plan.parallel_workgroups;
   style.kernel = many_queries ? KernelId::attend_prefill : KernelId::attend_decode;
   if (plan.snapshot.type == DeviceType::cpu) {
-    // A CPU driver runs a workgroup's lanes one vector after another: few lanes, long chunks, no loop around barriers.
+    // A CPU driver runs a workgroup's lanes one vector after another: few lanes, long chunks, no loop around barriers, and no
+    // planes of scores that would shorten the chunk.
     style.local_size = 16;
+    style.most_k_lanes = 1;
     style.most_chunk = 1024;
-    style.most_rows = 4;
     return style;
   }
   const auto can = [&](KernelId kernel) { return kernel_available(kernel, plan); };
@@ -131,8 +139,7 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
     style.kernel = many_queries ? KernelId::attend_prefill_f16 : KernelId::attend_decode_f16;
   }
   style.local_size = std::max(128U, style.subgroup_size);
-  // A loop keeps Q and the sums of V in registers at once: half the rows, or registers spill.
-  style.most_rows = attend_kernel_loops(style.kernel) ? 2 : 4;
+  style.most_rows = attend_kernel_loops(style.kernel) ? kLoopRows : kRows;
   style.most_chunk = attend_kernel_loops(style.kernel) ? 256 : 1024;
   return style;
 }
@@ -201,17 +208,23 @@ std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
   for (const KernelId kernel :
        {KernelId::attend_decode, KernelId::attend_prefill, KernelId::attend_decode_f16, KernelId::attend_prefill_f16,
         KernelId::attend_decode_dot8, KernelId::attend_decode_sg, KernelId::attend_prefill_sg}) {
+    const bool loops = attend_kernel_loops(kernel);
+    const std::uint32_t rows = loops ? kLoopRows : kRows;
     if (!uses_subgroups(kernel)) {
-      const bool loops = attend_kernel_loops(kernel);
       // The CPU style, then the GPU style, each with one workgroup's worth of parallelism and with many.
-      add({.kernel = kernel, .local_size = loops ? 64U : 16U, .most_chunk = loops ? 128U : 1024U});
-      add({.kernel = kernel, .local_size = 128, .most_chunk = 256, .parallel_workgroups = 512});
+      if (loops) {
+        add({.kernel = kernel, .local_size = 64, .most_rows = rows, .most_chunk = 128});
+      } else {
+        add({.kernel = kernel, .local_size = 16, .most_rows = rows, .most_k_lanes = 1, .most_chunk = 1024, .shared_bytes = 32768});
+      }
+      add({.kernel = kernel, .local_size = 128, .most_rows = rows, .most_chunk = 256, .parallel_workgroups = 512});
       continue;
     }
     for (const std::uint32_t size : {4U, 8U, 16U, 32U, 64U, 128U}) {
-      add({.kernel = kernel, .local_size = std::max(64U, size), .subgroup_size = size, .most_k_lanes = 4, .most_chunk = 64});
-      add({.kernel = kernel, .local_size = 128, .subgroup_size = size, .most_k_lanes = 8, .most_chunk = 256,
-           .parallel_workgroups = 512});
+      add({.kernel = kernel, .local_size = std::max(64U, size), .subgroup_size = size, .most_rows = rows,
+           .most_k_lanes = 4, .most_chunk = 64});
+      add({.kernel = kernel, .local_size = 128, .subgroup_size = size, .most_rows = rows, .most_k_lanes = 8,
+           .most_chunk = 256, .parallel_workgroups = 512});
     }
   }
   return configs;

@@ -1,4 +1,5 @@
-// The Vulkan headers without prototypes, plus the few declarations that are younger than the oldest headers we build with.
+// The Vulkan headers without prototypes, plus the few declarations that are younger than the oldest headers we build
+// with.
 #pragma once
 
 #ifndef VK_NO_PROTOTYPES
@@ -25,10 +26,10 @@ struct VkCooperativeMatrixPropertiesKHR {
   std::uint32_t MSize, NSize, KSize;
   std::uint32_t AType, BType, CType, ResultType;  // VkComponentTypeKHR
   VkBool32 saturatingAccumulation;
-  std::uint32_t scope;                            // VkScopeKHR
+  std::uint32_t scope;  // VkScopeKHR
 };
-using PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR =
-    VkResult(VKAPI_PTR*)(VkPhysicalDevice, std::uint32_t*, VkCooperativeMatrixPropertiesKHR*);
+using PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR = VkResult(VKAPI_PTR*)(VkPhysicalDevice, std::uint32_t*,
+                                                                                   VkCooperativeMatrixPropertiesKHR*);
 #endif
 
 #ifndef VK_NV_cooperative_matrix2

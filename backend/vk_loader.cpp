@@ -51,7 +51,7 @@ Result<GlobalFunctions> GlobalFunctions::load(PFN_vkGetInstanceProcAddr get) {
   GlobalFunctions table;
   table.vkEnumerateInstanceVersion =
       reinterpret_cast<PFN_vkEnumerateInstanceVersion>(get(nullptr, "vkEnumerateInstanceVersion"));
-#define KVANT_VK_GLOBAL(name)                                    \
+#define KVANT_VK_GLOBAL(name)                                     \
   table.name = reinterpret_cast<PFN_##name>(get(nullptr, #name)); \
   if (table.name == nullptr) return missing(#name);
 #include "vk_functions.def"
@@ -60,11 +60,11 @@ Result<GlobalFunctions> GlobalFunctions::load(PFN_vkGetInstanceProcAddr get) {
 
 Result<InstanceFunctions> InstanceFunctions::load(PFN_vkGetInstanceProcAddr get, VkInstance instance) {
   InstanceFunctions table;
-#define KVANT_VK_INSTANCE_OPTIONAL(name, alias)                     \
-  table.name = reinterpret_cast<PFN_##name>(get(instance, #name));  \
+#define KVANT_VK_INSTANCE_OPTIONAL(name, alias)                    \
+  table.name = reinterpret_cast<PFN_##name>(get(instance, #name)); \
   if (table.name == nullptr) table.name = reinterpret_cast<PFN_##name>(get(instance, #alias));
-#define KVANT_VK_INSTANCE(name, alias)       \
-  KVANT_VK_INSTANCE_OPTIONAL(name, alias)    \
+#define KVANT_VK_INSTANCE(name, alias)    \
+  KVANT_VK_INSTANCE_OPTIONAL(name, alias) \
   if (table.name == nullptr) return missing(#name);
 #include "vk_functions.def"
   return table;
@@ -72,11 +72,11 @@ Result<InstanceFunctions> InstanceFunctions::load(PFN_vkGetInstanceProcAddr get,
 
 Result<DeviceFunctions> DeviceFunctions::load(PFN_vkGetDeviceProcAddr get, VkDevice device) {
   DeviceFunctions table;
-#define KVANT_VK_DEVICE_OPTIONAL(name, alias)                     \
-  table.name = reinterpret_cast<PFN_##name>(get(device, #name));  \
+#define KVANT_VK_DEVICE_OPTIONAL(name, alias)                    \
+  table.name = reinterpret_cast<PFN_##name>(get(device, #name)); \
   if (table.name == nullptr) table.name = reinterpret_cast<PFN_##name>(get(device, #alias));
-#define KVANT_VK_DEVICE(name, alias)       \
-  KVANT_VK_DEVICE_OPTIONAL(name, alias)    \
+#define KVANT_VK_DEVICE(name, alias)    \
+  KVANT_VK_DEVICE_OPTIONAL(name, alias) \
   if (table.name == nullptr) return missing(#name);
 #include "vk_functions.def"
   return table;
@@ -85,7 +85,8 @@ Result<DeviceFunctions> DeviceFunctions::load(PFN_vkGetDeviceProcAddr get, VkDev
 const char* vk_result_name(VkResult result) {
   switch (result) {
 #define KVANT_RESULT(name) \
-  case name: return #name;
+  case name:               \
+    return #name;
     KVANT_RESULT(VK_SUCCESS)
     KVANT_RESULT(VK_NOT_READY)
     KVANT_RESULT(VK_TIMEOUT)
@@ -106,28 +107,35 @@ const char* vk_result_name(VkResult result) {
     KVANT_RESULT(VK_ERROR_INVALID_SHADER_NV)
     KVANT_RESULT(VK_ERROR_UNKNOWN)
 #undef KVANT_RESULT
-    default: return "an unlisted VkResult";
+    default:
+      return "an unlisted VkResult";
   }
 }
 
 Status vk_status(VkResult result, const std::string& what) {
   std::string message = what + " failed: " + vk_result_name(result);
   switch (result) {
-    case VK_SUCCESS: return {};
+    case VK_SUCCESS:
+      return {};
     case VK_ERROR_OUT_OF_HOST_MEMORY:
     case VK_ERROR_OUT_OF_DEVICE_MEMORY:
     case VK_ERROR_OUT_OF_POOL_MEMORY:
     case VK_ERROR_FRAGMENTED_POOL:
     case VK_ERROR_FRAGMENTATION:
     case VK_ERROR_TOO_MANY_OBJECTS:
-    case VK_ERROR_MEMORY_MAP_FAILED: return {StatusCode::resource_exhausted, std::move(message)};
-    case VK_ERROR_DEVICE_LOST: return {StatusCode::data_loss, std::move(message)};
+    case VK_ERROR_MEMORY_MAP_FAILED:
+      return {StatusCode::resource_exhausted, std::move(message)};
+    case VK_ERROR_DEVICE_LOST:
+      return {StatusCode::data_loss, std::move(message)};
     case VK_ERROR_INCOMPATIBLE_DRIVER:
-    case VK_ERROR_INITIALIZATION_FAILED: return {StatusCode::unavailable, std::move(message)};
+    case VK_ERROR_INITIALIZATION_FAILED:
+      return {StatusCode::unavailable, std::move(message)};
     case VK_ERROR_LAYER_NOT_PRESENT:
     case VK_ERROR_EXTENSION_NOT_PRESENT:
-    case VK_ERROR_FEATURE_NOT_PRESENT: return {StatusCode::unimplemented, std::move(message)};
-    default: return {StatusCode::internal, std::move(message)};
+    case VK_ERROR_FEATURE_NOT_PRESENT:
+      return {StatusCode::unimplemented, std::move(message)};
+    default:
+      return {StatusCode::internal, std::move(message)};
   }
 }
 

@@ -26,9 +26,12 @@ bool is_absent(const BufferRange& range) { return range.buffer == BufferId::none
 bool is_empty(const Command& command) {
   switch (command.type) {
     case Command::Type::dispatch:
-      return std::any_of(command.dispatch.groups.begin(), command.dispatch.groups.end(), [](std::uint32_t n) { return n == 0; });
-    case Command::Type::copy: return command.copy.size == 0;
-    case Command::Type::fill: return command.fill.range.size == 0;
+      return std::any_of(command.dispatch.groups.begin(), command.dispatch.groups.end(),
+                         [](std::uint32_t n) { return n == 0; });
+    case Command::Type::copy:
+      return command.copy.size == 0;
+    case Command::Type::fill:
+      return command.fill.range.size == 0;
   }
   return true;
 }
@@ -36,7 +39,10 @@ bool is_empty(const Command& command) {
 }  // namespace
 
 VulkanExecutor::VulkanExecutor(Device& device, const DevicePlan& plan, const DeviceOptions& options)
-    : device_(device), plan_(plan), memory_(device, plan, options.memory_limit), profiler_(device, plan, options.profiling) {
+    : device_(device),
+      plan_(plan),
+      memory_(device, plan, options.memory_limit),
+      profiler_(device, plan, options.profiling) {
   limits_.max_slab_bytes = plan.max_slab_bytes;
   limits_.max_binding_bytes = plan.max_binding_bytes;
   limits_.binding_alignment = plan.binding_alignment;
@@ -45,10 +51,12 @@ VulkanExecutor::VulkanExecutor(Device& device, const DevicePlan& plan, const Dev
   limits_.parallel_workgroups = plan.parallel_workgroups;
   staging_ring_bytes_ = std::min(kStagingRingBytes, plan.max_slab_bytes);
   if (options.memory_limit != 0)  // leave most of a small budget to the cache itself
-    staging_ring_bytes_ = std::min(staging_ring_bytes_, std::max(options.memory_limit / 16 / 256 * 256, kMinStagingRingBytes));
+    staging_ring_bytes_ =
+        std::min(staging_ring_bytes_, std::max(options.memory_limit / 16 / 256 * 256, kMinStagingRingBytes));
 }
 
-Result<std::unique_ptr<VulkanExecutor>> VulkanExecutor::create(Device& device, const DevicePlan& plan, const DeviceOptions& options,
+Result<std::unique_ptr<VulkanExecutor>> VulkanExecutor::create(Device& device, const DevicePlan& plan,
+                                                               const DeviceOptions& options,
                                                                std::span<const std::byte> pipeline_data) {
   std::unique_ptr<VulkanExecutor> executor(new VulkanExecutor(device, plan, options));
   VulkanExecutor& e = *executor;
@@ -57,8 +65,10 @@ Result<std::unique_ptr<VulkanExecutor>> VulkanExecutor::create(Device& device, c
   KVANT_ASSIGN(e.commands_, CommandPool::create(device));
   e.sets_ = std::make_unique<DescriptorPool>(device, e.pipelines_->set_layout());
   e.buffers_ = std::make_unique<BufferTable>(e.memory_, *e.timeline_);
-  e.upload_ = std::make_unique<StagingPool>(e.memory_, *e.buffers_, *e.timeline_, BufferKind::upload, e.staging_ring_bytes_);
-  e.readback_ = std::make_unique<StagingPool>(e.memory_, *e.buffers_, *e.timeline_, BufferKind::readback, e.staging_ring_bytes_);
+  e.upload_ =
+      std::make_unique<StagingPool>(e.memory_, *e.buffers_, *e.timeline_, BufferKind::upload, e.staging_ring_bytes_);
+  e.readback_ =
+      std::make_unique<StagingPool>(e.memory_, *e.buffers_, *e.timeline_, BufferKind::readback, e.staging_ring_bytes_);
   return executor;
 }
 
@@ -67,8 +77,12 @@ VulkanExecutor::~VulkanExecutor() {
   if (timeline_ && buffers_ && !device_.lost()) (void)wait_all();
 }
 
-AttendConfig VulkanExecutor::attend_config(const AttendShape& shape) const { return choose_attend_config(shape, plan_); }
-PageKernelConfig VulkanExecutor::page_kernel_config(KernelId kernel) const { return choose_page_kernel_config(kernel, plan_); }
+AttendConfig VulkanExecutor::attend_config(const AttendShape& shape) const {
+  return choose_attend_config(shape, plan_);
+}
+PageKernelConfig VulkanExecutor::page_kernel_config(KernelId kernel) const {
+  return choose_page_kernel_config(kernel, plan_);
+}
 
 Result<BufferId> VulkanExecutor::create_buffer(std::uint64_t size, BufferKind kind) {
   if (device_.lost()) return device_.lost_status();
@@ -80,7 +94,8 @@ void VulkanExecutor::destroy_buffer(BufferId buffer) { buffers_->destroy(buffer)
 Result<BufferId> VulkanExecutor::import_buffer(std::uint64_t native_handle, std::uint64_t size) {
   if (device_.lost()) return device_.lost_status();
   if (native_handle == 0 || size == 0)
-    return Status(StatusCode::invalid_argument, "the imported buffer has no handle or no bytes (" + std::to_string(size) + ")");
+    return Status(StatusCode::invalid_argument,
+                  "the imported buffer has no handle or no bytes (" + std::to_string(size) + ")");
   return buffers_->import(reinterpret_cast<VkBuffer>(native_handle), size);
 }
 
@@ -88,17 +103,19 @@ Result<Staging> VulkanExecutor::stage(std::uint64_t size, BufferKind kind) {
   if (device_.lost()) return device_.lost_status();
   if (size == 0 || size > limits_.max_staging_bytes || kind == BufferKind::device) {
     return Status(StatusCode::invalid_argument, "staging of " + std::to_string(size) + " bytes is not between 1 and " +
-                                                    std::to_string(limits_.max_staging_bytes) + ", for upload or readback");
+                                                    std::to_string(limits_.max_staging_bytes) +
+                                                    ", for upload or readback");
   }
   return (kind == BufferKind::upload ? upload_ : readback_)->stage(size, next_ticket_);
 }
 
 Status VulkanExecutor::check_range(const char* what, const BufferRange& range, std::uint64_t alignment) const {
   const Buffer* buffer = buffers_->find(range.buffer);
-  const std::string where = std::string(what) + " [" + std::to_string(range.offset) + ", +" + std::to_string(range.size) + ")";
+  const std::string where =
+      std::string(what) + " [" + std::to_string(range.offset) + ", +" + std::to_string(range.size) + ")";
   if (buffer == nullptr) {
-    return {StatusCode::internal,
-            where + " names buffer " + std::to_string(static_cast<std::uint64_t>(range.buffer)) + ", which does not exist"};
+    return {StatusCode::internal, where + " names buffer " + std::to_string(static_cast<std::uint64_t>(range.buffer)) +
+                                      ", which does not exist"};
   }
   if (range.offset > buffer->size || range.size > buffer->size - range.offset)
     return {StatusCode::internal, where + " leaves its buffer of " + std::to_string(buffer->size) + " bytes"};
@@ -111,8 +128,8 @@ Status VulkanExecutor::resolve_dispatch(const Dispatch& dispatch, VkPipeline& pi
   const KernelInfo& info = kernel_info(dispatch.kernel);
   for (std::size_t i = 0; i < 3; ++i) {
     if (dispatch.groups[i] > limits_.max_groups[i]) {
-      return {StatusCode::internal, "workgroups (" + std::to_string(dispatch.groups[i]) + ") of kernel " + std::string(info.name) +
-                                        " are above " + std::to_string(limits_.max_groups[i])};
+      return {StatusCode::internal, "workgroups (" + std::to_string(dispatch.groups[i]) + ") of kernel " +
+                                        std::string(info.name) + " are above " + std::to_string(limits_.max_groups[i])};
     }
   }
   for (std::uint32_t i = 0; i < info.bindings; ++i) {
@@ -120,8 +137,9 @@ Status VulkanExecutor::resolve_dispatch(const Dispatch& dispatch, VkPipeline& pi
     if (is_absent(range)) continue;
     KVANT_TRY(check_range("binding", range, plan_.snapshot.storage_alignment));
     if (range.size > limits_.max_binding_bytes) {
-      return {StatusCode::internal, "binding of " + std::to_string(range.size) + " bytes of kernel " + std::string(info.name) +
-                                        " is above " + std::to_string(limits_.max_binding_bytes)};
+      return {StatusCode::internal, "binding of " + std::to_string(range.size) + " bytes of kernel " +
+                                        std::string(info.name) + " is above " +
+                                        std::to_string(limits_.max_binding_bytes)};
     }
   }
   KVANT_TRY(ensure_dummy());
@@ -135,7 +153,9 @@ Status VulkanExecutor::resolve(const CommandList& list) {
     const Command& command = list.commands[i];
     if (is_empty(command)) continue;
     switch (command.type) {
-      case Command::Type::dispatch: KVANT_TRY(resolve_dispatch(command.dispatch, resolved_[i])); break;
+      case Command::Type::dispatch:
+        KVANT_TRY(resolve_dispatch(command.dispatch, resolved_[i]));
+        break;
       case Command::Type::copy: {
         const Copy& copy = command.copy;
         KVANT_TRY(check_range("copy source", {copy.source, copy.source_offset, copy.size}, 1));
@@ -145,7 +165,8 @@ Status VulkanExecutor::resolve(const CommandList& list) {
       case Command::Type::fill:
         KVANT_TRY(check_range("fill", command.fill.range, 4));
         if (command.fill.range.size % 4 != 0)
-          return {StatusCode::internal, "fill of " + std::to_string(command.fill.range.size) + " bytes is not a multiple of 4"};
+          return {StatusCode::internal,
+                  "fill of " + std::to_string(command.fill.range.size) + " bytes is not a multiple of 4"};
         break;
     }
   }
@@ -168,8 +189,8 @@ Result<VkDescriptorSet> VulkanExecutor::descriptor_set(const Dispatch& dispatch)
   KVANT_ASSIGN(const VkDescriptorSet set, sets_->take(next_ticket_, completed_));
   std::array<VkDescriptorBufferInfo, kMaxBindings> infos{};
   std::array<VkWriteDescriptorSet, kMaxBindings> writes{};
-  // Also the bindings that the kernel does not declare are written: llvmpipe takes references to all buffers of a bound set,
-  // used or not, and a recycled set would still name buffers that are long destroyed.
+  // Also the bindings that the kernel does not declare are written: llvmpipe takes references to all buffers of a bound
+  // set, used or not, and a recycled set would still name buffers that are long destroyed.
   for (std::uint32_t i = 0; i < kMaxBindings; ++i) {
     const BufferRange& range = i < count ? dispatch.bindings[i] : BufferRange{};
     if (is_absent(range)) {
@@ -220,8 +241,8 @@ Status VulkanExecutor::record_command(Recorder& recorder, const Command& command
   return {};
 }
 
-Status VulkanExecutor::record_list(Recorder& recorder, std::span<const Command> commands, std::span<const VkPipeline> pipelines,
-                                   bool profile) {
+Status VulkanExecutor::record_list(Recorder& recorder, std::span<const Command> commands,
+                                   std::span<const VkPipeline> pipelines, bool profile) {
   bound_set_ = VK_NULL_HANDLE;
   recorder.barrier();  // consecutive lists are ordered
   if (profile) KVANT_TRY(profiler_.begin(recorder, commands.size()));
@@ -238,13 +259,15 @@ Status VulkanExecutor::record_list(Recorder& recorder, std::span<const Command> 
   return {};
 }
 
-Status VulkanExecutor::submit_part(std::span<const Command> commands, std::span<const VkPipeline> pipelines, bool profile) {
+Status VulkanExecutor::submit_part(std::span<const Command> commands, std::span<const VkPipeline> pipelines,
+                                   bool profile) {
   VkCommandBuffer buffer = VK_NULL_HANDLE;
   if (!commands.empty()) {
     KVANT_ASSIGN(buffer, commands_->begin(next_ticket_, completed_));
     Recorder recorder(device_, buffer, pipelines_->layout());
     const Status recorded = record_list(recorder, commands, pipelines, profile);
-    const VkResult result = device_.note(device_.vk().vkEndCommandBuffer(buffer));  // also after an error: it is used again
+    const VkResult result =
+        device_.note(device_.vk().vkEndCommandBuffer(buffer));  // also after an error: it is used again
     KVANT_TRY(recorded);
     if (result != VK_SUCCESS) return vk_status(result, "ending a command buffer");
   }
@@ -266,7 +289,8 @@ Result<Ticket> VulkanExecutor::submit(const CommandList& list) {
     finish(list, next_ticket_);
     return static_cast<Ticket>(next_ticket_++);
   }
-  // Without timestamps each command runs alone, between two readings of the clock. The list's ticket is that of the last part.
+  // Without timestamps each command runs alone, between two readings of the clock. The list's ticket is that of the
+  // last part.
   const std::span<const Command> commands(list.commands);
   for (std::size_t i = 0; i < commands.size(); ++i) {
     if (is_empty(commands[i])) continue;
@@ -306,7 +330,9 @@ void VulkanExecutor::finish(const CommandList& list, std::uint64_t ticket) {
         buffers_->mark_used(command.copy.source, ticket);
         buffers_->mark_used(command.copy.destination, ticket);
         break;
-      case Command::Type::fill: buffers_->mark_used(command.fill.range.buffer, ticket); break;
+      case Command::Type::fill:
+        buffers_->mark_used(command.fill.range.buffer, ticket);
+        break;
     }
   }
 }
@@ -321,7 +347,8 @@ Status VulkanExecutor::wait(Ticket ticket) {
   const auto value = static_cast<std::uint64_t>(ticket);
   if (device_.lost()) return device_.lost_status();
   if (value >= next_ticket_)
-    return {StatusCode::internal, "ticket " + std::to_string(value) + " was never given; the last is " + std::to_string(next_ticket_ - 1)};
+    return {StatusCode::internal,
+            "ticket " + std::to_string(value) + " was never given; the last is " + std::to_string(next_ticket_ - 1)};
   if (value > timeline_->last_submitted()) {
     // A recorded list: the engine has submitted it to our queue, so whatever we submit now completes after it.
     KVANT_TRY(timeline_->submit(VK_NULL_HANDLE, next_ticket_));

@@ -1,9 +1,9 @@
 // VulkanExecutor: runs command lists on a Device. Not thread-safe: one thread at a time, as Executor says.
 //
-// Recording into an engine's command buffer: the descriptor sets and staging that a record() uses are held until its ticket
-// completes, and that ticket completes with the first submit that the executor makes after it, or with a wait() for it. So the
-// engine must have submitted its command buffer, to the same queue, before the executor's next submit() or wait(); further
-// record() calls may come first. Buffers destroyed meanwhile follow the same rule.
+// Recording into an engine's command buffer: the descriptor sets and staging that a record() uses are held until its
+// ticket completes, and that ticket completes with the first submit that the executor makes after it, or with a wait()
+// for it. So the engine must have submitted its command buffer, to the same queue, before the executor's next submit()
+// or wait(); further record() calls may come first. Buffers destroyed meanwhile follow the same rule.
 #pragma once
 
 #include "command_pool.hpp"
@@ -16,7 +16,8 @@ namespace kvant {
 class VulkanExecutor final : public Executor {
  public:
   // `pipeline_data`: a VkPipelineCache's contents or empty. `device` and `plan` outlive the executor.
-  static Result<std::unique_ptr<VulkanExecutor>> create(Device& device, const DevicePlan& plan, const DeviceOptions& options,
+  static Result<std::unique_ptr<VulkanExecutor>> create(Device& device, const DevicePlan& plan,
+                                                        const DeviceOptions& options,
                                                         std::span<const std::byte> pipeline_data);
   ~VulkanExecutor() override;
 
@@ -49,7 +50,8 @@ class VulkanExecutor final : public Executor {
   Status ensure_dummy();
 
   Status record_command(Recorder& recorder, const Command& command, VkPipeline pipeline);
-  Status record_list(Recorder& recorder, std::span<const Command> commands, std::span<const VkPipeline> pipelines, bool profile);
+  Status record_list(Recorder& recorder, std::span<const Command> commands, std::span<const VkPipeline> pipelines,
+                     bool profile);
   Status submit_part(std::span<const Command> commands, std::span<const VkPipeline> pipelines, bool profile);
   void finish(const CommandList& list, std::uint64_t ticket);
   void poll();
@@ -68,11 +70,11 @@ class VulkanExecutor final : public Executor {
   std::uint64_t staging_ring_bytes_ = 0;
 
   std::uint64_t next_ticket_ = 1;
-  std::uint64_t completed_ = 0;              // as of the last poll
-  BufferId dummy_ = BufferId::none;          // stands in for absent bindings
+  std::uint64_t completed_ = 0;      // as of the last poll
+  BufferId dummy_ = BufferId::none;  // stands in for absent bindings
   std::uint64_t dummy_slot_ = 0;
-  bool host_reads_ = false;                  // the list at hand fills readback pieces
-  std::vector<VkPipeline> resolved_;         // one per command of the list at hand
+  bool host_reads_ = false;           // the list at hand fills readback pieces
+  std::vector<VkPipeline> resolved_;  // one per command of the list at hand
   std::array<BufferRange, kMaxBindings> bound_ranges_{};
   std::uint32_t bound_count_ = 0;
   VkDescriptorSet bound_set_ = VK_NULL_HANDLE;

@@ -33,8 +33,7 @@ BatchShape batch_shape(const GroupBatch& batch, const GroupGeometry& group, std:
   for (const params::AttendSeq& seq : batch.seqs) {
     if (seq.q_len < least || seq.q_len > most) continue;
     std::uint64_t kv_len = seq.kv_len;
-    if (group.window != 0)
-      kv_len = std::min(kv_len, std::uint64_t{group.window} + group.window_sinks + seq.q_len);
+    if (group.window != 0) kv_len = std::min(kv_len, std::uint64_t{group.window} + group.window_sinks + seq.q_len);
     ++shape.sequences;
     shape.max_queries = std::max(shape.max_queries, seq.q_len);
     shape.total_queries += seq.q_len;

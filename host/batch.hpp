@@ -1,5 +1,6 @@
-// GroupBatch: what one layer group must know of a step, as plain tables: where fresh tokens go, which sequences ask, and
-// which pages hold their keys. Built from sequences or from the engine's own page tables; the planners read nothing else.
+// GroupBatch: what one layer group must know of a step, as plain tables: where fresh tokens go, which sequences ask,
+// and which pages hold their keys. Built from sequences or from the engine's own page tables; the planners read nothing
+// else.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +18,11 @@ struct AppendSpan {
 };
 
 struct GroupBatch {
-  std::vector<std::int32_t> slots;           // per fresh token of the step; negative = skip
-  std::vector<params::AttendSeq> seqs;       // sequences with queries
-  std::vector<std::int32_t> pages;           // kv_indices of `seqs`, one after the other; kNoPage = hole
-  std::vector<std::uint32_t> page_counts;    // per element of seqs
-  std::vector<AppendSpan> appends;           // by slab
+  std::vector<std::int32_t> slots;         // per fresh token of the step; negative = skip
+  std::vector<params::AttendSeq> seqs;     // sequences with queries
+  std::vector<std::int32_t> pages;         // kv_indices of `seqs`, one after the other; kNoPage = hole
+  std::vector<std::uint32_t> page_counts;  // per element of seqs
+  std::vector<AppendSpan> appends;         // by slab
 
   void clear();
 };

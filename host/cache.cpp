@@ -15,8 +15,10 @@ Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec&
                                             const GeometryOptions& options) {
   KVANT_ASSIGN(Geometry geometry, make_geometry(spec, executor.limits(), options));
   if (spec.external_pages && geometry.groups.size() != 1)
-    return Status(StatusCode::invalid_argument, "external pages need layers of one layer group (equal KV heads, head sizes and "
-                                                "window), these form " + std::to_string(geometry.groups.size()));
+    return Status(StatusCode::invalid_argument,
+                  "external pages need layers of one layer group (equal KV heads, head sizes and "
+                  "window), these form " +
+                      std::to_string(geometry.groups.size()));
   return std::unique_ptr<Cache>(std::make_unique<CacheImpl>(executor, spec, log, std::move(geometry)));
 }
 
@@ -62,7 +64,8 @@ MemoryUse CacheImpl::memory_use() const {
 Result<Sequence*> CacheImpl::find(SequenceId id) {
   const auto found = sequences_.find(static_cast<std::uint64_t>(id));
   if (found == sequences_.end())
-    return Status(StatusCode::not_found, "sequence " + std::to_string(static_cast<std::uint64_t>(id)) + " does not exist");
+    return Status(StatusCode::not_found,
+                  "sequence " + std::to_string(static_cast<std::uint64_t>(id)) + " does not exist");
   return &found->second;
 }
 
@@ -83,13 +86,14 @@ Status CacheImpl::check_not_in_step(SequenceId id, const char* verb) const {
 
 Status CacheImpl::check_layer(std::uint32_t layer) const {
   if (layer < geometry_.layers.size()) return {};
-  return {StatusCode::invalid_argument,
-          "layer (" + std::to_string(layer) + ") is not below the cache's " + std::to_string(geometry_.layers.size()) + " layers"};
+  return {StatusCode::invalid_argument, "layer (" + std::to_string(layer) + ") is not below the cache's " +
+                                            std::to_string(geometry_.layers.size()) + " layers"};
 }
 
 Status CacheImpl::no_pages(std::uint32_t group, std::uint64_t needed) const {
-  return {StatusCode::resource_exhausted, std::to_string(needed) + " pages are needed in layer group " + std::to_string(group) +
-                                              ", " + std::to_string(pools_[group].free_pages()) + " of " +
+  return {StatusCode::resource_exhausted, std::to_string(needed) + " pages are needed in layer group " +
+                                              std::to_string(group) + ", " +
+                                              std::to_string(pools_[group].free_pages()) + " of " +
                                               std::to_string(pools_[group].total_pages()) + " are free"};
 }
 
@@ -193,8 +197,7 @@ Status CacheImpl::device_copy_pages(std::span<const PagePair> pairs) {
   for (std::size_t first = 0; first < jobs.size(); first += most) {
     const std::size_t last = std::min(jobs.size(), first + most);
     KVANT_ASSIGN(const Staging staging, executor_.stage((last - first) * 8, BufferKind::upload));
-    for (std::size_t i = first; i < last; ++i)
-      std::memcpy(staging.data + (i - first) * 8, &jobs[i].source, 8);
+    for (std::size_t i = first; i < last; ++i) std::memcpy(staging.data + (i - first) * 8, &jobs[i].source, 8);
     list_.clear();
     for (std::size_t begin = first; begin < last;) {
       std::size_t end = begin;

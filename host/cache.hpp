@@ -1,7 +1,7 @@
-// Cache: the manager that plugin/ calls. Owns the pool's slabs on an executor, page tables and sequences; plans steps, runs
-// them layer by layer, commits or aborts. Arguments have been validated by plugin/; what depends on the cache's own state
-// (unknown sequence, no page left, layer out of range) is checked here.
-// Thread rule: one thread per cache at a time.
+// Cache: the manager that plugin/ calls. Owns the pool's slabs on an executor, page tables and sequences; plans steps,
+// runs them layer by layer, commits or aborts. Arguments have been validated by plugin/; what depends on the cache's
+// own state (unknown sequence, no page left, layer out of range) is checked here. Thread rule: one thread per cache at
+// a time.
 #pragma once
 
 #include <cstdint>
@@ -24,36 +24,38 @@ struct LayerSpec {
   std::uint32_t kv_heads = 1;
   std::uint32_t head_dim_k = 64, head_dim_v = 64;  // 32..576, multiple of 8
   FormatId format_k = FormatId::f16, format_v = FormatId::f16;
-  std::uint32_t window = 0;                        // tokens a query sees, its own included; 0 = all
-  std::uint32_t window_sinks = 0;                  // first tokens that stay visible outside the window
+  std::uint32_t window = 0;        // tokens a query sees, its own included; 0 = all
+  std::uint32_t window_sinks = 0;  // first tokens that stay visible outside the window
   bool operator==(const LayerSpec&) const = default;
 };
 
 struct CacheSpec {
-  std::vector<LayerSpec> layers;                   // equal kv_heads, head dims and window form a layer group
-  std::uint32_t page_tokens = 16;                  // 16 or 32
-  std::uint64_t capacity_tokens = 0;               // pool size, rounded up to pages; per layer group
-  bool external_pages = false;                     // the engine owns the page tables: only plan_paged, read_slots, copy_pages
+  std::vector<LayerSpec> layers;      // equal kv_heads, head dims and window form a layer group
+  std::uint32_t page_tokens = 16;     // 16 or 32
+  std::uint64_t capacity_tokens = 0;  // pool size, rounded up to pages; per layer group
+  bool external_pages = false;        // the engine owns the page tables: only plan_paged, read_slots, copy_pages
 };
 
 // A tensor [token][head][dim] in host memory or in a buffer of the executor. Strides in elements; dim is contiguous.
 struct TensorView {
-  std::byte* host = nullptr;                       // or
-  BufferRange buffer;                              // if host is null
+  std::byte* host = nullptr;  // or
+  BufferRange buffer;         // if host is null
   IoType type = IoType::f32;
   std::uint64_t token_stride = 0, head_stride = 0;
   bool present() const { return host != nullptr || buffer.buffer != BufferId::none; }
 };
 
-// One sequence in a step: `append` fresh tokens are written at its end, then `queries` queries attend to all of its tokens.
-// Positions of the queries end at the sequence's last token (self-attention), or start at q_pos_begin if `explicit_positions`.
+// One sequence in a step: `append` fresh tokens are written at its end, then `queries` queries attend to all of its
+// tokens. Positions of the queries end at the sequence's last token (self-attention), or start at q_pos_begin if
+// `explicit_positions`.
 struct StepEntry {
   SequenceId sequence{};
   std::uint32_t append = 0;
   std::uint32_t queries = 0;
   bool explicit_positions = false;
   std::int32_t q_pos_begin = 0;
-  // Tree or custom mask: `queries` rows of mask_row_words words, bit (kv - mask_kv_begin) = may attend. Null = causal rule.
+  // Tree or custom mask: `queries` rows of mask_row_words words, bit (kv - mask_kv_begin) = may attend. Null = causal
+  // rule.
   const std::uint32_t* mask = nullptr;
   std::uint32_t mask_row_words = 0;
   std::uint64_t mask_kv_begin = 0;
@@ -69,26 +71,26 @@ struct PagedBatch {
   const std::uint32_t* mask = nullptr;             // rows of all queries, mask_row_words words each, over all keys
   std::uint32_t mask_row_words = 0;
   bool explicit_positions = false;
-  std::span<const std::int32_t> q_pos_begin;       // batch, if explicit_positions
+  std::span<const std::int32_t> q_pos_begin;  // batch, if explicit_positions
 };
 
 // What one layer's run may ask for. Zeros are the plain causal attention without bias.
 struct RunArgs {
-  TensorView k, v;                                 // fresh tokens of all entries, in order; absent if none is appended
-  TensorView q, out;                               // absent if no query
-  TensorView lse;                                  // optional f32 [query][q_head]: natural log-sum-exp of the row
-  std::uint32_t q_heads = 0;                       // multiple of kv_heads
-  float scale = 0.0f;                              // 0 = 1 / sqrt(head_dim_k)
-  float soft_cap = 0.0f;                           // 0 = off
+  TensorView k, v;            // fresh tokens of all entries, in order; absent if none is appended
+  TensorView q, out;          // absent if no query
+  TensorView lse;             // optional f32 [query][q_head]: natural log-sum-exp of the row
+  std::uint32_t q_heads = 0;  // multiple of kv_heads
+  float scale = 0.0f;         // 0 = 1 / sqrt(head_dim_k)
+  float soft_cap = 0.0f;      // 0 = off
   bool causal = true;
-  const float* sinks = nullptr;                    // [q_heads] logits, or null
-  const float* alibi_slopes = nullptr;             // [q_heads], or null
-  void* command_buffer = nullptr;                  // record into the engine's VkCommandBuffer instead of submitting
+  const float* sinks = nullptr;         // [q_heads] logits, or null
+  const float* alibi_slopes = nullptr;  // [q_heads], or null
+  void* command_buffer = nullptr;       // record into the engine's VkCommandBuffer instead of submitting
 };
 
 struct MemoryUse {
-  std::uint64_t pool_bytes = 0;                    // slabs allocated on the device
-  std::uint64_t used_bytes = 0;                    // pages held by sequences, shared pages once
+  std::uint64_t pool_bytes = 0;  // slabs allocated on the device
+  std::uint64_t used_bytes = 0;  // pages held by sequences, shared pages once
   std::uint64_t used_pages = 0, total_pages = 0;
   std::uint64_t sequence_tokens = 0;
 };
@@ -118,7 +120,7 @@ class Cache {
   virtual Status run(Step& step, std::uint32_t layer, const RunArgs& args) = 0;
   // Appended tokens become part of the sequences. On error `step` keeps its step, which stays open.
   virtual Status commit(std::unique_ptr<Step>&& step) = 0;
-  virtual void abort(std::unique_ptr<Step> step) = 0;     // the cache is as it was before plan
+  virtual void abort(std::unique_ptr<Step> step) = 0;  // the cache is as it was before plan
 
   // Dequantized tokens [begin, begin + count) of one layer and side.
   virtual Status read(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
@@ -127,7 +129,8 @@ class Cache {
   virtual Status read_canonical(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin,
                                 std::uint64_t count, std::span<std::byte> out) = 0;
   // External pages: gather by slot (negative = zeros), and copy whole pages over all layers.
-  virtual Status read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots, const TensorView& out) = 0;
+  virtual Status read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots,
+                            const TensorView& out) = 0;
   virtual Status copy_pages(std::span<const std::int32_t> source, std::span<const std::int32_t> destination) = 0;
   // Changes one side of a layer to another format in place, on the device, all pages in use. On error nothing changed.
   virtual Status convert(std::uint32_t layer, Side side, FormatId format) = 0;

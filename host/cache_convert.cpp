@@ -8,7 +8,8 @@
 
 namespace kvant {
 
-// Tokens written per page of a group. With external pages nobody here knows, so every token of an allocated slab counts.
+// Tokens written per page of a group. With external pages nobody here knows, so every token of an allocated slab
+// counts.
 std::vector<std::uint32_t> CacheImpl::page_fill(std::uint32_t group) const {
   const GroupGeometry& facts = geometry_.groups[group];
   const std::uint32_t page_tokens = geometry_.page_tokens;
@@ -33,8 +34,8 @@ std::vector<std::uint32_t> CacheImpl::page_fill(std::uint32_t group) const {
 Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   KVANT_TRY(check_layer(layer));
   if (open_step_ != nullptr)
-    return {StatusCode::failed_precondition, "a step is open; commit or abort it before layer " + std::to_string(layer) +
-                                                 " is converted"};
+    return {StatusCode::failed_precondition,
+            "a step is open; commit or abort it before layer " + std::to_string(layer) + " is converted"};
   LayerGeometry& facts = geometry_.layers[layer];
   const auto s = static_cast<std::size_t>(side);
   if (facts.sides[s].format == format) return {};
@@ -52,7 +53,8 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
 
   auto fill_slab = [&](std::uint32_t slab) -> Status {
     const std::uint32_t pages = group.pages_in(slab), first = group.first_page(slab);
-    const SlabLayout source = slabs_.layout(layer, slab), target = slab_layout(converted, pages, geometry_.region_alignment);
+    const SlabLayout source = slabs_.layout(layer, slab),
+                     target = slab_layout(converted, pages, geometry_.region_alignment);
     KVANT_ASSIGN(fresh[slab], executor_.create_buffer(target.total_bytes, BufferKind::device));
     old_bytes += source.total_bytes;
     new_bytes += target.total_bytes;
@@ -61,8 +63,9 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
       list_.add_fill({{fresh[slab], 0, target.total_bytes}, *poison_}, "poison", false);
     }
     // The other side's codes move as they are.
-    list_.add_copy({slabs_.buffer(layer, slab), source.offset[1 - s], fresh[slab], target.offset[1 - s], source.bytes[1 - s]},
-                   "convert", true);
+    list_.add_copy(
+        {slabs_.buffer(layer, slab), source.offset[1 - s], fresh[slab], target.offset[1 - s], source.bytes[1 - s]},
+        "convert", true);
     std::vector<std::uint32_t> triples;
     for (std::uint32_t page = 0; page < pages; ++page)
       if (fill[first + page] != 0) triples.insert(triples.end(), {page, page, fill[first + page]});
@@ -83,8 +86,9 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
       dispatch.bindings[0] = slabs_.region(layer, side, slab);
       dispatch.bindings[1] = {fresh[slab], target.offset[s], target.bytes[s]};
       dispatch.bindings[2] = staging.range;
-      dispatch.groups = params::convert_grid(group.kv_heads, geometry_.page_tokens, head_dim, format_info(format).block,
-                                             convert_params.triple_count, local_size, limits.max_groups[0], limits.max_groups[1]);
+      dispatch.groups =
+          params::convert_grid(group.kv_heads, geometry_.page_tokens, head_dim, format_info(format).block,
+                               convert_params.triple_count, local_size, limits.max_groups[0], limits.max_groups[1]);
       KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
       list_.clear();
     }

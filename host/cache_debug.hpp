@@ -1,5 +1,5 @@
-// Test access to a cache: poison memory that nobody may read, scatter pages, look at page tables, force tuning. Not reachable
-// through the plugin.
+// Test access to a cache: poison memory that nobody may read, scatter pages, look at page tables, force tuning. Not
+// reachable through the plugin.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,8 @@ class CacheDebug {
   virtual ~CacheDebug() = default;
 
   virtual const Geometry& geometry() const = 0;
-  // From now on new slabs, and pages as they are taken, are filled with this word before use (a NaN shows a forbidden read).
+  // From now on new slabs, and pages as they are taken, are filled with this word before use (a NaN shows a forbidden
+  // read).
   virtual void set_poison(std::optional<std::uint32_t> word) = 0;
   // Fills every free page of the allocated slabs with the word, now.
   virtual Status poison_free_pages(std::uint32_t word) = 0;
@@ -30,7 +31,8 @@ class CacheDebug {
   // Where a page of a layer's side lies. none if its slab is not allocated.
   virtual BufferRange page_range(std::uint32_t layer, Side side, std::uint32_t page) const = 0;
   // Replaces what the executor's tuning chose; empty = off.
-  virtual void set_attend_override(std::function<AttendConfig(const AttendShape&, const AttendConfig&)> override_config) = 0;
+  virtual void set_attend_override(
+      std::function<AttendConfig(const AttendShape&, const AttendConfig&)> override_config) = 0;
 };
 
 // The same cache; never null.

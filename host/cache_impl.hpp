@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
-// cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read), cache_convert.cpp
-// and cache_debug.cpp.
+// cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
+// cache_convert.cpp and cache_debug.cpp.
 #pragma once
 
 #include <functional>
@@ -46,7 +46,8 @@ class CacheImpl final : public Cache, public CacheDebug {
               const TensorView& out) override;
   Status read_canonical(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
                         std::span<std::byte> out) override;
-  Status read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots, const TensorView& out) override;
+  Status read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots,
+                    const TensorView& out) override;
   Status copy_pages(std::span<const std::int32_t> source, std::span<const std::int32_t> destination) override;
   Status convert(std::uint32_t layer, Side side, FormatId format) override;
 

@@ -14,7 +14,8 @@ Status CacheImpl::check_readable(const Sequence& sequence, std::uint32_t layer, 
   KVANT_TRY(check_layer(layer));
   if (begin > sequence.length || count > sequence.length - begin)
     return {StatusCode::invalid_argument, "tokens " + std::to_string(begin) + " to " + std::to_string(begin + count) +
-                                              " are not within the sequence's " + std::to_string(sequence.length) + " tokens"};
+                                              " are not within the sequence's " + std::to_string(sequence.length) +
+                                              " tokens"};
   if (count == 0) return {};
   const std::uint32_t page_tokens = geometry_.page_tokens;
   const PageTable& table = sequence.tables[geometry_.layers[layer].group];
@@ -23,8 +24,9 @@ Status CacheImpl::check_readable(const Sequence& sequence, std::uint32_t layer, 
   const std::uint32_t hole = table.first_hole(first, end);
   if (hole == end) return {};
   return {StatusCode::failed_precondition,
-          "token " + std::to_string(std::max<std::uint64_t>(begin, std::uint64_t{hole} * page_tokens)) + " has left the window of " +
-              std::to_string(geometry_.group_of(layer).window) + " tokens of layer " + std::to_string(layer)};
+          "token " + std::to_string(std::max<std::uint64_t>(begin, std::uint64_t{hole} * page_tokens)) +
+              " has left the window of " + std::to_string(geometry_.group_of(layer).window) + " tokens of layer " +
+              std::to_string(layer)};
 }
 
 Status CacheImpl::read(SequenceId id, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
@@ -41,8 +43,10 @@ Status CacheImpl::read(SequenceId id, std::uint32_t layer, Side side, std::uint6
   return read_by_slots(layer, side, slots, out);
 }
 
-// Gathers rows by slot; the slabs named are allocated. Goes in pieces that fit the staging ring and the kernel's counters.
-Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const std::int32_t> slots, const TensorView& out) {
+// Gathers rows by slot; the slabs named are allocated. Goes in pieces that fit the staging ring and the kernel's
+// counters.
+Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const std::int32_t> slots,
+                                const TensorView& out) {
   const GroupGeometry& group = geometry_.group_of(layer);
   const SideGeometry& facts = geometry_.layers[layer].side(side);
   const ExecutorLimits& limits = executor_.limits();
@@ -57,7 +61,8 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
 
   std::vector<std::uint32_t> slabs;
   for (std::uint64_t first = 0; first < slots.size(); first += step) {
-    const std::span<const std::int32_t> piece = slots.subspan(first, std::min<std::uint64_t>(step, slots.size() - first));
+    const std::span<const std::int32_t> piece =
+        slots.subspan(first, std::min<std::uint64_t>(step, slots.size() - first));
     TensorView view = out;
     const std::uint64_t skipped = first * token_stride * io_bytes(out.type);
     if (view.host != nullptr) {
@@ -102,7 +107,8 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
       if (slab != kNoSlab) dispatch.bindings[0] = slabs_.region(layer, side, slab);
       dispatch.bindings[1] = bound.range;
       dispatch.bindings[2] = table.range;
-      dispatch.groups = params::read_grid(read.tokens, group.kv_heads, facts.head_dim, local_size, limits.max_groups[0]);
+      dispatch.groups =
+          params::read_grid(read.tokens, group.kv_heads, facts.head_dim, local_size, limits.max_groups[0]);
     }
     KVANT_ASSIGN(const Ticket ticket, executor_.submit(list_));
     KVANT_TRY(io_.finish(ticket));
@@ -111,8 +117,8 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
 }
 
 // Downloads whole pages and repacks rows on the host, so that the bytes are those of the codes in the pool.
-Status CacheImpl::read_canonical(SequenceId id, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
-                                 std::span<std::byte> out) {
+Status CacheImpl::read_canonical(SequenceId id, std::uint32_t layer, Side side, std::uint64_t begin,
+                                 std::uint64_t count, std::span<std::byte> out) {
   KVANT_ASSIGN(const Sequence* const sequence, find(id));
   KVANT_TRY(check_readable(*sequence, layer, begin, count));
   const GroupGeometry& group = geometry_.group_of(layer);
@@ -135,8 +141,10 @@ Status CacheImpl::read_canonical(SequenceId id, std::uint32_t layer, Side side, 
     KVANT_ASSIGN(const Staging staging, executor_.stage(pages * facts.page_bytes, BufferKind::readback));
     list_.clear();
     for (std::uint64_t i = 0; i < pages; ++i) {
-      const BufferRange source = page_range(layer, side, static_cast<std::uint32_t>(table.at(static_cast<std::uint32_t>(first + i))));
-      list_.add_copy({source.buffer, source.offset, staging.range.buffer, staging.range.offset + i * facts.page_bytes, source.size},
+      const BufferRange source =
+          page_range(layer, side, static_cast<std::uint32_t>(table.at(static_cast<std::uint32_t>(first + i))));
+      list_.add_copy({source.buffer, source.offset, staging.range.buffer, staging.range.offset + i * facts.page_bytes,
+                      source.size},
                      "download", false);
     }
     KVANT_ASSIGN(const Ticket ticket, executor_.submit(list_));

@@ -40,8 +40,9 @@ Status CacheImpl::check_paged(const PagedBatch& batch) const {
   const std::size_t sequences = batch.qo_indptr.size() - 1;
   if (batch.kv_indptr.size() != sequences + 1 || batch.kv_last_page_len.size() < sequences ||
       (batch.explicit_positions && batch.q_pos_begin.size() < sequences))
-    return {StatusCode::invalid_argument, "page tables of a batch of " + std::to_string(sequences) + " have kv_indptr of " +
-                                              std::to_string(batch.kv_indptr.size()) + " and kv_last_page_len of " +
+    return {StatusCode::invalid_argument, "page tables of a batch of " + std::to_string(sequences) +
+                                              " have kv_indptr of " + std::to_string(batch.kv_indptr.size()) +
+                                              " and kv_last_page_len of " +
                                               std::to_string(batch.kv_last_page_len.size()) + " elements"};
   if (batch.qo_indptr[0] != 0 || batch.kv_indptr[0] != 0)
     return {StatusCode::invalid_argument, "qo_indptr[0] (" + text(batch.qo_indptr[0]) + ") and kv_indptr[0] (" +
@@ -56,15 +57,18 @@ Status CacheImpl::check_paged(const PagedBatch& batch) const {
                                                 ") is not between 1 and " + text(geometry_.page_tokens)};
     const std::int64_t kv_len = pages == 0 ? 0 : (pages - 1) * geometry_.page_tokens + last;
     if (kv_len > std::numeric_limits<std::int32_t>::max())
-      return {StatusCode::invalid_argument, "sequence " + std::to_string(s) + " has " + text(kv_len) + " keys, at most " +
-                                                text(std::numeric_limits<std::int32_t>::max()) + " are possible"};
+      return {StatusCode::invalid_argument, "sequence " + std::to_string(s) + " has " + text(kv_len) +
+                                                " keys, at most " + text(std::numeric_limits<std::int32_t>::max()) +
+                                                " are possible"};
     if (batch.mask != nullptr && std::int64_t{batch.mask_row_words} * 32 < kv_len)
-      return {StatusCode::invalid_argument, "mask_row_words (" + std::to_string(batch.mask_row_words) + ") cover fewer than the " +
-                                                text(kv_len) + " keys of sequence " + std::to_string(s)};
+      return {StatusCode::invalid_argument, "mask_row_words (" + std::to_string(batch.mask_row_words) +
+                                                ") cover fewer than the " + text(kv_len) + " keys of sequence " +
+                                                std::to_string(s)};
   }
   if (static_cast<std::size_t>(batch.kv_indptr[sequences]) > batch.kv_indices.size())
-    return {StatusCode::invalid_argument, "kv_indptr ends at " + text(batch.kv_indptr[sequences]) + ", kv_indices has " +
-                                              std::to_string(batch.kv_indices.size()) + " elements"};
+    return {StatusCode::invalid_argument, "kv_indptr ends at " + text(batch.kv_indptr[sequences]) +
+                                              ", kv_indices has " + std::to_string(batch.kv_indices.size()) +
+                                              " elements"};
   for (std::int32_t page : batch.kv_indices.first(static_cast<std::size_t>(batch.kv_indptr[sequences])))
     if (page != kNoPage) KVANT_TRY(check_page(page));
   return {};
@@ -80,14 +84,16 @@ void CacheImpl::build_paged_tables(const PagedBatch& batch) {
         batch.mask, static_cast<std::size_t>(batch.qo_indptr[sequences]) * batch.mask_row_words));
   }
   GroupTables& tables = step_.groups[0];
-  for (std::int64_t slot : batch.slot_mapping) tables.batch.slots.push_back(static_cast<std::int32_t>(std::max<std::int64_t>(slot, -1)));
+  for (std::int64_t slot : batch.slot_mapping)
+    tables.batch.slots.push_back(static_cast<std::int32_t>(std::max<std::int64_t>(slot, -1)));
   for (std::size_t s = 0; s < sequences; ++s) {
     const std::int32_t queries = batch.qo_indptr[s + 1] - batch.qo_indptr[s];
     if (queries == 0) continue;
     const std::int32_t first = batch.kv_indptr[s], pages = batch.kv_indptr[s + 1] - first;
     params::AttendSeq seq{};
-    seq.kv_len = pages == 0 ? 0 : (static_cast<std::uint32_t>(pages) - 1) * geometry_.page_tokens +
-                                      static_cast<std::uint32_t>(batch.kv_last_page_len[s]);
+    seq.kv_len = pages == 0 ? 0
+                            : (static_cast<std::uint32_t>(pages) - 1) * geometry_.page_tokens +
+                                  static_cast<std::uint32_t>(batch.kv_last_page_len[s]);
     seq.page_begin = static_cast<std::uint32_t>(tables.batch.pages.size());
     seq.q_begin = static_cast<std::uint32_t>(batch.qo_indptr[s]);
     seq.q_len = static_cast<std::uint32_t>(queries);
@@ -145,7 +151,8 @@ Status CacheImpl::ensure_slabs(std::span<const SlabId> slabs) {
   return poison_pages(created, {});
 }
 
-Status CacheImpl::read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots, const TensorView& out) {
+Status CacheImpl::read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots,
+                             const TensorView& out) {
   if (!spec_.external_pages) return not_external();
   KVANT_TRY(check_layer(layer));
   KVANT_TRY(check_slots(slots));

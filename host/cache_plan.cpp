@@ -47,8 +47,8 @@ Status CacheImpl::check_entries(std::span<const StepEntry> entries) {
   }
   if (fresh > kMostTokens || queries > kMostTokens)
     return {StatusCode::invalid_argument, "the step has " + std::to_string(fresh) + " fresh tokens and " +
-                                              std::to_string(queries) + " queries, at most " + std::to_string(kMostTokens) +
-                                              " of each are possible"};
+                                              std::to_string(queries) + " queries, at most " +
+                                              std::to_string(kMostTokens) + " of each are possible"};
   step_.fresh_tokens = static_cast<std::uint32_t>(fresh);
   step_.queries = static_cast<std::uint32_t>(queries);
   return {};
@@ -102,7 +102,8 @@ Status CacheImpl::prepare_pages() {
   std::vector<PagePair> copies;
   for (const TakenPage& taken : step_.taken)
     if (taken.replaced != kNoPage)
-      copies.push_back({taken.group, static_cast<std::uint32_t>(taken.replaced), static_cast<std::uint32_t>(taken.page)});
+      copies.push_back(
+          {taken.group, static_cast<std::uint32_t>(taken.replaced), static_cast<std::uint32_t>(taken.page)});
   return device_copy_pages(copies);
 }
 
@@ -180,7 +181,8 @@ std::unique_ptr<Step> CacheImpl::open_step() {
 
 Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries) {
   if (spec_.external_pages)
-    return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: plan with its page tables");
+    return Status(StatusCode::failed_precondition,
+                  "the engine keeps the pages of this cache: plan with its page tables");
   if (open_step_ != nullptr)
     return Status(StatusCode::failed_precondition, "a step is open already; commit or abort it first");
   for (BufferId buffer : retired_) executor_.destroy_buffer(buffer);

@@ -27,27 +27,31 @@ Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs
     return {StatusCode::invalid_argument, "the step appends " + std::to_string(step_.fresh_tokens) +
                                               " tokens, and k of layer " + std::to_string(layer) + " is missing"};
   if (args.k.present() != args.v.present())
-    return {StatusCode::invalid_argument, std::string("k and v come together, only ") + (args.k.present() ? "k" : "v") + " is given"};
+    return {StatusCode::invalid_argument,
+            std::string("k and v come together, only ") + (args.k.present() ? "k" : "v") + " is given"};
   if (run.append && args.k.type != args.v.type)
     return {StatusCode::invalid_argument, "k and v have different element types"};
   if (run.attend) {
     if (!args.out.present()) return {StatusCode::invalid_argument, "q is given and out is missing"};
     if (args.q_heads == 0 || args.q_heads % group.kv_heads != 0)
-      return {StatusCode::invalid_argument, "q_heads (" + std::to_string(args.q_heads) + ") is not a multiple of the layer's " +
-                                                std::to_string(group.kv_heads) + " KV heads"};
-    const bool contiguous = (args.lse.token_stride == 0 || args.lse.token_stride == args.q_heads) && args.lse.head_stride <= 1;
+      return {StatusCode::invalid_argument, "q_heads (" + std::to_string(args.q_heads) +
+                                                ") is not a multiple of the layer's " + std::to_string(group.kv_heads) +
+                                                " KV heads"};
+    const bool contiguous =
+        (args.lse.token_stride == 0 || args.lse.token_stride == args.q_heads) && args.lse.head_stride <= 1;
     if (args.lse.present() && (args.lse.type != IoType::f32 || (args.lse.host == nullptr && !contiguous)))
       return {StatusCode::invalid_argument, "lse is not a contiguous f32 tensor [query][q_head]"};
   }
   if (run.recording)
     for (const TensorView* view : {&args.k, &args.v, &args.q, &args.out, &args.lse})
       if (view->host != nullptr)
-        return {StatusCode::invalid_argument, "a command buffer takes tensors in buffers only, one lies in host memory"};
+        return {StatusCode::invalid_argument,
+                "a command buffer takes tensors in buffers only, one lies in host memory"};
   return {};
 }
 
-// Sink logits and ALiBi slopes per query head. A recorded command may run long after this call, so there they become part of
-// the step's META; otherwise they are staged for the submit.
+// Sink logits and ALiBi slopes per query head. A recorded command may run long after this call, so there they become
+// part of the step's META; otherwise they are staged for the submit.
 Status CacheImpl::bind_heads(LayerRun& run) {
   const RunArgs& args = *run.args;
   if (args.sinks == nullptr && args.alibi_slopes == nullptr) return {};
@@ -62,7 +66,8 @@ Status CacheImpl::bind_heads(LayerRun& run) {
   run.slopes_offset = heads;
   std::memset(staging.data, 0, heads * 2 * sizeof(float));
   if (args.sinks != nullptr) std::memcpy(staging.data, args.sinks, heads * sizeof(float));
-  if (args.alibi_slopes != nullptr) std::memcpy(staging.data + heads * sizeof(float), args.alibi_slopes, heads * sizeof(float));
+  if (args.alibi_slopes != nullptr)
+    std::memcpy(staging.data + heads * sizeof(float), args.alibi_slopes, heads * sizeof(float));
   return {};
 }
 
@@ -70,9 +75,11 @@ void CacheImpl::record_append(const LayerRun& run) {
   const GroupTables& tables = step_.groups[run.group];
   const LayerGeometry& layer = geometry_.layers[run.layer];
   const GroupGeometry& group = geometry_.groups[run.group];
-  const std::uint32_t block_k = format_info(layer.sides[0].format).block, block_v = format_info(layer.sides[1].format).block;
+  const std::uint32_t block_k = format_info(layer.sides[0].format).block,
+                      block_v = format_info(layer.sides[1].format).block;
   const std::uint32_t local_size = executor_.page_kernel_config(KernelId::append).local_size;
-  const std::uint64_t token_units = params::append_units(1, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v);
+  const std::uint64_t token_units =
+      params::append_units(1, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v);
   const auto most_tokens = static_cast<std::uint32_t>(params::kMaxUnits / token_units);
 
   bool barrier = true;  // after uploads, and after what an earlier list did to META and the pages
@@ -106,8 +113,8 @@ void CacheImpl::record_append(const LayerRun& run) {
       dispatch.bindings[2] = run.k.range;
       dispatch.bindings[3] = run.v.range;
       dispatch.bindings[4] = meta_.range();
-      dispatch.groups = params::append_grid(append.tokens, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v,
-                                            local_size, executor_.limits().max_groups[0]);
+      dispatch.groups = params::append_grid(append.tokens, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v,
+                                            block_v, local_size, executor_.limits().max_groups[0]);
       done += append.tokens;
     }
   }
@@ -123,7 +130,8 @@ Status CacheImpl::record_run(LayerRun& run) {
   if (run.attend) {
     KVANT_TRY(prepare_attention(run));
     if (run.recording) KVANT_TRY(bind_heads(run));
-    host_bytes += TensorIo::bytes_of(args.q, shape(TensorRole::q)) + TensorIo::bytes_of(args.out, shape(TensorRole::out)) +
+    host_bytes += TensorIo::bytes_of(args.q, shape(TensorRole::q)) +
+                  TensorIo::bytes_of(args.out, shape(TensorRole::out)) +
                   TensorIo::bytes_of(args.lse, shape(TensorRole::lse)) + 8ull * args.q_heads + 256;
   }
   if (meta_.pending()) host_bytes += meta_.words().size() * sizeof(std::uint32_t) + 256;
@@ -132,7 +140,9 @@ Status CacheImpl::record_run(LayerRun& run) {
   list_.clear();
   if (meta_.pending()) {
     KVANT_TRY(meta_.upload(list_, run.recording ? &retired_ : nullptr));
-    if (run.recording || !io_.direct()) {
+    // Recorded work keeps its upload inside the engine's command buffer: a submit here would complete the tickets of
+    // layers that the engine has recorded but not yet submitted.
+    if (!io_.direct()) {
       KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
       list_.clear();
     }

@@ -7,7 +7,8 @@ namespace kvant {
 
 Status ScratchBuffer::ensure(std::uint64_t size, std::vector<BufferId>* retired) {
   if (size <= size_) return {};
-  // Half as much again, so that a slowly growing batch does not reallocate every step; but never beyond one buffer's limit.
+  // Half as much again, so that a slowly growing batch does not reallocate every step; but never beyond one buffer's
+  // limit.
   const std::uint64_t most = std::max(size, executor_.limits().max_binding_bytes & ~std::uint64_t{255});
   const std::uint64_t wanted = std::min((std::max(size, size_ + size_ / 2) + 4095) & ~std::uint64_t{4095}, most);
   KVANT_ASSIGN(const BufferId fresh, executor_.create_buffer(wanted, BufferKind::device));

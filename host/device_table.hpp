@@ -1,5 +1,5 @@
-// Device buffers that a cache keeps from step to step: scratch that grows geometrically, and the step's META words, which
-// grow while layers of a step ask for new tables.
+// Device buffers that a cache keeps from step to step: scratch that grows geometrically, and the step's META words,
+// which grow while layers of a step ask for new tables.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ class ScratchBuffer {
   ScratchBuffer(const ScratchBuffer&) = delete;
   ScratchBuffer& operator=(const ScratchBuffer&) = delete;
 
-  // `retired` receives a buffer that was outgrown while recorded, not yet submitted commands may still name it; null: it is
-  // destroyed at once. Errors: of create_buffer.
+  // `retired` receives a buffer that was outgrown while recorded, not yet submitted commands may still name it; null:
+  // it is destroyed at once. Errors: of create_buffer.
   Status ensure(std::uint64_t size, std::vector<BufferId>* retired);
   void release();
   BufferId buffer() const { return buffer_; }
@@ -41,7 +41,7 @@ class MetaTable {
   template <typename T>
   std::uint32_t append(std::span<const T> values);
 
-  void clear();       // a new step: the words go, the buffer stays
+  void clear();                         // a new step: the words go, the buffer stays
   void invalidate() { uploaded_ = 0; }  // an upload may not have arrived
   bool pending() const { return uploaded_ != words_.size(); }
   // Adds copies of the words that the device does not have yet to `list`; the caller submits it next.

@@ -1,5 +1,5 @@
-// Encoders that two formats share. Plain f32 arithmetic without contraction: each operation rounds once, as in the reference
-// quantizers and in the shaders (the build compiles this folder with -ffp-contract=off).
+// Encoders that two formats share. Plain f32 arithmetic without contraction: each operation rounds once, as in the
+// reference quantizers and in the shaders (the build compiles this folder with -ffp-contract=off).
 #include "format_codec.hpp"
 
 #include <algorithm>
@@ -11,7 +11,8 @@ namespace {
 
 constexpr float kLevels[16] = {KVANT_NF4_LEVELS};
 constexpr float kMidpoints[15] = {KVANT_NF4_MIDPOINTS};
-constexpr std::uint32_t kSearchLimitBits = 0x48000000u;  // 2^17: beyond, both scales saturate and squares could overflow
+// 2^17: beyond, both scales saturate and squares could overflow.
+constexpr std::uint32_t kSearchLimitBits = 0x48000000u;
 
 float flush_denormal(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);

@@ -1,5 +1,5 @@
-// What the files format_<name>.cpp share: the shape of a codec, the rules for blocks that are too small or not finite, and
-// little-endian access. Internal to formats.cpp and the codecs.
+// What the files format_<name>.cpp share: the shape of a codec, the rules for blocks that are too small or not finite,
+// and little-endian access. Internal to formats.cpp and the codecs.
 #pragma once
 
 #include <bit>
@@ -27,8 +27,9 @@ struct FormatCodec {
 
 namespace codec {
 
-// Blocks whose largest magnitude lies below 2^-100 encode as zeros, so that no step meets an f32 denormal; from 2^126 on,
-// infinity and NaN included, they encode as one NaN scale, so that the damage shows where it is. numeric.glsl has the same.
+// Blocks whose largest magnitude lies below 2^-100 encode as zeros, so that no step meets an f32 denormal; from 2^126
+// on, infinity and NaN included, they encode as one NaN scale, so that the damage shows where it is. numeric.glsl has
+// the same.
 inline constexpr std::uint32_t kTinyBits = 0x0D800000u;
 inline constexpr std::uint32_t kHugeBits = 0x7E800000u;
 inline constexpr std::uint32_t kF16Nan = 0x7E00u;
@@ -63,7 +64,9 @@ inline std::uint32_t load_le(const std::byte* in, std::uint32_t bytes) {
 
 // The 16 bytes of low nibbles of ggml's 4- and 5-bit blocks: element j in the low, j + 16 in the high half of byte j.
 inline void pack_ggml_nibbles(const std::uint32_t* codes, std::byte* out) {
-  for (std::uint32_t j = 0; j < 16; ++j) out[j] = static_cast<std::byte>((codes[j] & 15u) | ((codes[j + 16] & 15u) << 4));
+  for (std::uint32_t j = 0; j < 16; ++j) {
+    out[j] = static_cast<std::byte>((codes[j] & 15u) | ((codes[j + 16] & 15u) << 4));
+  }
 }
 
 inline void unpack_ggml_nibbles(const std::byte* in, std::uint32_t* codes) {
@@ -84,10 +87,12 @@ inline void spread_fifth_bits(std::uint32_t word, std::uint32_t* codes) {
   for (std::uint32_t i = 0; i < 32; ++i) codes[i] |= ((word >> i) & 1u) << 4;
 }
 
-// The first value of largest magnitude among 32, as ggml's symmetric 4- and 5-bit quantizers choose it; 0 if all are zero.
+// The first value of largest magnitude among 32, as ggml's symmetric 4- and 5-bit quantizers choose it; 0 if all are
+// zero.
 float first_largest(const float* x);
 
-// 32 codes min(top, trunc(x / d + top / 2 + 1)) with d = first_largest / -(top + 1) * 2: q4_0 (top 15) and q5_0 (top 31).
+// 32 codes min(top, trunc(x / d + top / 2 + 1)) with d = first_largest / -(top + 1) * 2: q4_0 (top 15) and q5_0 (top
+// 31).
 void encode_symmetric(const float* x, std::uint32_t top, std::uint32_t* codes, std::uint32_t* scale_bits);
 // 32 codes min(top, trunc((x - min) / d + 0.5)) with d = (max - min) / top: q4_1 (top 15) and q5_1 (top 31).
 void encode_affine(const float* x, std::uint32_t top, std::uint32_t* codes, std::uint32_t* scale_bits);

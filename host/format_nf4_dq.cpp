@@ -1,5 +1,5 @@
-// Codec nf4_dq: nf4 whose scale is a UE5M3 byte (bits 14..7 of an f16) per 64 elements: the neighbour of the absolute maximum
-// below it or the one above, whichever errs less. docs/formats/nf4_dq.md
+// Codec nf4_dq: nf4 whose scale is a UE5M3 byte (bits 14..7 of an f16) per 64 elements: the neighbour of the absolute
+// maximum below it or the one above, whichever errs less. docs/formats/nf4_dq.md
 #include <algorithm>
 
 #include "format_codec.hpp"

@@ -1,5 +1,5 @@
-// Codec q5_0: x = d * (q - 16), q five bits, f16 d = (first value of largest magnitude) / -16 per 32 elements, as ggml's
-// reference quantizer. docs/formats/q5_0.md
+// Codec q5_0: x = d * (q - 16), q five bits, f16 d = (first value of largest magnitude) / -16 per 32 elements, as
+// ggml's reference quantizer. docs/formats/q5_0.md
 #include "format_codec.hpp"
 
 namespace kvant {

@@ -23,7 +23,7 @@ FormatInfo make_info(FormatId id, std::string_view name, std::uint32_t block, st
 const std::vector<FormatInfo>& table() {
   static const std::vector<FormatInfo> rows = [] {
     std::vector<FormatInfo> all{
-#define KVANT_FORMAT(symbol, id, block, code_bits, high_bits, scale_bytes, row_pad, int_dot)                              \
+#define KVANT_FORMAT(symbol, id, block, code_bits, high_bits, scale_bytes, row_pad, int_dot)                          \
   make_info(FormatId::symbol, #symbol, block, code_bits, high_bits, scale_bytes, row_pad, int_dot != 0, codec_##symbol),
 #include "formats.def"
 #undef KVANT_FORMAT
@@ -217,8 +217,8 @@ void decode_planar_row(const FormatInfo& format, const PageLayout& layout, const
   }
 }
 
-void planar_to_canonical_row(const FormatInfo& format, const PageLayout& layout, const std::byte* head, std::uint32_t token,
-                             std::uint32_t head_dim, std::span<std::byte> out) {
+void planar_to_canonical_row(const FormatInfo& format, const PageLayout& layout, const std::byte* head,
+                             std::uint32_t token, std::uint32_t head_dim, std::span<std::byte> out) {
   assert(out.size() == canonical_row_bytes(format, head_dim));
   const Row row = const_row_of(layout, head, token);
   for (std::uint32_t begin = 0; begin < head_dim; begin += format.block) {

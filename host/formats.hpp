@@ -1,5 +1,6 @@
 // KV formats on the host: the table expanded from shaders/formats.def, the planar layout of pages, and the reference
-// encoders and decoders (bit-exact truth for the shaders; canonical bytes for import and export). Byte formats: docs/formats/.
+// encoders and decoders (bit-exact truth for the shaders; canonical bytes for import and export). Byte formats:
+// docs/formats/.
 #pragma once
 
 #include <cstddef>
@@ -39,9 +40,10 @@ std::optional<FormatId> format_from_id(std::uint32_t id);
 std::optional<FormatId> format_by_name(std::string_view name);
 
 // Planar layout of one side (K or V) of a page: for each KV head a code plane [token][code_row_bytes], a high plane
-// [token][high_row_bytes] and a scale plane [token][scale_row_bytes], in this order. Every plane starts on 16 bytes because
-// page_tokens is 16 or 32. Element e of a row: code at bit (e * code_bits) of the row, little-endian words, natural order;
-// high bit at bit e of the high row; scale of block e / block at byte (e / block) * scale_bytes of the scale row.
+// [token][high_row_bytes] and a scale plane [token][scale_row_bytes], in this order. Every plane starts on 16 bytes
+// because page_tokens is 16 or 32. Element e of a row: code at bit (e * code_bits) of the row, little-endian words,
+// natural order; high bit at bit e of the high row; scale of block e / block at byte (e / block) * scale_bytes of the
+// scale row.
 struct PageLayout {
   std::uint32_t code_row_bytes, high_row_bytes, scale_row_bytes;
   std::uint32_t high_offset, scale_offset;                          // bytes from the head's start
@@ -60,8 +62,8 @@ void encode_planar_row(const FormatInfo& format, const PageLayout& layout, std::
 void decode_planar_row(const FormatInfo& format, const PageLayout& layout, const std::byte* head, std::uint32_t token,
                        std::span<float> x);
 // Planar row <-> canonical row without decoding: the codes stay as they are.
-void planar_to_canonical_row(const FormatInfo& format, const PageLayout& layout, const std::byte* head, std::uint32_t token,
-                             std::uint32_t head_dim, std::span<std::byte> out);
+void planar_to_canonical_row(const FormatInfo& format, const PageLayout& layout, const std::byte* head,
+                             std::uint32_t token, std::uint32_t head_dim, std::span<std::byte> out);
 void canonical_to_planar_row(const FormatInfo& format, const PageLayout& layout, std::byte* head, std::uint32_t token,
                              std::uint32_t head_dim, std::span<const std::byte> in);
 

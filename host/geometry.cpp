@@ -28,19 +28,21 @@ std::string shape_text(const GroupGeometry& group) {
          std::to_string(group.head_dim_v) + " elements";
 }
 
-Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits& limits, const GeometryOptions& options) {
+Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits& limits,
+                 const GeometryOptions& options) {
   const std::uint64_t k_widest = widest_page_bytes(group.head_dim_k, group.kv_heads, geometry.page_tokens);
   const std::uint64_t v_widest = widest_page_bytes(group.head_dim_v, group.kv_heads, geometry.page_tokens);
   const std::uint64_t widest_side = std::max(k_widest, v_widest);
   std::uint64_t pages = limits.max_binding_bytes / widest_side;
   // The V region may start up to one alignment later than K ends.
-  const std::uint64_t slab_room = limits.max_slab_bytes - std::min<std::uint64_t>(limits.max_slab_bytes, geometry.region_alignment);
+  const std::uint64_t slab_room =
+      limits.max_slab_bytes - std::min<std::uint64_t>(limits.max_slab_bytes, geometry.region_alignment);
   pages = std::min(pages, slab_room / (k_widest + v_widest));
   if (pages == 0)
     return {StatusCode::resource_exhausted,
             "a page of " + shape_text(group) + " takes up to " + std::to_string(k_widest + v_widest) +
-                " bytes, more than the device's buffers (" + std::to_string(limits.max_slab_bytes) + " bytes) or bindings (" +
-                std::to_string(limits.max_binding_bytes) + " bytes) hold"};
+                " bytes, more than the device's buffers (" + std::to_string(limits.max_slab_bytes) +
+                " bytes) or bindings (" + std::to_string(limits.max_binding_bytes) + " bytes) hold"};
 
   std::uint64_t page_bytes = 1;  // of the group's largest layer in its present formats
   for (std::uint32_t layer : group.layers) page_bytes = std::max(page_bytes, geometry.layers[layer].page_bytes());
@@ -115,8 +117,9 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
   for (const LayerGeometry& layer : geometry.layers) {
     const auto bytes = checked_multiply(layer.page_bytes(), pages);
     const auto sum = bytes ? checked_add(pool_bytes, *bytes) : std::nullopt;
-    if (!sum) return Status(StatusCode::invalid_argument, "capacity_tokens (" + std::to_string(spec.capacity_tokens) +
-                                                              ") needs more than 2^64 bytes");
+    if (!sum)
+      return Status(StatusCode::invalid_argument,
+                    "capacity_tokens (" + std::to_string(spec.capacity_tokens) + ") needs more than 2^64 bytes");
     pool_bytes = *sum;
   }
   for (GroupGeometry& group : geometry.groups) KVANT_TRY(cut_slabs(geometry, group, limits, options));

@@ -1,5 +1,6 @@
-// Geometry: what the layers of a cache look like in memory. Layers with equal heads, head sizes and window form a layer group
-// and share page ids; every layer has its own slabs, and a page id lies in the same slab index in all layers of its group.
+// Geometry: what the layers of a cache look like in memory. Layers with equal heads, head sizes and window form a layer
+// group and share page ids; every layer has its own slabs, and a page id lies in the same slab index in all layers of
+// its group.
 #pragma once
 
 #include <array>
@@ -61,7 +62,8 @@ struct SlabLayout {
 };
 
 // Errors: invalid_argument for a spec that no device could hold, resource_exhausted when one page exceeds the limits.
-Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limits, const GeometryOptions& options = {});
+Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limits,
+                               const GeometryOptions& options = {});
 
 SideGeometry make_side(FormatId format, std::uint32_t head_dim, std::uint32_t kv_heads, std::uint32_t page_tokens);
 SlabLayout slab_layout(const LayerGeometry& layer, std::uint64_t pages, std::uint32_t alignment);

@@ -1,5 +1,5 @@
-// Conversions between f32 and f16, bf16 and f8_e4m3 in integer arithmetic: round to nearest, ties to even, the same bits on
-// every host. shaders/include/numeric.glsl has the same code in GLSL.
+// Conversions between f32 and f16, bf16 and f8_e4m3 in integer arithmetic: round to nearest, ties to even, the same
+// bits on every host. shaders/include/numeric.glsl has the same code in GLSL.
 #include <bit>
 
 #include "formats.hpp"

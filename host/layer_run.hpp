@@ -29,11 +29,16 @@ struct CacheImpl::LayerRun {
 
   TensorShape shape(TensorRole role, std::uint32_t fresh_tokens, std::uint32_t queries) const {
     switch (role) {
-      case TensorRole::k: return {fresh_tokens, kv_heads, head_dim_k};
-      case TensorRole::v: return {fresh_tokens, kv_heads, head_dim_v};
-      case TensorRole::q: return {queries, args->q_heads, head_dim_k};
-      case TensorRole::out: return {queries, args->q_heads, head_dim_v};
-      default: return {queries, args->q_heads, 1};
+      case TensorRole::k:
+        return {fresh_tokens, kv_heads, head_dim_k};
+      case TensorRole::v:
+        return {fresh_tokens, kv_heads, head_dim_v};
+      case TensorRole::q:
+        return {queries, args->q_heads, head_dim_k};
+      case TensorRole::out:
+        return {queries, args->q_heads, head_dim_v};
+      default:
+        return {queries, args->q_heads, 1};
     }
   }
 };

@@ -1,5 +1,5 @@
-// PagePool: ids, reference counts and the free list of one layer group's pages. A page id is all that the pool knows; memory
-// is the slab store's matter.
+// PagePool: ids, reference counts and the free list of one layer group's pages. A page id is all that the pool knows;
+// memory is the slab store's matter.
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,7 @@ class PagePool {
   std::vector<std::vector<std::uint32_t>> free_;  // per slab, a stack: lowest ids on top at first
   std::uint32_t free_count_ = 0;
   std::uint32_t high_water_ = 0;
-  std::uint32_t lowest_free_slab_ = 0;            // no slab below it has a free page
+  std::uint32_t lowest_free_slab_ = 0;  // no slab below it has a free page
   std::uint64_t random_ = 0;
   bool across_slabs_ = false;
 };

@@ -1,5 +1,5 @@
-// PageTable: one sequence's pages in one layer group, logical page -> page id, with holes where a sliding window has passed;
-// and the runs of pages that one dispatch can reach.
+// PageTable: one sequence's pages in one layer group, logical page -> page id, with holes where a sliding window has
+// passed; and the runs of pages that one dispatch can reach.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,7 @@ class PageTable {
 struct PageRun {
   std::uint32_t begin = 0, count = 0, slab = 0;
 };
-PageRun next_run(std::span<const std::int32_t> pages, std::uint32_t begin, std::uint32_t end, std::uint32_t pages_per_slab);
+PageRun next_run(std::span<const std::int32_t> pages, std::uint32_t begin, std::uint32_t end,
+                 std::uint32_t pages_per_slab);
 
 }  // namespace kvant

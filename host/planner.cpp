@@ -17,8 +17,8 @@ void AttendPlan::clear() {
   max_partial_rows = 0;
 }
 
-// Keys that at least one of the queries can see, as ascending, disjoint ranges that begin on a page. Keys that a custom mask
-// decides count as visible.
+// Keys that at least one of the queries can see, as ascending, disjoint ranges that begin on a page. Keys that a custom
+// mask decides count as visible.
 void AttendPlanner::find_ranges(const AttendSeq& seq, std::uint32_t q_begin, std::uint32_t q_count) {
   ranges_.clear();
   const std::int64_t first_position = std::int64_t{seq.q_pos_begin} + q_begin;
@@ -66,7 +66,8 @@ void AttendPlanner::find_pieces(std::uint32_t seq, std::uint32_t q_begin, std::u
       const PageRun run = next_run(pages, page, last_page, group_->pages_per_slab);
       if (run.count == 0) break;
       page = run.begin + run.count;
-      const std::uint32_t end = static_cast<std::uint32_t>(std::min<std::uint64_t>(std::uint64_t{page} * page_tokens_, range.end));
+      const std::uint32_t end =
+          static_cast<std::uint32_t>(std::min<std::uint64_t>(std::uint64_t{page} * page_tokens_, range.end));
       for (std::uint32_t begin = run.begin * page_tokens_; begin < end;) {
         std::uint32_t cut = end;
         if (step != 0)

@@ -1,6 +1,6 @@
-// The attention planner: cuts a layer group's batch into work items, one table for all layers that agree on heads and config.
-// Pure: tables in, tables out. Cuts of the keys lie at fixed multiples of kv_split, at holes and between slabs, and splits are
-// merged in the order of positions, so a result does not depend on where in a slab its pages lie.
+// The attention planner: cuts a layer group's batch into work items, one table for all layers that agree on heads and
+// config. Pure: tables in, tables out. Cuts of the keys lie at fixed multiples of kv_split, at holes and between slabs,
+// and splits are merged in the order of positions, so a result does not depend on where in a slab its pages lie.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ namespace kvant {
 struct AttendRequest {
   std::uint32_t q_heads = 1;
   bool causal = true;
-  // Only sequences with a query count within these bounds: a step may hold prompts and single tokens side by side, and each
-  // kind gets its own kernel.
+  // Only sequences with a query count within these bounds: a step may hold prompts and single tokens side by side, and
+  // each kind gets its own kernel.
   std::uint32_t least_queries = 1, most_queries = 0xFFFFFFFFu;
   std::uint32_t queries_per_item = 1;
   std::uint32_t kv_per_item = 0;  // hard limit, multiple of page_tokens; 0 = none
@@ -52,8 +52,8 @@ struct AttendPlan {
 class AttendPlanner {
  public:
   // Overwrites `plan`, whose vectors keep their memory.
-  void plan(const GroupBatch& batch, const GroupGeometry& group, std::uint32_t page_tokens, const AttendRequest& request,
-            AttendPlan& plan);
+  void plan(const GroupBatch& batch, const GroupGeometry& group, std::uint32_t page_tokens,
+            const AttendRequest& request, AttendPlan& plan);
 
  private:
   struct Range {

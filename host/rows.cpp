@@ -1,5 +1,5 @@
-// quantize_rows, dequantize_rows: the append and read kernels on a temporary slab of one KV head, for callers that want codes
-// and no cache. Rows are tokens; pages are repacked to and from canonical bytes on the host.
+// quantize_rows, dequantize_rows: the append and read kernels on a temporary slab of one KV head, for callers that want
+// codes and no cache. Rows are tokens; pages are repacked to and from canonical bytes on the host.
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -39,8 +39,10 @@ Result<Chunk> plan_chunks(const Executor& executor, FormatId format, std::uint32
   const std::uint64_t page_cost = chunk.side.page_bytes + kPageTokens * (4ull * head_dim + 4);
   const ExecutorLimits& limits = executor.limits();
   const std::uint64_t most = std::max<std::uint64_t>(1, limits.max_staging_bytes / 2 / page_cost);
-  const std::uint64_t bound = std::max<std::uint64_t>(1, limits.max_binding_bytes / std::max<std::uint64_t>(page_cost, 1));
-  chunk.pages = static_cast<std::uint32_t>(std::clamp<std::uint64_t>(divide_up(chunk.rows, kPageTokens), 1, std::min(most, bound)));
+  const std::uint64_t bound =
+      std::max<std::uint64_t>(1, limits.max_binding_bytes / std::max<std::uint64_t>(page_cost, 1));
+  chunk.pages = static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(divide_up(chunk.rows, kPageTokens), 1, std::min(most, bound)));
   return chunk;
 }
 
@@ -101,8 +103,8 @@ Status quantize_rows(Executor& executor, FormatId format_id, std::uint32_t head_
     KVANT_ASSIGN(const Ticket ticket, executor.submit(list));
     KVANT_TRY(executor.wait(ticket));
     for (std::uint32_t t = 0; t < tokens; ++t)
-      planar_to_canonical_row(format, chunk.side.layout, codes.data + t / kPageTokens * chunk.side.page_bytes, t % kPageTokens,
-                              head_dim, out.subspan((first + t) * chunk.row_bytes, chunk.row_bytes));
+      planar_to_canonical_row(format, chunk.side.layout, codes.data + t / kPageTokens * chunk.side.page_bytes,
+                              t % kPageTokens, head_dim, out.subspan((first + t) * chunk.row_bytes, chunk.row_bytes));
   }
   return {};
 }
@@ -119,8 +121,8 @@ Status dequantize_rows(Executor& executor, FormatId format_id, std::uint32_t hea
     KVANT_ASSIGN(const Staging codes, executor.stage(page_bytes, BufferKind::upload));
     std::memset(codes.data, 0, page_bytes);
     for (std::uint32_t t = 0; t < tokens; ++t)
-      canonical_to_planar_row(format, chunk.side.layout, codes.data + t / kPageTokens * chunk.side.page_bytes, t % kPageTokens,
-                              head_dim, in.subspan((first + t) * chunk.row_bytes, chunk.row_bytes));
+      canonical_to_planar_row(format, chunk.side.layout, codes.data + t / kPageTokens * chunk.side.page_bytes,
+                              t % kPageTokens, head_dim, in.subspan((first + t) * chunk.row_bytes, chunk.row_bytes));
     KVANT_ASSIGN(const Staging slots, stage_slots(executor, tokens));
     KVANT_ASSIGN(const Staging floats, executor.stage(std::uint64_t{tokens} * head_dim * 4, BufferKind::readback));
 

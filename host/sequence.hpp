@@ -1,4 +1,5 @@
-// Sequence: one request's token history as page tables, one per layer group, and the rules for what a sliding window lets go.
+// Sequence: one request's token history as page tables, one per layer group, and the rules for what a sliding window
+// lets go.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@ namespace kvant {
 
 struct Sequence {
   SequenceId id{};
-  std::uint64_t length = 0;        // committed tokens
-  std::vector<PageTable> tables;   // per layer group
+  std::uint64_t length = 0;       // committed tokens
+  std::vector<PageTable> tables;  // per layer group
 };
 
 struct PageSpan {
@@ -25,7 +26,8 @@ struct PageSpan {
 // Pages that no query at position >= length - 1 can see: outside the window and behind the sinks.
 PageSpan pages_past_window(const GroupGeometry& group, std::uint64_t length, std::uint32_t page_tokens);
 
-// Releases those pages. `length` is the length before the last committed step, so that this step can still be taken back.
+// Releases those pages. `length` is the length before the last committed step, so that this step can still be taken
+// back.
 void drop_past_window(Sequence& sequence, std::span<const GroupGeometry> groups, std::span<PagePool> pools,
                       std::uint64_t length, std::uint32_t page_tokens);
 

@@ -37,8 +37,8 @@ Status SlabStore::ensure(std::span<const SlabId> slabs, std::vector<SlabId>* cre
           allocated_bytes_ -= layout(l, s).total_bytes;
           executor_.destroy_buffer(std::exchange(layers_[l][s], BufferId::none));
         }
-        return {buffer.status().code(), "slab " + std::to_string(id.slab) + " of layer " + std::to_string(layer) + " (" +
-                                            std::to_string(bytes) + " bytes): " + buffer.status().message()};
+        return {buffer.status().code(), "slab " + std::to_string(id.slab) + " of layer " + std::to_string(layer) +
+                                            " (" + std::to_string(bytes) + " bytes): " + buffer.status().message()};
       }
       layers_[layer][id.slab] = buffer.value();
       allocated_bytes_ += bytes;

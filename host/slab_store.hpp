@@ -22,9 +22,11 @@ class SlabStore {
   SlabStore(const SlabStore&) = delete;
   SlabStore& operator=(const SlabStore&) = delete;
 
-  bool allocated(SlabId id) const { return !layers_.empty() && buffer(first_layer(id.group), id.slab) != BufferId::none; }
-  // Allocates the slabs that are not there yet, for all layers of their groups: all or none. `created` (may be null) is given
-  // those that are new.
+  bool allocated(SlabId id) const {
+    return !layers_.empty() && buffer(first_layer(id.group), id.slab) != BufferId::none;
+  }
+  // Allocates the slabs that are not there yet, for all layers of their groups: all or none. `created` (may be null) is
+  // given those that are new.
   Status ensure(std::span<const SlabId> slabs, std::vector<SlabId>* created);
 
   BufferId buffer(std::uint32_t layer, std::uint32_t slab) const { return layers_[layer][slab]; }
@@ -32,8 +34,8 @@ class SlabStore {
   BufferRange region(std::uint32_t layer, Side side, std::uint32_t slab) const;
   std::uint64_t allocated_bytes() const { return allocated_bytes_; }
 
-  // Replaces all slabs of a layer after its geometry changed; `buffers` by slab index, none where there was none. The old
-  // ones are destroyed; `old_bytes` and `new_bytes` keep the books.
+  // Replaces all slabs of a layer after its geometry changed; `buffers` by slab index, none where there was none. The
+  // old ones are destroyed; `old_bytes` and `new_bytes` keep the books.
   void replace(std::uint32_t layer, std::vector<BufferId> buffers, std::uint64_t old_bytes, std::uint64_t new_bytes);
 
  private:

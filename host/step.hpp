@@ -1,5 +1,5 @@
-// Step: the caller's handle of an open step, and StepState: all that the cache keeps while the step is open. The state belongs
-// to the cache and is reused from step to step, so that planning in steady state allocates next to nothing.
+// Step: the caller's handle of an open step, and StepState: all that the cache keeps while the step is open. The state
+// belongs to the cache and is reused from step to step, so that planning in steady state allocates next to nothing.
 #pragma once
 
 #include <cstdint>
@@ -60,9 +60,9 @@ struct StepState {
   std::vector<GroupTables> groups;
   std::vector<AttendVariant> variants;  // the first variant_count are in use
   std::size_t variant_count = 0;
-  std::vector<bool> appended;           // per layer
+  std::vector<bool> appended;  // per layer
   std::uint32_t fresh_tokens = 0, queries = 0;
-  bool masked = false;                  // some sequence has a custom mask
+  bool masked = false;  // some sequence has a custom mask
 
   void clear();
 };

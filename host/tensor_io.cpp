@@ -37,7 +37,8 @@ void move_rows(const TensorView& view, const TensorShape& shape, std::uint64_t f
     return;
   }
   for (std::uint64_t t = first; t < first + count; ++t)
-    for (std::uint64_t h = 0; h < shape.heads; ++h) copy(view.host + (t * strides.token + h * strides.head) * element, row);
+    for (std::uint64_t h = 0; h < shape.heads; ++h)
+      copy(view.host + (t * strides.token + h * strides.head) * element, row);
 }
 
 BoundTensor packed_tensor(BufferRange range, const TensorShape& shape) {
@@ -71,24 +72,31 @@ Result<BoundTensor> TensorIo::bind_buffer(const TensorView& view, const TensorSh
   const std::uint64_t bound = (misaligned + bytes + 3) & ~std::uint64_t{3};
   if (view.buffer.offset % element != 0)
     return Status(StatusCode::invalid_argument, "tensor offset (" + std::to_string(view.buffer.offset) +
-                                                    ") is not a multiple of its element size, " + std::to_string(element));
+                                                    ") is not a multiple of its element size, " +
+                                                    std::to_string(element));
   if (bytes > view.buffer.size)
-    return Status(StatusCode::invalid_argument, "tensor needs " + std::to_string(bytes) + " bytes, its buffer range has " +
-                                                    std::to_string(view.buffer.size));
+    return Status(StatusCode::invalid_argument, "tensor needs " + std::to_string(bytes) +
+                                                    " bytes, its buffer range has " + std::to_string(view.buffer.size));
   if (bound > limits.max_binding_bytes)
-    return Status(StatusCode::invalid_argument, "tensor spans " + std::to_string(bound) + " bytes, the device binds at most " +
+    return Status(StatusCode::invalid_argument, "tensor spans " + std::to_string(bound) +
+                                                    " bytes, the device binds at most " +
                                                     std::to_string(limits.max_binding_bytes));
-  if (strides.token > std::numeric_limits<std::uint32_t>::max() || strides.head > std::numeric_limits<std::uint32_t>::max())
+  if (strides.token > std::numeric_limits<std::uint32_t>::max() ||
+      strides.head > std::numeric_limits<std::uint32_t>::max())
     return Status(StatusCode::invalid_argument, "tensor strides (" + std::to_string(strides.token) + ", " +
                                                     std::to_string(strides.head) + ") exceed 2^32 - 1 elements");
   const std::uint64_t offset = misaligned / element;
   if (written && element == 2 && (offset % 2 != 0 || strides.token % 2 != 0 || strides.head % 2 != 0))
     return Status(StatusCode::invalid_argument,
-                  "a 16-bit output needs an even offset and even strides, in elements (it has " + std::to_string(offset) +
-                      ", " + std::to_string(strides.token) + ", " + std::to_string(strides.head) + ")");
-  // A range that ends on half a word stays inside the engine's buffer.
-  const std::uint64_t room = misaligned + view.buffer.size;
-  return BoundTensor{{view.buffer.buffer, view.buffer.offset - misaligned, std::min(bound, room)},
+                  "a 16-bit output needs an even offset and even strides, in elements (it has " +
+                      std::to_string(offset) + ", " + std::to_string(strides.token) + ", " +
+                      std::to_string(strides.head) + ")");
+  // Kernels load 16-bit elements by the word; the last word must lie in the engine's range.
+  if (bound > misaligned + view.buffer.size)
+    return Status(StatusCode::invalid_argument, "a 16-bit tensor ends on half a 32-bit word, at byte " +
+                                                    std::to_string(view.buffer.offset + bytes) +
+                                                    ", and its buffer range has no more");
+  return BoundTensor{{view.buffer.buffer, view.buffer.offset - misaligned, bound},
                      static_cast<std::uint32_t>(offset),
                      static_cast<std::uint32_t>(strides.token),
                      static_cast<std::uint32_t>(strides.head)};
@@ -108,7 +116,8 @@ Status TensorIo::upload_pieces(ScratchBuffer& scratch, const TensorView& view, c
     KVANT_ASSIGN(const Staging staging, executor_.stage(count * row, BufferKind::upload));
     move_rows<true>(view, shape, t, count, staging.data);
     list_.clear();
-    list_.add_copy({staging.range.buffer, staging.range.offset, scratch.buffer(), t * row, count * row}, "upload", false);
+    list_.add_copy({staging.range.buffer, staging.range.offset, scratch.buffer(), t * row, count * row}, "upload",
+                   false);
     KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
   }
   return {};
@@ -121,7 +130,8 @@ Status TensorIo::download_pieces(const ScratchBuffer& scratch, const TensorView&
     const std::uint64_t count = std::min(step, shape.tokens - t);
     KVANT_ASSIGN(const Staging staging, executor_.stage(count * row, BufferKind::readback));
     list_.clear();
-    list_.add_copy({scratch.buffer(), t * row, staging.range.buffer, staging.range.offset, count * row}, "download", false);
+    list_.add_copy({scratch.buffer(), t * row, staging.range.buffer, staging.range.offset, count * row}, "download",
+                   false);
     KVANT_ASSIGN(const Ticket ticket, executor_.submit(list_));
     KVANT_TRY(executor_.wait(ticket));
     move_rows<false>(view, shape, t, count, staging.data);

@@ -1,5 +1,5 @@
-// TensorIo: the engine's tensors as bindings. Host tensors go through staging, packed; buffers are bound where they lie. A call
-// whose host tensors exceed the staging ring goes through device scratch piece by piece instead.
+// TensorIo: the engine's tensors as bindings. Host tensors go through staging, packed; buffers are bound where they
+// lie. A call whose host tensors exceed the staging ring goes through device scratch piece by piece instead.
 #pragma once
 
 #include <array>
@@ -33,8 +33,8 @@ class TensorIo {
  public:
   explicit TensorIo(Executor& executor);
 
-  // Starts a call that stages `host_bytes` in all (bytes_of each host tensor). In direct mode everything is staged for the
-  // one list submitted next; otherwise inputs are submitted on the way and outputs fetched at the end.
+  // Starts a call that stages `host_bytes` in all (bytes_of each host tensor). In direct mode everything is staged for
+  // the one list submitted next; otherwise inputs are submitted on the way and outputs fetched at the end.
   void begin(std::uint64_t host_bytes);
   bool direct() const { return direct_; }
   static std::uint64_t bytes_of(const TensorView& view, const TensorShape& shape);

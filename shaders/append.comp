@@ -2,11 +2,12 @@
 //
 // Tensors    K and V [token][kv_head][head_dim] of IO_TYPE_IN, any offset and strides; AppendParams in params/pages.h.
 // Constants  FORMAT_K/V, HEAD_DIM_K/V (multiples of 8), PAGE_TOKENS, IO_TYPE_IN.
-// Grid       params::append_grid: one invocation per block of a row, token-major (token, head, block), looping by the grid's
-//            width; y = side. At most params::kMaxUnits units.
-// Contract   Slots that are negative or lie in other slabs are skipped. Elements past the head dimension count as zeros. The
-//            bytes are those of host/format_<name>.cpp. Two tokens of one dispatch must not have the same slot; tokens that
-//            share a word of the scale plane may (atomics on disjoint bits). No barrier, no subgroup operation.
+// Grid       params::append_grid: one invocation per block of a row, token-major (token, head, block), looping by the
+//            grid's width; y = side. At most params::kMaxUnits units.
+// Contract   Slots that are negative or lie in other slabs are skipped. Elements past the head dimension count as zeros.
+//            The bytes are those of host/format_<name>.cpp. Two tokens of one dispatch must not have the same slot;
+//            tokens that share a word of the scale plane may (atomics on disjoint bits). No barrier, no subgroup
+//            operation.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "params/pages.h"
@@ -35,30 +36,30 @@ KV_REGION_STORE(v, v_words16, v_words)
 IO_INPUT(k_in, k_tensor)
 IO_INPUT(v_in, v_tensor)
 
-#define APPEND_SIDE(name, format, head_dim, offset, token_stride, head_stride)                                             \
-  void append_##name(uint unit) {                                                                                          \
-    uint blocks = kv_blocks(format, head_dim);                                                                             \
-    uint block = unit % blocks;                                                                                            \
-    uint head = unit / blocks % params.kv_heads;                                                                           \
-    uint token = unit / blocks / params.kv_heads;                                                                          \
-    int slot = slots[params.slots_offset + token];                                                                         \
-    uint page = uint(slot) / PAGE_TOKENS - params.page_begin;                                                              \
-    if (slot >= 0 && page < params.page_count) {                                                                           \
-      uint begin = block * kv_block(format);                                                                               \
-      uint source = offset + token * token_stride + head * head_stride + begin;                                            \
-      uint limit = min(kv_block(format), head_dim - begin);                                                                \
-      vec4 x[16];                                                                                                          \
-      for (uint i = 0u; i < 16u; ++i) {                                                                                    \
-        x[i] = vec4(0.0);                                                                                                  \
-        if (4u * i < limit) x[i] = name##_in_load4(IO_TYPE_IN, source + 4u * i);                                           \
-      }                                                                                                                    \
-      uvec4 codes[16];                                                                                                     \
-      uvec2 high;                                                                                                          \
-      uint scale;                                                                                                          \
-      kv_encode_block(format, x, codes, high, scale);                                                                      \
-      uint base16 = (page * params.kv_heads + head) * kv_head_words16(format, head_dim, PAGE_TOKENS);                      \
-      name##_store_block(format, head_dim, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, block, codes, high, scale);      \
-    }                                                                                                                      \
+#define APPEND_SIDE(name, format, head_dim, offset, token_stride, head_stride)                                        \
+  void append_##name(uint unit) {                                                                                     \
+    uint blocks = kv_blocks(format, head_dim);                                                                        \
+    uint block = unit % blocks;                                                                                       \
+    uint head = unit / blocks % params.kv_heads;                                                                      \
+    uint token = unit / blocks / params.kv_heads;                                                                     \
+    int slot = slots[params.slots_offset + token];                                                                    \
+    uint page = uint(slot) / PAGE_TOKENS - params.page_begin;                                                         \
+    if (slot >= 0 && page < params.page_count) {                                                                      \
+      uint begin = block * kv_block(format);                                                                          \
+      uint source = offset + token * token_stride + head * head_stride + begin;                                       \
+      uint limit = min(kv_block(format), head_dim - begin);                                                           \
+      vec4 x[16];                                                                                                     \
+      for (uint i = 0u; i < 16u; ++i) {                                                                               \
+        x[i] = vec4(0.0);                                                                                             \
+        if (4u * i < limit) x[i] = name##_in_load4(IO_TYPE_IN, source + 4u * i);                                      \
+      }                                                                                                               \
+      uvec4 codes[16];                                                                                                \
+      uvec2 high;                                                                                                     \
+      uint scale;                                                                                                     \
+      kv_encode_block(format, x, codes, high, scale);                                                                 \
+      uint base16 = (page * params.kv_heads + head) * kv_head_words16(format, head_dim, PAGE_TOKENS);                 \
+      name##_store_block(format, head_dim, PAGE_TOKENS, base16, uint(slot) % PAGE_TOKENS, block, codes, high, scale); \
+    }                                                                                                                 \
   }
 
 APPEND_SIDE(k, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride)

@@ -2,10 +2,10 @@
 //
 // Tensors    none; triples (local source page, local destination page, tokens in use). ConvertParams in params/pages.h.
 // Constants  FORMAT_K (source), FORMAT_V (destination), HEAD_DIM_K (multiple of 8), PAGE_TOKENS.
-// Grid       params::convert_grid: one invocation per destination block of a row (token, head, block), y = triple; both loop
-//            by the grid's size.
-// Contract   The result is host decode followed by host encode, bit for bit. Tokens not in use are neither read nor written.
-//            No page is both source and destination in one dispatch.
+// Grid       params::convert_grid: one invocation per destination block of a row (token, head, block), y = triple; both
+//            loop by the grid's size.
+// Contract   The result is host decode followed by host encode, bit for bit. Tokens not in use are neither read nor
+//            written. No page is both source and destination in one dispatch.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "params/pages.h"

@@ -1,12 +1,12 @@
 // read: gathers tokens of one side by slot and dequantizes them into a tensor.
 //
-// Tensors    out [token][kv_head][head_dim] of IO_TYPE_OUT; 16-bit types need an even offset and even strides, because an
-//            invocation writes whole words. ReadParams in params/pages.h.
+// Tensors    out [token][kv_head][head_dim] of IO_TYPE_OUT; 16-bit types need an even offset and even strides, because
+//            an invocation writes whole words. ReadParams in params/pages.h.
 // Constants  FORMAT_K, HEAD_DIM_K (multiple of 8), PAGE_TOKENS, IO_TYPE_OUT name the side that is read.
-// Grid       params::read_grid: one invocation per span of 32 elements (token, head, span), looping by the grid's width. At
-//            most params::kMaxUnits units.
-// Contract   A negative slot gives a row of zeros where write_zero_rows is 1; slots of other slabs leave their row alone.
-//            Values are those of host/format_<name>.cpp; f16 and bf16 output is rounded to nearest even.
+// Grid       params::read_grid: one invocation per span of 32 elements (token, head, span), looping by the grid's
+//            width. At most params::kMaxUnits units.
+// Contract   A negative slot gives a row of zeros where write_zero_rows is 1; slots of other slabs leave their row
+//            alone. Values are those of host/format_<name>.cpp; f16 and bf16 output is rounded to nearest even.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "params/pages.h"

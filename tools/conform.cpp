@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -136,7 +137,8 @@ void add_conform_command(CLI::App& app) {
   command->add_option("--device", options->run.session.device, "device index, or 'cpu' for the reference itself; default: the best");
   command->add_option("--capabilities", options->run.session.capability_override, "JSON that narrows the device");
   command->add_option("--quirks", options->run.session.quirks, "quirks forced by name: +name,-name");
-  command->add_flag("--validation", options->run.session.validation, "validation and synchronization layers; any message fails");
+  command->add_flag("--validation", options->run.session.validation,
+                    "validation and synchronization layers; any message fails (also: KVANT_VALIDATION=1)");
   command->add_option("--expectations", options->run.expectations, "folder of expectation files, one per driver");
   command->add_option("--jobs", options->run.jobs, "worker processes")->capture_default_str();
   command->add_option("--timeout", options->run.timeout_seconds, "seconds that one case may take")->capture_default_str();
@@ -146,6 +148,8 @@ void add_conform_command(CLI::App& app) {
   command->add_option("--previous", options->previous, "JSON Lines of an earlier run to compare with in the report");
   command->add_flag("--verbose", options->verbose, "print every case");
   command->callback([options] {
+    const char* validation = std::getenv("KVANT_VALIDATION");
+    if (validation != nullptr && std::string(validation) == "1") options->run.session.validation = true;
     if (const int code = run(*options); code != 0) throw CLI::RuntimeError(code);
   });
 }

@@ -119,7 +119,9 @@ Outcome<void> run(const EvalOptions& options) {
       return scored.failure();
     }
     figures.text = *scored;
-    progress.phase(pair.name() + ": recall");
+    if (hard->tokens() + test->tokens() > 0) {
+      progress.phase(pair.name() + ": recall");
+    }
     auto recalled = hard->run(*model, device, pair, progress);
     if (!recalled.ok()) {
       return recalled.failure();
@@ -130,7 +132,9 @@ Outcome<void> run(const EvalOptions& options) {
       return recalled.failure();
     }
     figures.recall_test = *recalled;
-    progress.phase(pair.name() + ": recorded tensors");
+    if (!options.no_tensors) {
+      progress.phase(pair.name() + ": recorded tensors");
+    }
     auto measured = tensors.run(device, pair);
     if (!measured.ok()) {
       return measured.failure();
@@ -141,14 +145,15 @@ Outcome<void> run(const EvalOptions& options) {
     progress.advance(kTensorWeight);
   }
   for (const FormatFacts& format : distinct) {
-    progress.phase(format.name + ": made-up data");
-    if (!options.no_tensors) {
-      auto figures = eval_synthetic(device, format);
-      if (!figures.ok()) {
-        return figures.failure();
-      }
-      report.formats.push_back(std::move(*figures));
+    if (options.no_tensors) {
+      break;
     }
+    progress.phase(format.name + ": made-up data");
+    auto figures = eval_synthetic(device, format);
+    if (!figures.ok()) {
+      return figures.failure();
+    }
+    report.formats.push_back(std::move(*figures));
     progress.advance(kTensorWeight);
   }
   progress.clear();

@@ -15,7 +15,9 @@ void bf16_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
 }
 
 void bf16_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {
-  for (int i = 0; i < 4; ++i) codes[i] = uvec4(pack_halves(f32_to_bf16(x[2 * i])), pack_halves(f32_to_bf16(x[2 * i + 1])));
+  for (int i = 0; i < 4; ++i) {
+    codes[i] = uvec4(pack_halves(f32_to_bf16(x[2 * i])), pack_halves(f32_to_bf16(x[2 * i + 1])));
+  }
   high = uvec2(0u);
   scale = 0u;
 }

@@ -1,5 +1,5 @@
-// Format f8_e4m3: OCP 8-bit float (bias 7, largest 448, no infinity), scale 1, four elements a word; encoding saturates and
-// rounds to nearest even. docs/formats/f8_e4m3.md
+// Format f8_e4m3: OCP 8-bit float (bias 7, largest 448, no infinity), scale 1, four elements a word; encoding saturates
+// and rounds to nearest even. docs/formats/f8_e4m3.md
 #ifndef KVANT_FORMAT_F8_E4M3_GLSL
 #define KVANT_FORMAT_F8_E4M3_GLSL
 #include "numeric.glsl"

@@ -1,5 +1,5 @@
-// Format q5_0: x = d * (q - 16), q five bits, f16 d = (first value of largest magnitude) / -16 per 32 elements, as ggml's
-// reference quantizer. Low nibbles in the code plane, fifth bits in the high word. docs/formats/q5_0.md
+// Format q5_0: x = d * (q - 16), q five bits, f16 d = (first value of largest magnitude) / -16 per 32 elements, as
+// ggml's reference quantizer. Low nibbles in the code plane, fifth bits in the high word. docs/formats/q5_0.md
 #ifndef KVANT_FORMAT_Q5_0_GLSL
 #define KVANT_FORMAT_Q5_0_GLSL
 #include "numeric.glsl"

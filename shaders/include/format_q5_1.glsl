@@ -1,5 +1,6 @@
-// Format q5_1: x = d * q + m, q five bits, f16 d = (max - min) / 31 and f16 m = min per 32 elements, as ggml's reference
-// quantizer. Scale bits: d in the low half, m in the high half; fifth bits in the high word. docs/formats/q5_1.md
+// Format q5_1: x = d * q + m, q five bits, f16 d = (max - min) / 31 and f16 m = min per 32 elements, as ggml's
+// reference quantizer. Scale bits: d in the low half, m in the high half; fifth bits in the high word.
+// docs/formats/q5_1.md
 #ifndef KVANT_FORMAT_Q5_1_GLSL
 #define KVANT_FORMAT_Q5_1_GLSL
 #include "numeric.glsl"

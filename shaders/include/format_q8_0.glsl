@@ -7,8 +7,8 @@
 
 vec4 q8_0_unpack4(uint word, vec2 d) {
   uint unsigned4 = word ^ 0x80808080u;
-  uvec4 bits = (uvec4(unsigned4, unsigned4, unsigned4 >> 16, unsigned4 >> 16) & uvec4(0xFFu, 0xFF00u, 0xFFu, 0xFF00u)) | KV_MAGIC;
-  return (uintBitsToFloat(bits) - vec4(8388736.0, 8421376.0, 8388736.0, 8421376.0)) * d.xyxy;
+  uvec4 bytes = uvec4(uvec2(unsigned4), uvec2(unsigned4 >> 16)) & uvec4(0xFFu, 0xFF00u, 0xFFu, 0xFF00u);
+  return (uintBitsToFloat(bytes | KV_MAGIC) - vec4(8388736.0, 8421376.0, 8388736.0, 8421376.0)) * d.xyxy;
 }
 
 void q8_0_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {

@@ -9,7 +9,8 @@ const float NF4_LEVELS[16] = float[16](KVANT_NF4_LEVELS);
 const float NF4_MIDPOINTS[15] = float[15](KVANT_NF4_MIDPOINTS);
 const uint NF4_ZERO_WORD = KVANT_NF4_ZERO * 0x11111111u;
 
-// Levels of the four codes in the low 16 bits. A tree of selections: indexed constants go through memory on many drivers.
+// Levels of the four codes in the low 16 bits. A tree of selections: indexed constants go through memory on many
+// drivers.
 vec4 nf4_levels4(uint word) {
   uvec4 unit = uvec4(word) & KV_NIBBLE_MASKS;
   bvec4 bit0 = notEqual(unit & 0x1111u, uvec4(0u));
@@ -97,6 +98,7 @@ uint nf4_encode(vec4 x[16], vec2 scales, uint count, out uvec4 codes[16]) {
   return best;
 }
 
-const uint NF4_SEARCH_LIMIT_BITS = 0x48000000u;  // from 2^17 on the squares could overflow, and both scales saturate anyway
+// From 2^17 on the squares could overflow, and both scales saturate anyway.
+const uint NF4_SEARCH_LIMIT_BITS = 0x48000000u;
 
 #endif

@@ -1,14 +1,15 @@
-// Exact arithmetic that GLSL's own operators do not promise: f16, bf16 and f8 conversions in integers, division and reciprocal
-// with IEEE rounding. Same bits as host/half.cpp and as a C compiler's f32 division, on every driver.
+// Exact arithmetic that GLSL's own operators do not promise: f16, bf16 and f8 conversions in integers, division and
+// reciprocal with IEEE rounding. Same bits as host/half.cpp and as a C compiler's f32 division, on every driver.
 #ifndef KVANT_NUMERIC_GLSL
 #define KVANT_NUMERIC_GLSL
 
-// Blocks whose largest magnitude lies below 2^-100 encode as zeros; from 2^126 on (infinity and NaN too) as one NaN scale.
+// Blocks whose largest magnitude lies below 2^-100 encode as zeros; from 2^126 on (infinity and NaN too) as one NaN
+// scale.
 const uint KV_TINY_BITS = 0x0D800000u;
 const uint KV_HUGE_BITS = 0x7E800000u;
 
-// value >> shift, rounded to nearest, ties to even; 1 <= shift <= 25, value < 2^31. Selections instead of branches and vectors
-// instead of calls keep modules small: some drivers inline every call before they know the format.
+// value >> shift, rounded to nearest, ties to even; 1 <= shift <= 25, value < 2^31. Selections instead of branches and
+// vectors instead of calls keep modules small: some drivers inline every call before they know the format.
 uvec4 shift_rounded(uvec4 value, uvec4 shift) {
   return (value + ((uvec4(1u) << (shift - 1u)) - 1u) + ((value >> shift) & 1u)) >> shift;
 }
@@ -38,7 +39,8 @@ uint f32_to_f16_saturated(float x) {
 
 vec4 f16_to_f32(uvec4 h) {
   uvec4 magnitude = h & 0x7FFFu;
-  uvec4 bits = (magnitude << 13) + mix(uvec4(0x38000000u), uvec4(0x70000000u), greaterThanEqual(magnitude, uvec4(0x7C00u)));
+  bvec4 special = greaterThanEqual(magnitude, uvec4(0x7C00u));
+  uvec4 bits = (magnitude << 13) + mix(uvec4(0x38000000u), uvec4(0x70000000u), special);
   // A subnormal m * 2^-24 is read as the mantissa of a number in [2^-14, 2^-13); no f32 denormal arises.
   vec4 subnormal = uintBitsToFloat((magnitude << 13) + 0x38800000u) - 0.00006103515625;
   bits = mix(bits, floatBitsToUint(subnormal), lessThan(magnitude, uvec4(0x0400u)));

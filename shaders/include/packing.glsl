@@ -5,7 +5,8 @@
 
 const uint KV_MAGIC = 0x4B000000u;  // bits of 2^23
 
-// Nibble n of the low 16 bits comes out as 16^n * (nibble - offset); KV_NIBBLE_UNITS brings it back in the scale's product.
+// Nibble n of the low 16 bits comes out as 16^n * (nibble - offset); KV_NIBBLE_UNITS brings it back in the scale's
+// product.
 const vec4 KV_NIBBLE_UNITS = vec4(1.0, 1.0 / 16.0, 1.0 / 256.0, 1.0 / 4096.0);
 const uvec4 KV_NIBBLE_MASKS = uvec4(0xFu, 0xF0u, 0xF00u, 0xF000u);
 
@@ -33,7 +34,8 @@ uint fifth_bits_to_bytes(uint bits) {
   return ((bits & 1u) << 4) | ((bits & 2u) << 11) | ((bits & 4u) << 18) | ((bits & 8u) << 25);
 }
 
-// Unsigned bytes 0..31 minus 8 or 16, as signed bytes: with `bias` = 0x80 - 8 or 0x80 - 16 in each byte no borrow can cross.
+// Unsigned bytes 0..31 minus 8 or 16, as signed bytes: with `bias` = 0x80 - 8 or 0x80 - 16 in each byte no borrow can
+// cross.
 uint bytes_minus(uint bytes, uint bias) { return (bytes + bias) ^ 0x80808080u; }
 
 // Four codes side by side at `bits` bits each.

@@ -1,5 +1,5 @@
-// The planar layout of one side of a page, as page_layout() in host/formats.hpp: per KV head a code plane, a high plane and a
-// scale plane, each [token][row]. Functions of the format constant; the driver folds them.
+// The planar layout of one side of a page, as page_layout() in host/formats.hpp: per KV head a code plane, a high plane
+// and a scale plane, each [token][row]. Functions of the format constant; the driver folds them.
 #ifndef KVANT_PAGE_LAYOUT_GLSL
 #define KVANT_PAGE_LAYOUT_GLSL
 #include "format_dispatch.glsl"

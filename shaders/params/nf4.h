@@ -1,5 +1,5 @@
-// The 16 levels of NF4 (Dettmers et al., QLoRA, 2023, appendix E) and the 15 midpoints between neighbours, rounded to f32.
-// Shared by C++ and GLSL as initializer lists; every literal is the shortest that names its f32 value.
+// The 16 levels of NF4 (Dettmers et al., QLoRA, 2023, appendix E) and the 15 midpoints between neighbours, rounded to
+// f32. Shared by C++ and GLSL as initializer lists; every literal is the shortest that names its f32 value.
 #ifndef KVANT_PARAMS_NF4_H
 #define KVANT_PARAMS_NF4_H
 

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 namespace abi_test {
@@ -52,8 +53,19 @@ void check_error(kvant_error* error, std::uint32_t code, const std::string& sour
 
 namespace {
 
+bool run_has_ended = false;
+
+// With KVANT_VALIDATION set the validation layer speaks through this log too: any message fails the test at hand.
 void keep_log(void* user_data, std::uint32_t level, const char* message, std::size_t size) {
-  static_cast<Session*>(user_data)->log.push_back({level, std::string(message, size)});
+  const std::string text(message, size);
+  if (level == KVANT_LOG_PLUGIN_MISBEHAVING) {
+    if (run_has_ended) {
+      std::fprintf(stderr, "after the last test: %s\n", text.c_str());
+      std::_Exit(1);
+    }
+    FAIL_CHECK(text);
+  }
+  static_cast<Session*>(user_data)->log.push_back({level, text});
 }
 
 }  // namespace
@@ -63,7 +75,7 @@ Session::Session(Options options) {
   args.user_data = this;
   args.log = keep_log;
   args.log_level = KVANT_LOG_WARNING;
-  args.enable_validation = options.validation ? 1 : 0;
+  args.enable_validation = options.validation || std::getenv("KVANT_VALIDATION") != nullptr ? 1 : 0;
   require_ok(api().context_create(&args, &context));
   std::uint32_t count = 0;
   require_ok(api().device_count(context, &count));
@@ -100,6 +112,40 @@ std::vector<std::string> Session::take_blame() {
     if (line.level == KVANT_LOG_HOST_MISBEHAVING) blame.push_back(line.text);
   log.clear();
   return blame;
+}
+
+namespace {
+
+std::unique_ptr<Session>& shared_place() {
+  static auto& place = *new std::unique_ptr<Session>;  // not destroyed at exit: the driver may be gone by then
+  return place;
+}
+
+struct CloseAtEnd : doctest::IReporter {
+  explicit CloseAtEnd(const doctest::ContextOptions&) {}
+  void test_run_end(const doctest::TestRunStats&) override {
+    run_has_ended = true;
+    shared_place().reset();
+  }
+  void report_query(const doctest::QueryData&) override {}
+  void test_run_start() override {}
+  void test_case_start(const doctest::TestCaseData&) override {}
+  void test_case_reenter(const doctest::TestCaseData&) override {}
+  void test_case_end(const doctest::CurrentTestCaseStats&) override {}
+  void test_case_exception(const doctest::TestCaseException&) override {}
+  void subcase_start(const doctest::SubcaseSignature&) override {}
+  void subcase_end() override {}
+  void log_assert(const doctest::AssertData&) override {}
+  void log_message(const doctest::MessageData&) override {}
+  void test_case_skipped(const doctest::TestCaseData&) override {}
+};
+REGISTER_LISTENER("close_shared_session", 1, CloseAtEnd);
+
+}  // namespace
+
+Session& shared_session() {
+  if (shared_place() == nullptr) shared_place() = std::make_unique<Session>();
+  return *shared_place();
 }
 
 kvant_cache* make_cache(const Session& session, const CacheShape& shape) {

@@ -70,6 +70,9 @@ class Session {
   std::vector<std::string> take_blame();
 };
 
+// One session for all tests that do not need their own: pipelines are compiled once. Closed at the end of the run.
+Session& shared_session();
+
 struct CacheShape {
   std::uint32_t layers = 1, kv_heads = 2, head_dim_k = 64, head_dim_v = 64;
   const char* format_k = "f32";

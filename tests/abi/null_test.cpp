@@ -122,7 +122,7 @@ TEST_CASE("NULL: device, cache and sequence calls") {
 }
 
 TEST_CASE("NULL: tensors of a run") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   kvant_cache* cache = make_cache(session, {});
   auto entry = make<kvant_step_entry>();

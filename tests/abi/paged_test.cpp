@@ -37,7 +37,7 @@ Tables shuffled_tables() {
 }  // namespace
 
 TEST_CASE("paged: the same as a sequence, bit for bit, and copies of pages") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   const CacheShape shape{.kv_heads = kHeads, .head_dim_k = kDim, .head_dim_v = kDim, .format_k = "q8_0", .format_v = "q4_0"};
   CacheShape external = shape;
@@ -112,7 +112,7 @@ TEST_CASE("paged: the same as a sequence, bit for bit, and copies of pages") {
 }
 
 TEST_CASE("paged: bad tables are refused") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   kvant_cache* paged = make_cache(session, {.kv_heads = kHeads, .head_dim_k = kDim, .head_dim_v = kDim, .external = true});
   const std::uint64_t pages = stats_of(paged).total_pages;

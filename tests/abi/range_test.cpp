@@ -88,7 +88,7 @@ TEST_CASE("ranges: context, formats and devices") {
 }
 
 TEST_CASE("ranges: cache and layer arguments") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   auto layer = make<kvant_layer_args>();
   layer.kv_heads = 2;
@@ -142,7 +142,7 @@ TEST_CASE("ranges: cache and layer arguments") {
 }
 
 TEST_CASE("ranges: conversion and measurement") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   kvant_device* d = session.device;
   std::vector<float> in(64, 1.0F), out(64, 5.0F);
@@ -176,7 +176,7 @@ TEST_CASE("ranges: conversion and measurement") {
 }
 
 TEST_CASE("ranges: sequences and entries") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   kvant_cache* cache = make_cache(session, {.layers = 1, .capacity = 64});
   kvant_sequence a = 0, b = 0;
@@ -261,7 +261,7 @@ TEST_CASE("ranges: sequences and entries") {
 }
 
 TEST_CASE("ranges: runs and tensors") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   kvant_cache* cache = make_cache(session, {.layers = 2, .capacity = 64});
   auto entry = make<kvant_step_entry>();

@@ -47,7 +47,7 @@ struct Fixture {
 }  // namespace
 
 TEST_CASE("steps: protocol") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   Fixture f(session, 2);
   std::vector<kvant_tensor> tensors;
@@ -90,7 +90,7 @@ TEST_CASE("steps: protocol") {
 }
 
 TEST_CASE("steps: abort leaves the cache as it was") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   Fixture f(session, 1);
   run_step(f.cache, 1, f.sequence, 4, 1, f.data);
@@ -110,7 +110,7 @@ TEST_CASE("steps: abort leaves the cache as it was") {
 }
 
 TEST_CASE("steps: more queries than tokens need positions, or no causal rule") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   Fixture f(session, 1);
   run_step(f.cache, 1, f.sequence, 4, 1, f.data);
@@ -131,7 +131,7 @@ TEST_CASE("steps: more queries than tokens need positions, or no causal rule") {
 }
 
 TEST_CASE("steps: a fork is independent of its parent") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   Fixture f(session, 1);
   f.data.k = random_floats(20 * 128, 5);
@@ -155,7 +155,7 @@ TEST_CASE("steps: a fork is independent of its parent") {
 }
 
 TEST_CASE("steps: strided tensors are read and written where they say") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   Fixture packed(session, 1), strided(session, 1);
   run_step(packed.cache, 1, packed.sequence, 4, 1, packed.data);
@@ -182,7 +182,7 @@ TEST_CASE("steps: strided tensors are read and written where they say") {
 }
 
 TEST_CASE("threads: calls on one device wait for each other; a callback may not call back") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   std::vector<std::thread> threads;
   std::atomic<int> failures{0};

@@ -157,7 +157,7 @@ TEST_CASE("structs: device arguments") {
 }
 
 TEST_CASE("structs: caches, steps and tensors") {
-  Session session;
+  Session& session = shared_session();
   if (!session.has_device()) return;
   fill_prefixes<kvant_device_info>("device_describe",
                                    [&](kvant_device_info* info) { return api().device_describe(session.device, info); });

@@ -1,5 +1,5 @@
-// Inside an engine's VkDevice: borrowing, importing buffers, recording into its command buffer; and, because the engine's
-// loader function is handed in, faults of the driver on demand: lost devices and failing calls.
+// Inside an engine's VkDevice: borrowing, importing buffers, recording into its command buffer; and, because the
+// engine's loader function is handed in, faults of the driver on demand: lost devices and failing calls.
 #include <atomic>
 
 #include "backend_device.hpp"
@@ -27,19 +27,20 @@ struct Faults {
 };
 Faults faults;
 
-VKAPI_ATTR VkResult VKAPI_CALL faulty_submit(VkQueue queue, std::uint32_t count, const VkSubmitInfo* infos, VkFence fence) {
+VKAPI_ATTR VkResult VKAPI_CALL faulty_submit(VkQueue queue, std::uint32_t count, const VkSubmitInfo* infos,
+                                             VkFence fence) {
   faults.submitted_unlocked = faults.submitted_unlocked || faults.locked != 1;
   return faults.submit_result != VK_SUCCESS ? faults.submit_result : faults.submit(queue, count, infos, fence);
 }
-VKAPI_ATTR VkResult VKAPI_CALL faulty_allocate(VkDevice device, const VkMemoryAllocateInfo* info, const VkAllocationCallbacks* with,
-                                               VkDeviceMemory* memory) {
+VKAPI_ATTR VkResult VKAPI_CALL faulty_allocate(VkDevice device, const VkMemoryAllocateInfo* info,
+                                               const VkAllocationCallbacks* with, VkDeviceMemory* memory) {
   if (faults.allocations_until_failure == 0) return VK_ERROR_OUT_OF_DEVICE_MEMORY;
   if (faults.allocations_until_failure > 0) --faults.allocations_until_failure;
   return faults.allocate(device, info, with, memory);
 }
 VKAPI_ATTR VkResult VKAPI_CALL faulty_pipelines(VkDevice device, VkPipelineCache cache, std::uint32_t count,
-                                                const VkComputePipelineCreateInfo* infos, const VkAllocationCallbacks* with,
-                                                VkPipeline* out) {
+                                                const VkComputePipelineCreateInfo* infos,
+                                                const VkAllocationCallbacks* with, VkPipeline* out) {
   if (faults.pipeline_result != VK_SUCCESS) return faults.pipeline_result;
   return faults.pipelines(device, cache, count, infos, with, out);
 }
@@ -87,7 +88,8 @@ class Engine {
     std::uint32_t count = 1;
     engine->instance_vk.vkEnumeratePhysicalDevices(engine->instance, &count, &engine->physical);
     if (count == 0) return nullptr;
-    engine->plan_ = make_device_plan(probe_device(engine->instance_vk, engine->physical, VK_API_VERSION_1_3), "").value();
+    engine->plan_ =
+        make_device_plan(probe_device(engine->instance_vk, engine->physical, VK_API_VERSION_1_3), "").value();
     if (!engine->plan_.usable()) return nullptr;
 
     const float priority = 1.0F;
@@ -250,7 +252,8 @@ TEST_SUITE("backend device") {
     VkBufferCreateInfo info{};
     info.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO;
     info.size = 1024;
-    info.usage = VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_STORAGE_BUFFER_BIT;
+    info.usage =
+        VK_BUFFER_USAGE_TRANSFER_DST_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_STORAGE_BUFFER_BIT;
     const DeviceFunctions& vk = guest->engine->vk;
     REQUIRE(vk.vkCreateBuffer(guest->engine->device, &info, nullptr, &handle) == VK_SUCCESS);
     VkMemoryRequirements needs{};

@@ -102,7 +102,8 @@ TEST_SUITE("backend device") {
     const auto below = device->instance->open(device->index, with_capabilities(R"({"max_shared_bytes": 1024})"));
     CHECK(below.status().code() == StatusCode::unavailable);
     CHECK(below.status().message().find("(1024) is below 16384") != std::string::npos);
-    CHECK(device->instance->open(device->index, with_quirks("+nonsense")).status().code() == StatusCode::invalid_argument);
+    CHECK(device->instance->open(device->index, with_quirks("+nonsense")).status().code() ==
+          StatusCode::invalid_argument);
   }
 
   TEST_CASE("profiling by timestamps and by wall time") {

@@ -1,5 +1,6 @@
-// A Vulkan device for the backend's own tests: whatever the environment's ICD offers, under the validation layer. A test asks
-// for one by KVANT_TEST_DEVICE and skips, saying why, when there is none (KVANT_REQUIRE_DEVICE turns that into a failure).
+// A Vulkan device for the backend's own tests: whatever the environment's ICD offers, under the validation layer. A
+// test asks for one by KVANT_TEST_DEVICE and skips, saying why, when there is none (KVANT_REQUIRE_DEVICE turns that
+// into a failure).
 #pragma once
 
 #include <doctest/doctest.h>
@@ -81,7 +82,7 @@ class TestDevice {
   }
 
   std::uint32_t index = 0;  // of the device in the instance
-  bool validated = true;  // the layer is installed
+  bool validated = true;    // the layer is installed
   std::vector<std::string> messages;
   std::unique_ptr<Instance> instance;
   std::unique_ptr<DeviceContext> context;
@@ -113,8 +114,8 @@ inline std::vector<std::uint32_t> counted_words(std::size_t count, std::uint32_t
 }
 
 // The copy kernel moving `pages` pages of 16 bytes: page i of the source to page i of the destination.
-inline Dispatch& add_page_copy(CommandList& list, BufferId source, BufferId destination, BufferId pairs, std::uint32_t pages,
-                               bool barrier) {
+inline Dispatch& add_page_copy(CommandList& list, BufferId source, BufferId destination, BufferId pairs,
+                               std::uint32_t pages, bool barrier) {
   Dispatch& dispatch = list.add_dispatch(KernelId::copy, "copy kernel", barrier);
   dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = 32;
   const params::CopyParams push{.pairs_offset = 0, .pair_count = pages, .page_words16 = 1};
@@ -134,6 +135,6 @@ inline std::vector<std::uint32_t> identity_pairs(std::uint32_t pages) {
 
 }  // namespace kvant::test
 
-#define KVANT_TEST_DEVICE(name, ...)                              \
-  auto name = ::kvant::test::TestDevice::open(__VA_ARGS__);       \
+#define KVANT_TEST_DEVICE(name, ...)                        \
+  auto name = ::kvant::test::TestDevice::open(__VA_ARGS__); \
   if (!name) return

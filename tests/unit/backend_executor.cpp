@@ -1,4 +1,6 @@
 // VulkanExecutor on a device: fill, copy, upload, readback, dispatch and their order.
+#include <array>
+
 #include "backend_device.hpp"
 
 using namespace kvant;
@@ -128,7 +130,9 @@ TEST_SUITE("backend device") {
     refused("local size", [](auto&, Dispatch& d) { d.spec[KVANT_SPEC_LOCAL_SIZE] = 0; });
     refused("local size", [](auto&, Dispatch& d) { d.spec[KVANT_SPEC_LOCAL_SIZE] = 1 << 20; });
     refused("not a multiple of 4", [&](CommandList& l, auto&) { l.add_fill({{buffer, 0, 6}, 0}, "odd", false); });
-    refused("leaves its buffer", [&](CommandList& l, auto&) { l.add_copy({buffer, 1000, pairs, 0, 25}, "far", false); });
+    refused("leaves its buffer", [&](CommandList& l, auto&) {
+      l.add_copy({buffer, 1000, pairs, 0, 25}, "far", false);
+    });
     CHECK(device->download(buffer, 256) == counted_words(256));
   }
 
@@ -156,5 +160,31 @@ TEST_SUITE("backend device") {
     device->run(list);
     CHECK_FALSE(device->messages.empty());
     device->messages.clear();
+  }
+
+  TEST_CASE("recycled descriptor sets name no destroyed buffer") {
+    // Some drivers touch every buffer of a bound set, whether or not the kernel declares the binding.
+    KVANT_TEST_DEVICE(device, {});
+    Executor& executor = device->executor();
+    const BufferId target = device->upload(counted_words(128));
+    const BufferId pairs = device->upload(identity_pairs(8));
+    for (int round = 0; round < 200; ++round) {
+      std::array<BufferId, 5> passing{};
+      CommandList wide;
+      Dispatch& append = wide.add_dispatch(KernelId::append, "append nothing", false);
+      append.spec[KVANT_SPEC_LOCAL_SIZE] = 32;
+      append.spec[KVANT_SPEC_HEAD_DIM_K] = append.spec[KVANT_SPEC_HEAD_DIM_V] = 32;
+      append.spec[KVANT_SPEC_PAGE_TOKENS] = 16;
+      for (std::size_t i = 0; i < passing.size(); ++i) {
+        passing[i] = executor.create_buffer(4096, BufferKind::device).value();
+        append.bindings[i] = {passing[i], 0, 4096};
+      }
+      device->run(wide);
+      for (const BufferId buffer : passing) executor.destroy_buffer(buffer);
+      CommandList narrow;
+      add_page_copy(narrow, target, target, pairs, 8, false).bindings[1] = {target, 256, 128};
+      device->run(narrow);
+    }
+    CHECK(device->download(target, 32, 256) == counted_words(32));
   }
 }

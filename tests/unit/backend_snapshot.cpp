@@ -37,19 +37,32 @@ TEST_SUITE("backend snapshot") {
       CHECK(keys.insert(key).second);
       using T = std::remove_cvref_t<decltype(field)>;
       ++next;
-      if constexpr (std::is_same_v<T, bool>) field = true;
-      else if constexpr (std::is_same_v<T, std::string>) field = "text " + std::to_string(next);
-      else if constexpr (std::is_same_v<T, DeviceType>) field = DeviceType::discrete;
-      else if constexpr (std::is_same_v<T, float>) field = 0.1F;
-      else if constexpr (std::is_same_v<T, std::uint64_t>) field = (1ULL << 63) + next;
-      else if constexpr (std::is_same_v<T, std::uint32_t>) field = 0xFFFFFF00U + next;
-      else if constexpr (std::is_same_v<T, std::array<std::uint32_t, 3>>) field = {next, 2 * next, 3 * next};
-      else if constexpr (std::is_same_v<T, std::array<std::uint8_t, 16>>) field.fill(static_cast<std::uint8_t>(next));
-      else if constexpr (std::is_same_v<T, std::vector<std::string>>) field = {"VK_a", "VK_b"};
-      else if constexpr (std::is_same_v<T, std::vector<CoopmatShape>>) field = {{1, 2, 3, 4, 5, 6, 7, 8}};
-      else if constexpr (std::is_same_v<T, std::vector<MemoryHeap>>) field = {{next, true}, {1, false}};
-      else if constexpr (std::is_same_v<T, std::vector<MemoryType>>) field = {{7, 1}};
-      else field = {{6, 1, 48}};
+      if constexpr (std::is_same_v<T, bool>)
+        field = true;
+      else if constexpr (std::is_same_v<T, std::string>)
+        field = "text " + std::to_string(next);
+      else if constexpr (std::is_same_v<T, DeviceType>)
+        field = DeviceType::discrete;
+      else if constexpr (std::is_same_v<T, float>)
+        field = 0.1F;
+      else if constexpr (std::is_same_v<T, std::uint64_t>)
+        field = (1ULL << 63) + next;
+      else if constexpr (std::is_same_v<T, std::uint32_t>)
+        field = 0xFFFFFF00U + next;
+      else if constexpr (std::is_same_v<T, std::array<std::uint32_t, 3>>)
+        field = {next, 2 * next, 3 * next};
+      else if constexpr (std::is_same_v<T, std::array<std::uint8_t, 16>>)
+        field.fill(static_cast<std::uint8_t>(next));
+      else if constexpr (std::is_same_v<T, std::vector<std::string>>)
+        field = {"VK_a", "VK_b"};
+      else if constexpr (std::is_same_v<T, std::vector<CoopmatShape>>)
+        field = {{1, 2, 3, 4, 5, 6, 7, 8}};
+      else if constexpr (std::is_same_v<T, std::vector<MemoryHeap>>)
+        field = {{next, true}, {1, false}};
+      else if constexpr (std::is_same_v<T, std::vector<MemoryType>>)
+        field = {{7, 1}};
+      else
+        field = {{6, 1, 48}};
     });
     CHECK(keys.size() > 50);
     const auto again = snapshot_from_json(snapshot_to_json(filled));
@@ -79,9 +92,11 @@ TEST_SUITE("backend snapshot") {
 
   TEST_CASE("an override narrows") {
     DeviceSnapshot device = load_snapshot("rdna3_radv");
-    REQUIRE(narrow_snapshot(device, R"json({"fp16": false, "subgroup_size": 32, "max_binding_bytes": 1048576, "subgroup_ops": 1,
+    REQUIRE(narrow_snapshot(device,
+                            R"json({"fp16": false, "subgroup_size": 32, "max_binding_bytes": 1048576, "subgroup_ops": 1,
         "extensions": ["VK_KHR_timeline_semaphore"], "max_local_size": [256, 1, 1], "storage_alignment": 256,
-        "coopmat_shapes": [], "name": "AMD Radeon RX 7900 XTX (RADV NAVI31)", "int_dot": true})json").ok());
+        "coopmat_shapes": [], "name": "AMD Radeon RX 7900 XTX (RADV NAVI31)", "int_dot": true})json")
+                .ok());
     CHECK_FALSE(device.fp16);
     CHECK(device.subgroup_size == 32);
     CHECK(device.max_binding_bytes == 1048576);

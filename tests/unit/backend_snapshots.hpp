@@ -11,9 +11,9 @@
 
 namespace kvant::test {
 
-inline constexpr const char* kSnapshotNames[] = {"lavapipe",       "swiftshader", "adreno_640",        "mali_g52",
-                                                 "powervr_ge8320", "nvidia_h200", "rdna3_radv",        "amd_windows_rdna2",
-                                                 "intel_windows_a770"};
+inline constexpr const char* kSnapshotNames[] = {"lavapipe",   "swiftshader",       "adreno_640",
+                                                 "mali_g52",   "powervr_ge8320",    "nvidia_h200",
+                                                 "rdna3_radv", "amd_windows_rdna2", "intel_windows_a770"};
 
 inline DeviceSnapshot load_snapshot(const std::string& name) {
   std::ifstream stream(std::string(KVANT_SOURCE_DIR) + "/tests/snapshots/" + name + ".json");

@@ -19,8 +19,9 @@ TEST_SUITE("backend device") {
       auto* data = reinterpret_cast<std::uint32_t*>(staging.value().data);
       for (std::uint32_t i = 0; i < words; ++i) data[i] = round * 7 + i;
       CommandList list;
-      list.add_copy({staging.value().range.buffer, staging.value().range.offset, target, (round % 2) * words * 4, words * 4}, "up",
-                    false);
+      list.add_copy(
+          {staging.value().range.buffer, staging.value().range.offset, target, (round % 2) * words * 4, words * 4},
+          "up", false);
       REQUIRE(executor.submit(list).ok());
       held_most = std::max(held_most, device->context->device_bytes());
     }

@@ -1,5 +1,5 @@
-// Error gates of every format on the data sets of docs/formats/README.md. `unit_tests -tc="format errors*" -s` prints the
-// figures that the documents quote.
+// Error gates of every format on the data sets of docs/formats/README.md. `unit_tests -tc="format errors*" -s` prints
+// the figures that the documents quote.
 #include <doctest/doctest.h>
 
 #include <cmath>

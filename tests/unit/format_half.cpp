@@ -1,5 +1,5 @@
-// f16, bf16 and f8 conversions against an independent derivation in double: every 16-bit and 8-bit value, and around every
-// midpoint between neighbours.
+// f16, bf16 and f8 conversions against an independent derivation in double: every 16-bit and 8-bit value, and around
+// every midpoint between neighbours.
 #include <doctest/doctest.h>
 
 #include <bit>

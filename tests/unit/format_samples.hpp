@@ -1,4 +1,5 @@
-// Data that the format and page-kernel tests share: blocks that are hard for an encoder, and random rows of many scales.
+// Data that the format and page-kernel tests share: blocks that are hard for an encoder, and random rows of many
+// scales.
 #pragma once
 
 #include <bit>
@@ -46,12 +47,15 @@ inline std::vector<std::vector<float>> adversarial_rows(bool finite_only) {
   fill([](std::uint32_t i) { return i == 0 ? 127.0f : static_cast<float>(i) + 0.5f; });  // q8_0: halves exactly
   fill([](std::uint32_t i) { return i == 0 ? -127.0f : -static_cast<float>(i) - 0.5f; });
   fill([](std::uint32_t i) { return std::nextafterf(i == 0 ? 127.0f : static_cast<float>(i) + 0.5f, 0.0f); });
-  fill([](std::uint32_t i) { return 4e37f * (i % 2 == 0 ? 1.0f : -1.0f) / static_cast<float>(i + 1); });  // huge, finite
-  fill([](std::uint32_t i) { return 1e5f * static_cast<float>(i) - 3.2e6f; });                            // scale above f16
-  fill([tiny](std::uint32_t i) { return tiny * static_cast<float>(i); });                                 // denormals
+  // Huge but finite; a scale above f16.
+  fill([](std::uint32_t i) { return 4e37f * (i % 2 == 0 ? 1.0f : -1.0f) / static_cast<float>(i + 1); });
+  fill([](std::uint32_t i) { return 1e5f * static_cast<float>(i) - 3.2e6f; });
+  // Denormals.
+  fill([tiny](std::uint32_t i) { return tiny * static_cast<float>(i); });
   fill([tiny](std::uint32_t i) { return i % 2 == 0 ? tiny * 1000.0f : 1.0f; });
   fill([](std::uint32_t i) { return 1e-38f * static_cast<float>(i % 5) - 2e-38f; });
-  fill([](std::uint32_t i) { return std::ldexp(1.0f + static_cast<float>(i) / 64.0f, -100); });           // around the floor
+  // Around the floor.
+  fill([](std::uint32_t i) { return std::ldexp(1.0f + static_cast<float>(i) / 64.0f, -100); });
   fill([](std::uint32_t i) { return std::ldexp(1.0f, -static_cast<int>(i) * 2); });
   fill([](std::uint32_t i) { return std::ldexp(i % 2 == 0 ? 1.0f : -1.0f, static_cast<int>(i / 4) - 20); });
   if (!finite_only) {

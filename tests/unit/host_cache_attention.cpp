@@ -1,5 +1,5 @@
-// The cache end to end on the CPU executor, against a plain model: random histories of appends, forks, truncations, aborted
-// steps, in several layer groups, with slabs of a few pages, scattered pages and poisoned memory.
+// The cache end to end on the CPU executor, against a plain model: random histories of appends, forks, truncations,
+// aborted steps, in several layer groups, with slabs of a few pages, scattered pages and poisoned memory.
 #include <doctest/doctest.h>
 
 #include <vector>
@@ -17,9 +17,9 @@ CacheSpec mixed_spec(std::uint64_t tokens) {
   spec.capacity_tokens = tokens;
   spec.layers = {
       {2, 32, 32, FormatId::f32, FormatId::f16, 0, 0},
-      {1, 40, 64, FormatId::q8_0, FormatId::nf4, 24, 0},   // window
-      {2, 32, 32, FormatId::q5_1, FormatId::nf4_dq, 0, 0}, // the first one's group
-      {1, 40, 64, FormatId::bf16, FormatId::q4_0, 20, 3},  // window with sinks
+      {1, 40, 64, FormatId::q8_0, FormatId::nf4, 24, 0},    // window
+      {2, 32, 32, FormatId::q5_1, FormatId::nf4_dq, 0, 0},  // the first one's group
+      {1, 40, 64, FormatId::bf16, FormatId::q4_0, 20, 3},   // window with sinks
   };
   return spec;
 }

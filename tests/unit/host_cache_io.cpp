@@ -130,7 +130,8 @@ TEST_CASE("host cache_io: convert keeps what the new format can hold, on every p
     CHECK(model.cache->memory_use().pool_bytes <= model.executor.live_bytes());
     for (auto& [id, tokens] : model.sequences) {
       auto& rows = tokens.layers[0][1];
-      for (std::size_t at = 0; at < rows.size(); at += 64) CacheModel::recode(target, 64, std::span(rows).subspan(at, 64));
+      for (std::size_t at = 0; at < rows.size(); at += 64)
+        CacheModel::recode(target, 64, std::span(rows).subspan(at, 64));
     }
     model.check_reads();
     model.step({entry(a, 20, 20)});
@@ -189,8 +190,8 @@ TEST_CASE("host cache_io: external pages") {
   wrong.kv_indptr = falling;
   refused(wrong, "falls");
 
-  // Seven of eight fresh tokens have a slot. The first 16 tokens of page 9 beyond the second were never written, so the query
-  // of sequence 0 may only see page 2: a window is not set, hence the engine masks by a custom mask.
+  // Seven of eight fresh tokens have a slot. The first 16 tokens of page 9 beyond the second were never written, so the
+  // query of sequence 0 may only see page 2: a window is not set, hence the engine masks by a custom mask.
   std::vector<std::uint32_t> mask{0x3, 0x7, 0x3, 0x0};  // tokens 0, 1 and 32..34; tokens 0 and 1
   batch.mask = mask.data();
   batch.mask_row_words = 2;
@@ -207,7 +208,8 @@ TEST_CASE("host cache_io: external pages") {
     for (std::size_t h = 0; h < 2; ++h)
       for (std::size_t i = 0; i < 64; ++i) {
         auto at = [&](std::size_t token) { return static_cast<double>(v[(token * 2 + h) * 64 + i]); };
-        CHECK(static_cast<double>(out[h * 64 + i]) == doctest::Approx((at(0) + at(1) + at(6) + at(7) + at(3)) / 5).epsilon(1e-5));
+        CHECK(static_cast<double>(out[h * 64 + i]) ==
+              doctest::Approx((at(0) + at(1) + at(6) + at(7) + at(3)) / 5).epsilon(1e-5));
         CHECK(static_cast<double>(out[128 + h * 64 + i]) == doctest::Approx((at(4) + at(5)) / 2).epsilon(1e-5));
       }
   }
@@ -222,7 +224,8 @@ TEST_CASE("host cache_io: external pages") {
     for (std::size_t i = 0; i < 144; ++i) REQUIRE(rows[r * 144 + i] == (r == 1 ? 0.0f : k[tokens[r] * 144 + i]));
   CHECK(cache.read_slots(1, Side::k, std::vector<std::int64_t>{-5, -1}, host_view(rows)).ok());
   CHECK(rows[0] == 0.0f);
-  CHECK(cache.read_slots(1, Side::k, std::vector<std::int64_t>{192}, host_view(rows)).code() == StatusCode::invalid_argument);
+  CHECK(cache.read_slots(1, Side::k, std::vector<std::int64_t>{192}, host_view(rows)).code() ==
+        StatusCode::invalid_argument);
   CHECK(cache.copy_pages(std::vector{2, 3}, std::vector{3, 4}).code() == StatusCode::invalid_argument);
   CHECK(cache.copy_pages(std::vector{2, 5}, std::vector{4, 4}).code() == StatusCode::invalid_argument);
   CHECK(cache.copy_pages(std::vector{2}, std::vector{12}).code() == StatusCode::invalid_argument);

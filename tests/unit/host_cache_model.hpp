@@ -1,5 +1,5 @@
-// CacheModel: a cache on the CPU executor beside a plain model of it. The model keeps every token's decoded K and V rows in
-// vectors; each layer's attention output is compared with attention over those vectors.
+// CacheModel: a cache on the CPU executor beside a plain model of it. The model keeps every token's decoded K and V
+// rows in vectors; each layer's attention output is compared with attention over those vectors.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -29,13 +29,14 @@ struct RunOptions {
 
 class CacheModel {
  public:
-  using Rows = std::vector<float>;                // [token][kv_head][dim], decoded
+  using Rows = std::vector<float>;  // [token][kv_head][dim], decoded
   struct Tokens {
-    std::vector<std::array<Rows, 2>> layers;      // by Side
+    std::vector<std::array<Rows, 2>> layers;  // by Side
     std::uint64_t length = 0;
   };
 
-  CacheModel(const CacheSpec& cache_spec, std::uint32_t pages_per_slab, std::uint64_t seed) : spec(cache_spec), random(seed) {
+  CacheModel(const CacheSpec& cache_spec, std::uint32_t pages_per_slab, std::uint64_t seed)
+      : spec(cache_spec), random(seed) {
     GeometryOptions slabs;
     slabs.max_pages_per_slab = pages_per_slab;
     auto created = create_cache(executor, spec, Log{}, slabs);
@@ -131,7 +132,8 @@ class CacheModel {
     tokens.length = length;
     for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer)
       for (Side side : {Side::k, Side::v})
-        tokens.layers[layer][static_cast<std::size_t>(side)].resize(length * spec.layers[layer].kv_heads * dim(layer, side));
+        tokens.layers[layer][static_cast<std::size_t>(side)].resize(length * spec.layers[layer].kv_heads *
+                                                                    dim(layer, side));
   }
 
   std::vector<float> normals(std::size_t count) {
@@ -140,7 +142,8 @@ class CacheModel {
     return x;
   }
 
-  void run_layer(Step& open, std::uint32_t layer, const std::vector<StepEntry>& entries, std::map<SequenceId, Tokens>& after) {
+  void run_layer(Step& open, std::uint32_t layer, const std::vector<StepEntry>& entries,
+                 std::map<SequenceId, Tokens>& after) {
     const LayerSpec& facts = spec.layers[layer];
     std::uint32_t fresh = 0, queries = 0;
     for (const StepEntry& entry : entries) {
@@ -157,7 +160,8 @@ class CacheModel {
         auto& rows = after[entry.sequence].layers[layer][static_cast<std::size_t>(side)];
         std::vector<float> decoded(x.begin() + static_cast<std::ptrdiff_t>(token * row),
                                    x.begin() + static_cast<std::ptrdiff_t>((token + entry.append) * row));
-        for (std::size_t at = 0; at < decoded.size(); at += d) recode(format(layer, side), d, std::span(decoded).subspan(at, d));
+        for (std::size_t at = 0; at < decoded.size(); at += d)
+          recode(format(layer, side), d, std::span(decoded).subspan(at, d));
         rows.insert(rows.end(), decoded.begin(), decoded.end());
         token += entry.append;
       }

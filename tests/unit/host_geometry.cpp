@@ -45,7 +45,8 @@ TEST_CASE("host geometry: layers of equal shape form a group, whatever their for
 }
 
 TEST_CASE("host geometry: page bytes are those of the layout, and regions do not overlap") {
-  const auto geometry = make_geometry(one_layer({3, 80, 96, FormatId::q5_1, FormatId::nf4_dq, 0, 0}, 16 * 7), wide_limits());
+  const auto geometry =
+      make_geometry(one_layer({3, 80, 96, FormatId::q5_1, FormatId::nf4_dq, 0, 0}, 16 * 7), wide_limits());
   REQUIRE(geometry.ok());
   const LayerGeometry& layer = geometry->layers[0];
   for (std::size_t s = 0; s < 2; ++s) {
@@ -113,7 +114,8 @@ TEST_CASE("host geometry: slabs, regions and pages beyond 2 and 4 GiB") {
   ExecutorLimits floor;
   floor.max_slab_bytes = 256ull << 20;
   floor.max_binding_bytes = 128ull << 20;
-  const auto cut = make_geometry(one_layer({8, 128, 128, FormatId::f32, FormatId::f32, 0, 0}, 16 * 200'000), floor, options);
+  const auto cut =
+      make_geometry(one_layer({8, 128, 128, FormatId::f32, FormatId::f32, 0, 0}, 16 * 200'000), floor, options);
   REQUIRE(cut.ok());
   CHECK(cut->groups[0].pages_per_slab <= 2048);
   CHECK(cut->groups[0].slab_of(199'999) == cut->groups[0].slab_count - 1);

@@ -144,12 +144,14 @@ void check_limits(const Case& c, const AttendPlan& plan) {
   REQUIRE(merges == plan.merges.size());
 }
 
-// How often each (sequence, query, key) is covered, and that partial rows belong to exactly one writer and one merge a pass.
+// How often each (sequence, query, key) is covered, and that partial rows belong to exactly one writer and one merge a
+// pass.
 void check_cover(const Case& c, const AttendPlan& plan) {
   std::map<std::tuple<std::size_t, std::uint32_t, std::uint32_t>, int> covered;
   std::map<std::uint32_t, int> finals;  // query row -> times written
   for (const AttendPass& pass : plan.passes) {
-    std::map<std::uint32_t, std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>> rows;  // row -> (seq, query, kv_begin)
+    std::map<std::uint32_t, std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>>
+        rows;  // row -> (seq, query, kv_begin)
     std::uint32_t begin = plan.slabs[pass.slab_begin].item_begin, end = begin;
     for (std::uint32_t i = 0; i < pass.slab_count; ++i) end += plan.slabs[pass.slab_begin + i].item_count;
     for (std::uint32_t k = begin; k < end; ++k) {
@@ -242,7 +244,7 @@ TEST_CASE("host planner: a query without a key still writes its row of zeros") {
   Case c;
   c.group = make_group(4, 4);
   add_sequence(c, 0, 1, -1, {});
-  add_sequence(c, 20, 2, -5, {0, 1});           // before every key
+  add_sequence(c, 20, 2, -5, {0, 1});              // before every key
   add_sequence(c, 32, 1, 31, {kNoPage, kNoPage});  // nothing mapped
   c.request.queries_per_item = 2;
   const AttendPlan plan = plan_of(c);

@@ -14,7 +14,8 @@ using test::entry;
 
 CacheSpec two_layers(std::uint64_t tokens, std::uint32_t window = 0) {
   CacheSpec spec;
-  spec.layers = {{1, 32, 32, FormatId::f32, FormatId::q8_0, 0, 0}, {1, 32, 40, FormatId::q4_0, FormatId::f16, window, 0}};
+  spec.layers = {{1, 32, 32, FormatId::f32, FormatId::q8_0, 0, 0},
+                 {1, 32, 40, FormatId::q4_0, FormatId::f16, window, 0}};
   spec.capacity_tokens = tokens;
   return spec;
 }
@@ -33,7 +34,8 @@ struct Books {
         const auto pages = cache_debug(*model.cache).sequence_pages(id, layer).value();
         tables.push_back(pages);
         for (std::int32_t page : pages)
-          figures.push_back(page < 0 ? 0 : cache_debug(*model.cache).page_references(layer, static_cast<std::uint32_t>(page)));
+          figures.push_back(
+              page < 0 ? 0 : cache_debug(*model.cache).page_references(layer, static_cast<std::uint32_t>(page)));
       }
   }
   bool operator==(const Books&) const = default;
@@ -189,7 +191,9 @@ TEST_CASE("host step: any failed allocation, staging or submit leaves the cache 
       model.step({entry(a, 21, 3)});
       model.fork(a, 21);
       const Books before(model);
-      int& countdown = kind == 0 ? model.executor.fail_create : kind == 1 ? model.executor.fail_stage : model.executor.fail_submit;
+      int& countdown = kind == 0   ? model.executor.fail_create
+                       : kind == 1 ? model.executor.fail_stage
+                                   : model.executor.fail_submit;
       countdown = n;
       failed = false;
       auto fork = model.cache->fork_sequence(a, 18);
@@ -266,9 +270,10 @@ TEST_CASE("host step: unknown sequences, lengths and ranges") {
   const SequenceId gone = model.create();
   model.destroy(gone);
   CHECK(model.create() != gone);
-  for (const Status& status : {model.cache->destroy_sequence(gone), model.cache->truncate_sequence(gone, 0),
-                               model.cache->fork_sequence(gone, 0).status(), model.cache->sequence_length(gone).status(),
-                               model.cache->destroy_sequence(SequenceId::none)}) {
+  for (const Status& status :
+       {model.cache->destroy_sequence(gone), model.cache->truncate_sequence(gone, 0),
+        model.cache->fork_sequence(gone, 0).status(), model.cache->sequence_length(gone).status(),
+        model.cache->destroy_sequence(SequenceId::none)}) {
     CHECK(status.code() == StatusCode::not_found);
     CHECK(contains(status, "does not exist"));
   }

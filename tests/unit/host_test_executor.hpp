@@ -1,5 +1,5 @@
-// TestExecutor: the CPU executor with two additions for the tests of host/: it keeps a copy of every list that was submitted,
-// and makes the n-th allocation, staging or submit fail.
+// TestExecutor: the CPU executor with two additions for the tests of host/: it keeps a copy of every list that was
+// submitted, and makes the n-th allocation, staging or submit fail.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,9 @@ class TestExecutor final : public Executor {
     live.erase(static_cast<std::uint64_t>(buffer));
     cpu.destroy_buffer(buffer);
   }
-  Result<BufferId> import_buffer(std::uint64_t handle, std::uint64_t size) override { return cpu.import_buffer(handle, size); }
+  Result<BufferId> import_buffer(std::uint64_t handle, std::uint64_t size) override {
+    return cpu.import_buffer(handle, size);
+  }
   Result<Staging> stage(std::uint64_t size, BufferKind kind) override {
     if (due(fail_stage)) return Status(StatusCode::resource_exhausted, "no staging, as the test asked");
     return cpu.stage(size, kind);

@@ -16,8 +16,8 @@ using Bytes = std::vector<std::byte>;
 
 class PageKernelDevice {
  public:
-  // The environment's best device, opened once; null if there is none, and then `reason` says why. With KVANT_REQUIRE_DEVICE
-  // set a missing device fails the test instead.
+  // The environment's best device, opened once; null if there is none, and then `reason` says why. With
+  // KVANT_REQUIRE_DEVICE set a missing device fails the test instead.
   static PageKernelDevice* get(std::string& reason);
 
   // Runs `kernel` over copies of `bindings` and writes back what the device left in them.
@@ -37,6 +37,10 @@ class PageKernelDevice {
     return;                                                                           \
   }
 
+// With KVANT_TEST_FULL=1 every format meets every head dimension. Otherwise each format meets some, and each head
+// dimension some formats: a software device spends seconds on a pipeline.
+bool take_combination(std::uint32_t format_index, std::uint32_t head_dim_index, std::uint32_t one_in);
+
 // A side of a slab in host memory: pages of `kv_heads` heads, filled with a byte that tells what was not written.
 struct HostRegion {
   const FormatInfo* format;
@@ -44,7 +48,8 @@ struct HostRegion {
   PageLayout layout;
   Bytes bytes;
 
-  HostRegion(FormatId id, std::uint32_t dim, std::uint32_t tokens, std::uint32_t heads, std::uint32_t pages, std::byte fill)
+  HostRegion(FormatId id, std::uint32_t dim, std::uint32_t tokens, std::uint32_t heads, std::uint32_t pages,
+             std::byte fill)
       : format(&format_info(id)), head_dim(dim), page_tokens(tokens), kv_heads(heads),
         layout(page_layout(*format, dim, tokens)),
         bytes(std::size_t{pages} * heads * layout.head_bytes + kGuardBytes, fill) {}

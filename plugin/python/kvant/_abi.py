@@ -1,0 +1,90 @@
+"""kvant.h in ctypes: the structs and the function table, field by field in the header's order."""
+import ctypes as c
+
+VERSION = 1 << 16
+SIDE_K, SIDE_V = 0, 1
+DEVICE_BEST = 0xFFFFFFFF
+ENTRY_QUERY_POSITION = 1
+RUN_NON_CAUSAL = 1
+
+
+class Struct(c.Structure):
+    """A struct of the ABI: struct_size is set, all else is zero unless given."""
+
+    def __init__(self, **fields):
+        super().__init__(**fields)
+        self.struct_size = c.sizeof(self)
+
+
+def _struct(name, *fields):
+    head = [("struct_size", c.c_size_t), ("next", c.c_void_p)]
+    return type(name, (Struct,), {"_fields_": head + list(fields)})
+
+
+_u32, _u64, _f32, _ptr, _str = c.c_uint32, c.c_uint64, c.c_float, c.c_void_p, c.c_char_p
+
+ContextArgs = _struct("ContextArgs", ("user_data", _ptr), ("log", _ptr), ("log_level", _u32), ("enable_validation", _u32))
+DeviceInfo = _struct("DeviceInfo", ("name", _str), ("driver", _str), ("type", _u32), ("vendor_id", _u32), ("device_id", _u32),
+                     ("api_version", _u32), ("memory_size", _u64), ("tier", _u32), ("usable", _u32), ("reasons", _str),
+                     ("json", _str))
+DeviceArgs = _struct("DeviceArgs", ("device_index", _u32), ("enable_profiling", _u32), ("capability_override", _str),
+                     ("quirks", _str), ("pipeline_cache_folder", _str), ("memory_limit", _u64))
+FormatInfo = _struct("FormatInfo", ("name", _str), ("block_elements", _u32), ("block_bytes", _u32),
+                     ("bits_per_element", c.c_double))
+LayerArgs = _struct("LayerArgs", ("kv_heads", _u32), ("head_dim_k", _u32), ("head_dim_v", _u32), ("format_k", _u32),
+                    ("format_v", _u32), ("window", _u32), ("window_sinks", _u32))
+CacheArgs = _struct("CacheArgs", ("layer_count", _u32), ("layer_stride", _u32), ("layers", c.POINTER(LayerArgs)),
+                    ("capacity_tokens", _u64), ("page_tokens", _u32), ("flags", _u32))
+CacheStats = _struct("CacheStats", ("pool_bytes", _u64), ("used_bytes", _u64), ("used_pages", _u64), ("total_pages", _u64),
+                     ("sequence_tokens", _u64), ("sequence_count", _u64))
+Tensor = _struct("Tensor", ("data", _ptr), ("size", _u64), ("buffer", _u64), ("offset", _u64), ("type", _u32),
+                 ("reserved", _u32), ("token_stride", _u64), ("head_stride", _u64))
+StepEntry = _struct("StepEntry", ("sequence", _u64), ("append", _u32), ("queries", _u32), ("flags", _u32),
+                    ("query_position", c.c_int32), ("mask", _ptr), ("mask_begin", _u64), ("mask_row_words", _u32),
+                    ("reserved", _u32))
+StepArgs = _struct("StepArgs", ("entry_count", _u32), ("entry_stride", _u32), ("entries", c.POINTER(StepEntry)))
+_TP = c.POINTER(Tensor)
+RunArgs = _struct("RunArgs", ("k", _TP), ("v", _TP), ("q", _TP), ("out", _TP), ("lse", _TP), ("q_heads", _u32),
+                  ("flags", _u32), ("scale", _f32), ("soft_cap", _f32), ("sinks", _ptr), ("alibi_slopes", _ptr))
+
+
+def _call(*arguments):
+    return c.CFUNCTYPE(_ptr, *arguments)
+
+
+def _destroy():
+    return c.CFUNCTYPE(None, _ptr)
+
+
+_pu32, _pu64, _out = c.POINTER(_u32), c.POINTER(_u64), c.POINTER(_ptr)
+
+
+class Api(c.Structure):
+    """The function table of version 1.0. An error is a pointer; None is success."""
+    _fields_ = [
+        ("struct_size", c.c_size_t), ("version", _u32), ("reserved", _u32),
+        ("error_code", c.CFUNCTYPE(_u32, _ptr)), ("error_message", c.CFUNCTYPE(_str, _ptr)),
+        ("error_source", c.CFUNCTYPE(_str, _ptr)), ("error_free", _destroy()), ("get_build_info", _call(_ptr)),
+        ("context_create", _call(_ptr, _out)), ("context_destroy", _destroy()),
+        ("get_extension", c.CFUNCTYPE(_ptr, _ptr, _str)),
+        ("format_count", _call(_ptr, _pu32)), ("format_info", _call(_ptr, _u32, c.POINTER(FormatInfo))),
+        ("format_find", _call(_ptr, _str, _pu32)),
+        ("device_count", _call(_ptr, _pu32)), ("device_info", _call(_ptr, _u32, c.POINTER(DeviceInfo))),
+        ("device_open", _call(_ptr, c.POINTER(DeviceArgs), _out)), ("device_close", _destroy()),
+        ("device_describe", _call(_ptr, c.POINTER(DeviceInfo))), ("device_profile", _call(_ptr, _pu32)),
+        ("device_profile_entry", _call(_ptr, _u32, _ptr)), ("device_measure_copy", _call(_ptr, _u64, c.POINTER(c.c_double))),
+        ("row_bytes", _call(_ptr, _u32, _u32, _pu64)),
+        ("quantize", _call(_ptr, _u32, _u32, _u64, _ptr, _u64, _ptr, _u64)),
+        ("dequantize", _call(_ptr, _u32, _u32, _u64, _ptr, _u64, _ptr, _u64)),
+        ("cache_create", _call(_ptr, c.POINTER(CacheArgs), _out)), ("cache_destroy", _destroy()),
+        ("cache_stats", _call(_ptr, c.POINTER(CacheStats))), ("cache_convert", _call(_ptr, _u32, _u32, _u32)),
+        ("sequence_create", _call(_ptr, _pu64)), ("sequence_destroy", _call(_ptr, _u64)),
+        ("sequence_fork", _call(_ptr, _u64, _u64, _pu64)), ("sequence_truncate", _call(_ptr, _u64, _u64)),
+        ("sequence_length", _call(_ptr, _u64, _pu64)),
+        ("sequence_read", _call(_ptr, _u64, _u32, _u32, _u64, _u64, _TP)),
+        ("sequence_export", _call(_ptr, _u64, _u32, _u32, _u64, _u64, _ptr, _u64)),
+        ("step_plan", _call(_ptr, c.POINTER(StepArgs), _out)), ("step_run", _call(_ptr, _u32, c.POINTER(RunArgs))),
+        ("step_commit", _call(_ptr)), ("step_abort", _destroy()),
+        ("paged_plan", _call(_ptr, _ptr, _out)), ("paged_read", _call(_ptr, _u32, _u32, _u64, _ptr, _TP)),
+        ("paged_copy", _call(_ptr, _u32, _ptr, _ptr)),
+    ]
