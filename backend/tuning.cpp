@@ -1,4 +1,5 @@
-// Tuning of the attention and page kernels by device type, limits and shape. The figures behind the choices: docs/kernels.md.
+// Tuning of the attention and page kernels by device type, limits and shape. The figures behind the choices:
+// docs/kernels.md.
 #include "tuning.hpp"
 
 #include <algorithm>
@@ -68,8 +69,8 @@ void set_rows(AttendConfig& config, const AttendShape& shape, std::uint32_t rows
   config.queries_per_item = std::clamp(rows / config.heads_per_tile, 1U, std::max(shape.max_queries, 1U));
 }
 
-// The largest rows, then the largest chunk, that shared memory holds; fewer lanes only if nothing else helps. The chunk does
-// not follow the sequence's length: a growing sequence must not need a new pipeline.
+// The largest rows, then the largest chunk, that shared memory holds; fewer lanes only if nothing else helps. The chunk
+// does not follow the sequence's length: a growing sequence must not need a new pipeline.
 void fit_shared_memory(AttendConfig& config, const AttendShape& shape, const Style& style) {
   const std::uint32_t granule = std::max(8U, style.subgroup_size);
   const std::uint32_t fewest = round_up(config.tune[kTuneVLanes], granule);
@@ -100,7 +101,8 @@ AttendConfig make_config(const AttendShape& shape, const Style& style) {
   const bool loops = attend_kernel_loops(style.kernel);
   config.kv_per_item = loops ? 0 : config.tune[kTuneChunk];
 
-  // Items so short that all workgroups of the device have work, but never shorter than the fixed cost of an item is worth.
+  // Items so short that all workgroups of the device have work, but never shorter than the fixed cost of an item is
+  // worth.
   const std::uint32_t tiles = divide_up(shape.group, config.heads_per_tile);
   const std::uint32_t query_items = divide_up(std::max(shape.max_queries, 1U), config.queries_per_item);
   const std::uint64_t work = shape.total_kv_len * query_items * shape.kv_heads * tiles;
@@ -120,8 +122,8 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
   style.parallel_workgroups = plan.parallel_workgroups;
   style.kernel = many_queries ? KernelId::attend_prefill : KernelId::attend_decode;
   if (plan.snapshot.type == DeviceType::cpu) {
-    // A CPU driver runs a workgroup's lanes one vector after another: few lanes, long chunks, no loop around barriers, and no
-    // planes of scores that would shorten the chunk.
+    // A CPU driver runs a workgroup's lanes one vector after another: few lanes, long chunks, no loop around barriers,
+    // and no planes of scores that would shorten the chunk.
     style.local_size = 16;
     style.most_k_lanes = 1;
     style.most_chunk = 1024;
@@ -154,7 +156,8 @@ std::uint64_t attend_shared_bytes(const AttendConfig& config, const AttendShape&
   const std::uint64_t rows = std::uint64_t{config.heads_per_tile} * config.queries_per_item;
   const std::uint64_t k_lanes = config.tune[kTuneKLanes], v_lanes = config.tune[kTuneVLanes];
   const bool sg = uses_subgroups(config.kernel);
-  const std::uint64_t unit = sg && std::has_single_bit(v_lanes) ? std::max<std::uint64_t>(v_lanes, config.subgroup_size) : v_lanes;
+  const bool adds_up = sg && std::has_single_bit(v_lanes);
+  const std::uint64_t unit = adds_up ? std::max<std::uint64_t>(v_lanes, config.subgroup_size) : v_lanes;
   const std::uint64_t score_words = (sg ? 1 : k_lanes) * rows * (config.tune[kTuneChunk] / 4);
   const std::uint64_t sum_words = config.local_size / unit * v_lanes * 8;
   const std::uint64_t words16 = std::max(score_words, sum_words) + rows * spans(shape.head_dim_k) * 8;
@@ -215,7 +218,8 @@ std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
       if (loops) {
         add({.kernel = kernel, .local_size = 64, .most_rows = rows, .most_chunk = 128});
       } else {
-        add({.kernel = kernel, .local_size = 16, .most_rows = rows, .most_k_lanes = 1, .most_chunk = 1024, .shared_bytes = 32768});
+        add({.kernel = kernel, .local_size = 16, .most_rows = rows, .most_k_lanes = 1, .most_chunk = 1024,
+             .shared_bytes = 32768});
       }
       add({.kernel = kernel, .local_size = 128, .most_rows = rows, .most_chunk = 256, .parallel_workgroups = 512});
       continue;

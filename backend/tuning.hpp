@@ -1,6 +1,6 @@
 // Tuning: how to run a kernel on a device, as pure functions of the call's shape and the device plan. Performance only;
-// correctness belongs to quirks.hpp. Every config that these functions return is valid: attend_config_valid() is the contract
-// of the attention kernels' constants.
+// correctness belongs to quirks.hpp. Every config that these functions return is valid: attend_config_valid() is the
+// contract of the attention kernels' constants.
 #pragma once
 
 #include <vector>

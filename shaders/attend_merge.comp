@@ -1,9 +1,11 @@
 #version 450
-// attend_merge: joins the partial results of a query's splits by their log-sum-exps, exactly as one softmax over all keys.
-// Tensors: PARTIAL rows and log-sum-exps of attend_decode or attend_prefill -> OUT row, LSE. A workgroup per (query, head).
+// attend_merge: joins the partial results of a query's splits by their log-sum-exps, exactly as one softmax over all
+// keys.
+// Tensors: PARTIAL rows and log-sum-exps of attend_decode or attend_prefill -> OUT row, LSE. A workgroup per (query,
+// head).
 // Constants: LOCAL_SIZE, HEAD_DIM_V, IO_TYPE_OUT, FLAGS (sinks, log-sum-exp). Grid: x = merge items, y = q_heads.
-// Numeric contract: weights exp(lse_s - max lse) / sum in fp32, splits added in order; empty splits (lse = -infinity) are
-// skipped, not multiplied; no key at all gives zeros and a log-sum-exp of -infinity (with sinks: the sink's logit).
+// Numeric contract: weights exp(lse_s - max lse) / sum in fp32, splits added in order; empty splits (lse = -infinity)
+// are skipped, not multiplied; no key at all gives zeros and a log-sum-exp of -infinity (with sinks: the sink's logit).
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "params/attend.h"
@@ -52,7 +54,8 @@ void main() {
       const uint w = row * HEAD_DIM_V + e;
       x += weight * vec4(partial_words[w], partial_words[w + 1u], partial_words[w + 2u], partial_words[w + 3u]);
     }
-    out_store4(IO_TYPE_OUT, params.out_offset + item.q_row * params.out_token_stride + head * params.out_head_stride + e, x);
+    const uint row = params.out_offset + item.q_row * params.out_token_stride + head * params.out_head_stride;
+    out_store4(IO_TYPE_OUT, row + e, x);
   }
   if ((FLAGS & KVANT_ATTEND_LSE) != 0u && gl_LocalInvocationID.x == 0u)
     lse_words[params.lse_offset + item.q_row * params.q_heads + head] = softmax_lse(joint, sum);

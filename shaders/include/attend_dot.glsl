@@ -1,5 +1,6 @@
-// A lane's span of the query rows, in registers, and its dot products with a span of K. Three arithmetics, one interface:
-// fp32; USE_FP16: products in fp16; USE_INT_DOT: the span of Q in 8-bit integers, products by packed integer dot.
+// A lane's span of the query rows, in registers, and its dot products with a span of K. Three arithmetics, one
+// interface: fp32;
+// USE_FP16: products in fp16; USE_INT_DOT: the span of Q in 8-bit integers, products by packed integer dot.
 #ifndef KVANT_ATTEND_DOT_GLSL
 #define KVANT_ATTEND_DOT_GLSL
 
@@ -50,7 +51,8 @@ void load_lane_queries(uint span) {
     const float most = largest_of_span(r, span) * 8.0;
     const float inverse = most == 0.0 ? 0.0 : 1.0 / most;
     lane_query_scales[r] = most;
-    [[unroll]] for (uint i = 0u; i < 8u; ++i) lane_queries_f16[r * 8u + i] = f16vec4(lane_query_quad(r, span, i) * inverse);
+    [[unroll]] for (uint i = 0u; i < 8u; ++i)
+      lane_queries_f16[r * 8u + i] = f16vec4(lane_query_quad(r, span, i) * inverse);
   }
 }
 

@@ -1,6 +1,6 @@
-// The body of attend_decode and attend_prefill. A workgroup serves ROWS query rows of one KV head over the keys of its item:
-// scores, softmax and values of a chunk of CHUNK tokens at a time. Modules without USE_KV_LOOP see one chunk, which is the whole
-// item, and have no barrier in a loop; the others carry the softmax from chunk to chunk.
+// The body of attend_decode and attend_prefill. A workgroup serves ROWS query rows of one KV head over the keys of its
+// item: scores, softmax and values of a chunk of CHUNK tokens at a time. Modules without USE_KV_LOOP see one chunk,
+// which is the whole item, and have no barrier in a loop; the others carry the softmax from chunk to chunk.
 #ifndef KVANT_ATTEND_MAIN_GLSL
 #define KVANT_ATTEND_MAIN_GLSL
 #include "attend_bindings.glsl"

@@ -1,5 +1,5 @@
-// Stages the query rows of a workgroup in shared memory. Rows beyond the item's queries or the tile's heads repeat a valid one;
-// their results are never written.
+// Stages the query rows of a workgroup in shared memory. Rows beyond the item's queries or the tile's heads repeat a
+// valid one; their results are never written.
 #ifndef KVANT_ATTEND_QUERIES_GLSL
 #define KVANT_ATTEND_QUERIES_GLSL
 #include "io.glsl"

@@ -1,7 +1,7 @@
-// Dot products of the query rows with a chunk's keys. K_LANES neighbouring lanes, a team, share the K rows of a group of four
-// tokens, each lane taking every K_LANES-th span of 32 elements; it keeps that span of all query rows in registers, so that
-// K is loaded and decoded once for all rows. Scores of a group: pool[row * GROUPS + group], to be summed over SCORE_PLANES
-// planes where a team cannot add by subgroup operations.
+// Dot products of the query rows with a chunk's keys. K_LANES neighbouring lanes, a team, share the K rows of a group
+// of four tokens, each lane taking every K_LANES-th span of 32 elements; it keeps that span of all query rows in
+// registers, so that K is loaded and decoded once for all rows. Scores of a group: pool[row * GROUPS + group], to be
+// summed over SCORE_PLANES planes where a team cannot add by subgroup operations.
 #ifndef KVANT_ATTEND_SCORES_GLSL
 #define KVANT_ATTEND_SCORES_GLSL
 
@@ -31,7 +31,8 @@ void add_scores(AttendSeq seq, Tile tile, uint begin, uint groups, uint pass, ui
     [[unroll]] for (uint u = 0u; u < 4u; ++u) {
       uvec4 codes[8];
       uint high, scale;
-      k_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base, (token + u) % PAGE_TOKENS, min(span, K_SPANS - 1u), codes, high, scale);
+      k_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base, (token + u) % PAGE_TOKENS, min(span, K_SPANS - 1u), codes,
+                  high, scale);
       float dots[ROWS];
       dot_rows(codes, high, scale, dots);
       [[unroll]] for (uint r = 0u; r < ROWS; ++r) scores[r][u] = dots[r];

@@ -1,5 +1,5 @@
-// Shared memory of the attention kernels. `pool` holds the scores of a chunk, then, once no score is needed any more, the
-// lanes' sums of V on their way to each other. backend/tuning.cpp computes the same sizes (attend_shared_bytes).
+// Shared memory of the attention kernels. `pool` holds the scores of a chunk, then, once no score is needed any more,
+// the lanes' sums of V on their way to each other. backend/tuning.cpp computes the same sizes (attend_shared_bytes).
 #ifndef KVANT_ATTEND_SHARED_GLSL
 #define KVANT_ATTEND_SHARED_GLSL
 

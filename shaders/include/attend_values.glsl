@@ -1,6 +1,6 @@
-// Weights times V. V_LANES neighbouring lanes, a team, share the V rows of a group of four tokens, a span of 32 elements each; a
-// lane adds weight * V of its groups for all rows in registers. At the end the teams' sums meet, by subgroup operations where
-// there are any, then in shared memory, and become the output.
+// Weights times V. V_LANES neighbouring lanes, a team, share the V rows of a group of four tokens, a span of 32
+// elements each; a lane adds weight * V of its groups for all rows in registers. At the end the teams' sums meet, by
+// subgroup operations where there are any, then in shared memory, and become the output.
 #ifndef KVANT_ATTEND_VALUES_GLSL
 #define KVANT_ATTEND_VALUES_GLSL
 
@@ -59,8 +59,8 @@ void add_values(AttendSeq seq, Tile tile, uint begin, uint groups, uint lane) {
   }
 }
 
-// Within a unit of SUM_UNIT lanes, teams add up by halving: at each of the first three steps a lane keeps half of its quads of
-// a row and gives the other half to its partner; further steps add the one quad that is left.
+// Within a unit of SUM_UNIT lanes, teams add up by halving: at each of the first three steps a lane keeps half of its
+// quads of a row and gives the other half to its partner; further steps add the one quad that is left.
 const uint SUM_RATIO = SUM_UNIT / V_LANES;
 const uint SUM_QUADS = SUM_RATIO < 8u ? 8u / SUM_RATIO : 1u;  // quads of a row that a lane has in the end
 
@@ -125,7 +125,8 @@ void write_rows(AttendSeq seq, AttendItem item, Tile tile, uint first, uint coun
     const uint head = row_head(tile, row);
     if (item.partial_row == KVANT_ITEM_FINAL) {
       const uint q_row = seq.q_begin + row_query(item, row);
-      out_store4(IO_TYPE_OUT, params.out_offset + q_row * params.out_token_stride + head * params.out_head_stride + e, x);
+      const uint at = params.out_offset + q_row * params.out_token_stride + head * params.out_head_stride;
+      out_store4(IO_TYPE_OUT, at + e, x);
     } else {
       const uint at = (item.partial_row + row / HEADS_PER_TILE * params.q_heads + head) * HEAD_DIM_V + e;
       [[unroll]] for (uint i = 0u; i < 4u; ++i) partial_words[at + i] = x[i];

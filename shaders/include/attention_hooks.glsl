@@ -1,5 +1,6 @@
-// What attention does to a logit between Q.K and softmax: scale, soft-cap, ALiBi, and who may see whom. A feature is a flag in
-// FLAGS, its fields in AttendParams or AttendSeq, and its lines here; flags are constants, so unused lines cost nothing.
+// What attention does to a logit between Q.K and softmax: scale, soft-cap, ALiBi, and who may see whom. A feature is a
+// flag in FLAGS, its fields in AttendParams or AttendSeq, and its lines here; flags are constants, so unused lines cost
+// nothing.
 #ifndef KVANT_ATTENTION_HOOKS_GLSL
 #define KVANT_ATTENTION_HOOKS_GLSL
 
@@ -10,7 +11,8 @@
 #define HAS_SOFT_CAP ((FLAGS & KVANT_ATTEND_SOFT_CAP) != 0u)
 #define HAS_CUSTOM_MASK ((FLAGS & KVANT_ATTEND_CUSTOM_MASK) != 0u)
 #define HAS_LSE ((FLAGS & KVANT_ATTEND_LSE) != 0u)
-// Rows of one item can differ in what they see only if they belong to different queries and some rule depends on the query.
+// Rows of one item can differ in what they see only if they belong to different queries and some rule depends on the
+// query.
 #define MASK_FLAGS (KVANT_ATTEND_CAUSAL | KVANT_ATTEND_WINDOW | KVANT_ATTEND_CUSTOM_MASK)
 #define ROWS_DIFFER ((QUERIES_PER_ITEM > 1u ? FLAGS & MASK_FLAGS : 0u) != 0u)
 

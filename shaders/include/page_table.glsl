@@ -6,7 +6,8 @@ const uint PAGE_UNMAPPED = 0xFFFFFFFFu;
 
 AttendSeq load_seq(uint index) {
   const uint w = params.seqs_offset + index * 8u;
-  return AttendSeq(meta[w], meta[w + 1u], meta[w + 2u], meta[w + 3u], int(meta[w + 4u]), meta[w + 5u], meta[w + 6u], meta[w + 7u]);
+  return AttendSeq(meta[w], meta[w + 1u], meta[w + 2u], meta[w + 3u], int(meta[w + 4u]),
+                   meta[w + 5u], meta[w + 6u], meta[w + 7u]);
 }
 
 AttendItem load_item(uint index) {

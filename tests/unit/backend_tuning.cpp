@@ -45,7 +45,8 @@ DevicePlan cpu_device() {
   return plan;
 }
 
-AttendShape shape_of(std::uint32_t dim_k, std::uint32_t dim_v, std::uint32_t group, std::uint32_t queries, std::uint64_t kv) {
+AttendShape shape_of(std::uint32_t dim_k, std::uint32_t dim_v, std::uint32_t group, std::uint32_t queries,
+                     std::uint64_t kv) {
   AttendShape shape;
   shape.format_k = shape.format_v = 4;  // q4_0
   shape.head_dim_k = dim_k;
