@@ -46,7 +46,7 @@ kvant_error* device_info(kvant_context* context, std::uint32_t device_index, kva
     KVANT_ASSIGN(const auto object, find<ContextObject>(context, "context"));
     KVANT_TRY(check_output(info, "info"));
     if (device_index >= object->devices.size())
-      return invalid("device_index (", device_index, ") is not less than the ", object->devices.size(), " devices found");
+      return invalid("device_index (", device_index, ") is not less than the number of devices found (", object->devices.size(), ")");
     write_struct(info, device_info_values(object->devices[device_index]));
     return {};
   });
@@ -64,7 +64,7 @@ kvant_error* device_open(kvant_context* context, const kvant_device_args* args, 
     }
     if (object->devices.empty()) return Status{StatusCode::unavailable, "no Vulkan driver on this machine offers a device"};
     if (index >= object->devices.size())
-      return invalid("args.device_index (", index, ") is not less than the ", object->devices.size(), " devices found");
+      return invalid("args.device_index (", index, ") is not less than the number of devices found (", object->devices.size(), ")");
     KVANT_ASSIGN(auto device, object->instance->open(index, options));
     KVANT_ASSIGN(*out_device, add_device(object, std::move(device), options, false));
     return {};

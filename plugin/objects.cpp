@@ -70,7 +70,7 @@ void destroy_context(const void* handle) {
   if (!context.ok()) return;
   const Removal removal = remove_object(handle, HandleType::context);
   if (removal.children != 0)
-    blame_host(*context.value(), text("context_destroy: the context has ", removal.children, " open devices; ignored"));
+    blame_host(*context.value(), text("context_destroy: devices of the context are still open (", removal.children, "); ignored"));
 }
 
 void destroy_device(const void* handle) {

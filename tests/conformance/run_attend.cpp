@@ -19,6 +19,7 @@ const char* mutation_name(Mutation mutation) {
     case Mutation::swap_heads: return "heads swapped";
     case Mutation::page_entry: return "page table off by one";
     case Mutation::scale: return "scale of one row changed";
+    case Mutation::scales: return "scale of every row changed";
     case Mutation::ignore_mask: return "mask ignored";
     default: return "none";
   }
@@ -28,10 +29,10 @@ const char* mutation_name(Mutation mutation) {
 std::vector<Mutation> visible_mutations(const Case& c, const AttentionInputs& in) {
   std::vector<Mutation> list;
   if (c.data == DataClass::zeros) return list;
-  if (c.data == DataClass::constant) return {Mutation::scale};
   const bool random = c.data == DataClass::normal || c.data == DataClass::uniform || c.data == DataClass::outlier;
   const bool plain = (kernel_info(c.config.kernel).needs & (kernel_needs_fp16 | kernel_needs_int_dot)) == 0;
   const bool narrow_out = c.out == IoType::bf16;
+  if (c.data == DataClass::constant) return {plain && !narrow_out ? Mutation::scale : Mutation::scales};
   if (random && (c.kv_heads > 1 || c.length >= 15)) list.push_back(Mutation::swap_heads);
   if (random && in.pages[0].size() >= 2 && c.rule == MaskRule::causal && c.window == 0 && plain && !narrow_out && !c.holes &&
       in.pages_per_slab == 0)

@@ -113,7 +113,8 @@ std::vector<Key> logits(Attention& a, const params::AttendSeq& seq, const params
       if (keys[i].logit > keys[heaviest].logit) heaviest = i;
     keys.erase(keys.begin() + static_cast<std::ptrdiff_t>(heaviest));
   }
-  if (a.call.mutation == Mutation::drop_half) keys.erase(keys.begin(), keys.begin() + static_cast<std::ptrdiff_t>((keys.size() + 1) / 2));
+  if (a.call.mutation == Mutation::drop_half)
+    keys.erase(keys.begin(), keys.begin() + static_cast<std::ptrdiff_t>((keys.size() + 1) / 2));
   return keys;
 }
 
@@ -135,7 +136,7 @@ void attend_row(Attention& a, const params::AttendSeq& seq, const params::Attend
     const double weight = std::exp(key.logit - largest);
     sum += weight;
     const std::vector<float>& row = decoded_row(a, false, item, key.kv, key.local, kv_head);
-    const bool grow = a.call.mutation == Mutation::scale && &key == keys.data();
+    const bool grow = a.call.mutation == Mutation::scales || (a.call.mutation == Mutation::scale && &key == keys.data());
     for (std::uint32_t d = 0; d < a.dim_v; ++d) out[d] += weight * static_cast<double>(row[d]) * (grow ? 1.5 : 1.0);
   }
   if (sum > 0.0)

@@ -60,6 +60,10 @@ TEST_SUITE("backend pipeline") {
     // A subgroup size is required only of modules that have subgroup operations, and where the device can be asked.
     CHECK(append.subgroup_size == 0);
     CHECK(make_pipeline_key(KernelId::append, spec, false).subgroup_size == 0);
+    const PipelineKey subgroups = make_pipeline_key(KernelId::attend_decode_sg, spec, true);
+    CHECK(subgroups.subgroup_size == spec[KVANT_SPEC_SUBGROUP_SIZE]);
+    CHECK(make_pipeline_key(KernelId::attend_decode_sg, spec, false).subgroup_size == 0);
+    CHECK_FALSE(make_pipeline_key(KernelId::attend_decode_sg, spec, false) == subgroups);
   }
 
   TEST_CASE("a blob comes back as it went") {

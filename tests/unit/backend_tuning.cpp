@@ -115,6 +115,16 @@ TEST_CASE("tuning: modules follow the device") {
   AttendShape codes_are_no_integers = decode;
   codes_are_no_integers.format_k = 8;  // nf4
   CHECK(choose_attend_config(codes_are_no_integers, large_device(32, true)).kernel == KernelId::attend_decode_sg);
+  // An old shader compiler leaves the integer-dot module out of the build.
+  const DevicePlan dots = large_device(32, true);
+  const bool has_dots = kernel_available(KernelId::attend_decode_dot8, dots);
+  CHECK(choose_attend_config(decode, dots).kernel ==
+        (has_dots ? KernelId::attend_decode_dot8 : KernelId::attend_decode_sg));
+  DevicePlan halves = large_device(32, true);
+  halves.caps.subgroup = false;
+  halves.snapshot.int_dot_accelerated = false;
+  CHECK(choose_attend_config(decode, halves).kernel == KernelId::attend_decode_f16);
+  CHECK(choose_attend_config(shape_of(128, 128, 4, 64, 64), halves).kernel == KernelId::attend_prefill);
 }
 
 TEST_CASE("tuning: the list of configs reaches every attention kernel and is consistent") {

@@ -191,8 +191,12 @@ class CacheModel {
       seq.q_len = entry.queries;
       seq.q_position = entry.explicit_positions ? entry.q_pos_begin : std::int64_t{seq.kv_len} - entry.queries;
       const auto pages = cache_debug(*cache).sequence_pages(entry.sequence, layer).value();
-      for (std::uint32_t t = 0; t < seq.kv_len; ++t)
-        seq.mapped.push_back(t / spec.page_tokens >= pages.size() || pages[t / spec.page_tokens] >= 0);
+      for (std::uint32_t t = 0; t < seq.kv_len; ++t) {
+        const bool mapped = t / spec.page_tokens >= pages.size() || pages[t / spec.page_tokens] >= 0;
+        // The cache may let go only of what the first fresh token cannot see any more.
+        if (!mapped) REQUIRE((facts.window != 0 && t >= facts.window_sinks && t + facts.window <= tokens.length));
+        seq.mapped.push_back(mapped);
+      }
       if (entry.mask != nullptr) {
         seq.mask.assign(entry.mask, entry.mask + std::size_t{entry.queries} * entry.mask_row_words);
         seq.mask_row_words = entry.mask_row_words;

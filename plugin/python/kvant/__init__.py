@@ -156,6 +156,8 @@ class Cache(_Object):
 
     def read(self, sequence, layer, side, begin=0, count=None):
         """Dequantized tokens [count][kv_heads][head_dim]; side is "k" or "v"."""
+        if side not in ("k", "v"):
+            raise ValueError(f'side ({side!r}) is not "k" or "v"')
         spec, value_side = self.layers[layer], side == "v"
         count = self.length(sequence) - begin if count is None else count
         dim = spec.head_dim_v or spec.head_dim if value_side else spec.head_dim
@@ -172,6 +174,7 @@ class Cache(_Object):
 class Step:
     def __init__(self, cache, entries):
         self._cache, self._context = cache, cache._context
+        self._fresh, self._queries = sum(entry[1] for entry in entries), sum(entry[2] for entry in entries)
         array = (_abi.StepEntry * len(entries))(*[
             _abi.StepEntry(sequence=sequence, append=append, queries=queries) for sequence, append, queries in entries])
         args = _abi.StepArgs(entry_count=len(entries), entries=array)
@@ -181,8 +184,12 @@ class Step:
         """Appends k, v [tokens][kv_heads][dim] and attends with q [queries][q_heads][dim]; returns [queries][q_heads][dim_v]."""
         k, v, q = (None if x is None else _floats(x) for x in (k, v, q))
         spec, out = self._cache.layers[layer], None
+        dim_v = spec.head_dim_v or spec.head_dim
+        _expect("k", k, self._fresh, spec.kv_heads, spec.head_dim)
+        _expect("v", v, self._fresh, spec.kv_heads, dim_v)
+        _expect("q", q, self._queries, None, spec.head_dim)
         if q is not None:
-            out = np.empty((q.shape[0], q.shape[1], spec.head_dim_v or spec.head_dim), np.float32)
+            out = np.empty((q.shape[0], q.shape[1], dim_v), np.float32)
         tensors = {name: _tensor(x) for name, x in (("k", k), ("v", v), ("q", q), ("out", out)) if x is not None}
         args = _abi.RunArgs(q_heads=0 if q is None else q.shape[1], flags=0 if causal else _abi.RUN_NON_CAUSAL, scale=scale,
                             soft_cap=soft_cap, **tensors)
@@ -205,6 +212,14 @@ class Step:
 
 def _floats(x):
     return np.ascontiguousarray(x, np.float32)
+
+
+def _expect(name, array, tokens, heads, dim):
+    if array is None:
+        return
+    shape = array.shape
+    if len(shape) != 3 or shape[0] != tokens or heads not in (None, shape[1]) or shape[2] != dim:
+        raise ValueError(f"{name} has shape {shape}; expected ({tokens}, {'q_heads' if heads is None else heads}, {dim})")
 
 
 def _tensor(array):

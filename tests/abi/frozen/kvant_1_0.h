@@ -326,6 +326,8 @@ typedef struct kvant_api {
                              uint64_t input_size, float* output, uint64_t output_size);
 
   /* ---- caches [one-thread-per-object: cache] ---- */
+  /* Allocates no device memory for pages yet: the call that first uses a page does, most often step_plan, and is
+   * KVANT_ERROR_RESOURCE_EXHAUSTED if there is none left. */
   kvant_error* (*cache_create)(kvant_device* device, const kvant_cache_args* args, kvant_cache** out_cache);
   void (*cache_destroy)(kvant_cache* cache);
   kvant_error* (*cache_stats)(kvant_cache* cache, kvant_cache_stats* stats);
@@ -335,12 +337,14 @@ typedef struct kvant_api {
   /* ---- sequences [one-thread-per-object: cache] ---- */
   kvant_error* (*sequence_create)(kvant_cache* cache, kvant_sequence* out_sequence);
   kvant_error* (*sequence_destroy)(kvant_cache* cache, kvant_sequence sequence);
-  /* The child holds the parent's first `tokens` tokens; full pages are shared, the open page is copied. */
+  /* The child holds the parent's first `tokens` tokens; full pages are shared, the open page is copied. With a sliding
+   * window fork and truncate are KVANT_ERROR_FAILED_PRECONDITION where the next token would need pages that were given back. */
   kvant_error* (*sequence_fork)(kvant_cache* cache, kvant_sequence parent, uint64_t tokens, kvant_sequence* out_child);
   kvant_error* (*sequence_truncate)(kvant_cache* cache, kvant_sequence sequence, uint64_t tokens);
   kvant_error* (*sequence_length)(kvant_cache* cache, kvant_sequence sequence, uint64_t* out_tokens);
   /* Dequantized tokens [begin, begin + count) of one layer and side into `out` [count][kv_heads][head_dim]. Tokens of an open
-   * step are not part of the sequence yet. count 0 does nothing. */
+   * step are not part of the sequence yet. KVANT_ERROR_FAILED_PRECONDITION if a token's page has left the layer's window and was
+   * given back. count 0 does nothing. */
   kvant_error* (*sequence_read)(kvant_cache* cache, kvant_sequence sequence, uint32_t layer, uint32_t side, uint64_t begin,
                                 uint64_t count, const kvant_tensor* out);
   /* The same as canonical bytes [count][kv_heads][row_bytes]; out_size must be exact. */
@@ -351,7 +355,8 @@ typedef struct kvant_api {
   /* Plan once, run every layer, then commit or abort; both end the step. One open step per cache; while it is open its sequences
    * cannot be destroyed or truncated. Entries and masks are read during the call only. */
   kvant_error* (*step_plan)(kvant_cache* cache, const kvant_step_args* args, kvant_step** out_step);
-  /* Host tensors: returns when `out` is written. Buffers: returns after submit (or recording); see kvant_ext_vulkan.h. */
+  /* Host tensors: returns when `out` is written. Buffers: returns after submit (or recording); see kvant_ext_vulkan.h. The first
+   * run of a kind compiles pipelines, which takes seconds on some drivers. A layer may be run again before the commit. */
   kvant_error* (*step_run)(kvant_step* step, uint32_t layer, const kvant_run_args* args);
   /* Every layer must have been run if the step appends. On error the step stays open: run what is missing, or abort it. */
   kvant_error* (*step_commit)(kvant_step* step);
