@@ -12,6 +12,7 @@ constexpr std::uint32_t kMinStorageBuffers = 8;
 constexpr std::uint32_t kMinPushBytes = 128;
 constexpr std::uint32_t kMinSharedBytes = 16 * 1024;
 constexpr std::uint32_t kMinInvocations = 256;
+constexpr std::uint32_t kMinGroupsY = 16384;  // attention takes a row of workgroups per query head
 constexpr std::uint64_t kMinBindingBytes = 64 * 1024;
 
 // Slabs above this size bring nothing and make growth coarse.
@@ -74,6 +75,10 @@ void check_floor(DevicePlan& plan) {
   reject_below(plan, "push constant bytes", s.max_push_bytes, kMinPushBytes);
   reject_below(plan, "shared memory bytes", s.max_shared_bytes, kMinSharedBytes);
   reject_below(plan, "workgroup invocations", s.max_invocations, kMinInvocations);
+  reject_below(plan, "workgroup size x", s.max_local_size[0], kMinInvocations);
+  reject_below(plan, "workgroup count x", s.max_groups[0], 1);
+  reject_below(plan, "workgroup count y", s.max_groups[1], kMinGroupsY);
+  reject_below(plan, "workgroup count z", s.max_groups[2], 1);
   reject_below(plan, "binding bytes", s.max_binding_bytes, kMinBindingBytes);
   reject_below(plan, "allocation bytes", s.max_allocation_bytes, kMinBindingBytes);
   if (s.memory_types.empty()) {

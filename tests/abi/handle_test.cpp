@@ -233,14 +233,15 @@ TEST_CASE("handles: sequences are never reused and belong to one cache") {
   if (!session.has_device()) return;
   kvant_cache* a = make_cache(session, {});
   kvant_cache* b = make_cache(session, {});
-  kvant_sequence first = 0, second = 0, of_b = 0;
+  kvant_sequence first = 0, second = 0, of_b = 0, twin = 0;
   require_ok(api().sequence_create(a, &first));
   require_ok(api().sequence_destroy(a, first));
   require_ok(api().sequence_create(a, &second));
   require_ok(api().sequence_create(b, &of_b));
+  require_ok(api().sequence_create(b, &twin));  // b's second, as `second` is a's: both are alive
   CHECK(first != second);
   std::uint64_t length = 99;
-  for (const kvant_sequence bad : {first, of_b, kvant_sequence{77}, ~kvant_sequence{0}}) {
+  for (const kvant_sequence bad : {first, of_b, twin, kvant_sequence{77}, ~kvant_sequence{0}}) {
     check_error(api().sequence_length(a, bad, &length), KVANT_ERROR_NOT_FOUND, "sequence_length", "sequence (0x");
     check_error(api().sequence_destroy(a, bad), KVANT_ERROR_NOT_FOUND, "sequence_destroy", "sequence (0x");
     check_error(api().sequence_truncate(a, bad, 0), KVANT_ERROR_NOT_FOUND, "sequence_truncate", "sequence (0x");
@@ -251,7 +252,7 @@ TEST_CASE("handles: sequences are never reused and belong to one cache") {
   check_error(api().sequence_length(a, 0, &length), KVANT_ERROR_INVALID_ARGUMENT, "sequence_length", "sequence is 0");
   CHECK(length == 99);
   CHECK(stats_of(a).sequence_count == 1);
-  CHECK(stats_of(b).sequence_count == 1);
+  CHECK(stats_of(b).sequence_count == 2);
   api().cache_destroy(a);
   api().cache_destroy(b);
 }

@@ -98,9 +98,11 @@ TEST_SUITE("backend plan") {
     weak.max_storage_buffers = 4;
     weak.max_push_bytes = 64;
     weak.max_invocations = 128;
+    weak.max_local_size[0] = 128;
+    weak.max_groups = {0, 8, 0};
     const DevicePlan plan = plan_for(weak);
     CHECK_FALSE(plan.usable());
-    REQUIRE(plan.rejected.size() == 5);
+    REQUIRE(plan.rejected.size() == 9);
     const auto choice = choose_device({plan});
     REQUIRE_FALSE(choice.ok());
     CHECK(choice.status().code() == StatusCode::unavailable);

@@ -1,4 +1,7 @@
 // Staging, deferred destruction, memory limits and errors of the executor, on a device.
+#include <chrono>
+#include <thread>
+
 #include "backend_device.hpp"
 
 using namespace kvant;
@@ -76,6 +79,8 @@ TEST_SUITE("backend device") {
       list.add_fill({{buffer, 0, 4 << 20}, static_cast<std::uint32_t>(i)}, "fill", false);
       list.add_copy({buffer, 0, pieces.back().range.buffer, pieces.back().range.offset, 4 << 20}, "down", true);
       last = executor.submit(list).value();
+      // Time for the device to finish: what is done but was not waited for must stay nevertheless.
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
     REQUIRE(executor.wait(last).ok());
     for (std::size_t i = 0; i < pieces.size(); ++i) {

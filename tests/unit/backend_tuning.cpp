@@ -142,6 +142,22 @@ TEST_CASE("tuning: the list of configs reaches every attention kernel and is con
   }
 }
 
+TEST_CASE("tuning: shared memory is what attend_shared.glsl declares") {
+  const AttendShape shape = shape_of(128, 96, 4, 2, 1000);
+  AttendConfig config;
+  config.kernel = KernelId::attend_decode;
+  config.local_size = 16;
+  config.heads_per_tile = config.queries_per_item = 2;
+  config.tune[kTuneKLanes] = 1;
+  config.tune[kTuneVLanes] = 3;
+  config.tune[kTuneChunk] = 64;
+  // Sums: 5 copies of 3 lanes' 8 quads; queries: 4 rows of 4 spans of 8 quads; 16 lane values and 4 floats a row.
+  CHECK(attend_shared_bytes(config, shape) == (5 * 3 * 8 + 4 * 4 * 8) * 16 + (16 + 4 * 4) * 4);
+  config.tune[kTuneKLanes] = 4;
+  config.tune[kTuneChunk] = 256;  // now the scores are larger: 4 planes of 4 rows of 64 groups
+  CHECK(attend_shared_bytes(config, shape) == (4 * 4 * 64 + 4 * 4 * 8) * 16 + (16 + 4 * 4) * 4);
+}
+
 TEST_CASE("tuning: broken configs are refused") {
   const AttendShape shape = shape_of(128, 128, 4, 1, 1000);
   const DevicePlan plan = floor_device();

@@ -161,6 +161,7 @@ TEST_CASE("gguf: errors name the field and the value") {
   CHECK(contains(message_of(layout), "'general.alignment' (24) is not a power of two"));
   CHECK(contains(GgufFile::parse(std::vector<std::byte>(64), "zeros").failure().message, "is not a GGUF file"));
   CHECK(contains(GgufFile::load("/nowhere/model.gguf").failure().message, "cannot be opened"));
+  CHECK(contains(GgufFile::load(KVANT_SOURCE_DIR "/models").failure().message, "is a directory"));
 }
 
 TEST_CASE("gguf: the shipped model cut at many offsets") {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 
 #include "gguf_cursor.hpp"
@@ -186,6 +187,10 @@ GgufTensor read_tensor(GgufCursor& cursor, uint64_t index) {
 }  // namespace
 
 Outcome<GgufFile> GgufFile::load(const std::string& path) {
+  // A directory opens as a stream and has a size beyond any memory.
+  if (std::error_code ignored; std::filesystem::is_directory(path, ignored)) {
+    return bad_model(path + ": is a directory, not a GGUF file");
+  }
   std::ifstream stream(path, std::ios::binary | std::ios::ate);
   if (!stream) {
     return bad_model(path + ": cannot be opened: " + std::strerror(errno));
