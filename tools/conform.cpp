@@ -105,11 +105,19 @@ int run(const Options& options) {
     }
     previous = text.str();
   }
+  // Lines are written as results come, so that a run that is cut short leaves what it found; the end puts them in order.
+  std::ofstream lines;
+  if (!options.json.empty()) {
+    if (!write_file(options.json, "")) return 2;
+    lines.open(options.json, std::ios::binary);
+  }
   const auto progress = [&](const CaseResult& result, std::size_t done) {
+    if (lines.is_open()) lines << to_json_line(result) << std::endl;
     print_progress(result, done, cases.size(), options.verbose);
   };
   const RunSummary summary = options.in_process ? run_cases_in_process(cases, options.run, progress)
                                                 : run_cases(cases, options.run, progress);
+  lines.close();
   std::printf("%s", summary_table(summary).c_str());
   if (!summary.error.empty()) std::fprintf(stderr, "kvant conform: %s\n", summary.error.c_str());
   std::string command = "kvant conform";

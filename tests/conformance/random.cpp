@@ -48,7 +48,8 @@ std::vector<std::uint32_t> Random::permutation(std::uint32_t count) const {
 }
 
 std::string_view data_class_name(DataClass data) {
-  static constexpr std::string_view kNames[] = {"normal", "uniform", "outlier", "small", "zeros", "onehot", "ramp", "constant"};
+  static constexpr std::string_view kNames[] = {"normal", "uniform", "outlier", "small", "zeros", "onehot", "ramp", "constant",
+                                                "huge"};
   return kNames[static_cast<std::size_t>(data)];
 }
 
@@ -68,6 +69,7 @@ std::vector<float> make_tensor(const Random& random, DataClass data, std::uint32
           case DataClass::one_hot: value = d == hot ? 1.0 : 0.0; break;
           case DataClass::ramp: value = 0.03125 * (token % 61) - 0.25 * head + static_cast<double>(d) / dim; break;
           case DataClass::constant: value = 0.6875; break;
+          case DataClass::huge: value = random.normal(i) * 0x1p17; break;
           case DataClass::zeros:
           case DataClass::count: break;
         }

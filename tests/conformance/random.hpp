@@ -33,6 +33,7 @@ enum class DataClass : std::uint32_t {
   one_hot,   // one 1 per row: finds indexing errors
   ramp,      // the value tells token, head and channel
   constant,
+  huge,      // normal times 2^17: beyond what fp16 holds
   count
 };
 std::string_view data_class_name(DataClass data);

@@ -29,7 +29,8 @@ const char* mutation_name(Mutation mutation) {
 std::vector<Mutation> visible_mutations(const Case& c, const AttentionInputs& in) {
   std::vector<Mutation> list;
   if (c.data == DataClass::zeros) return list;
-  const bool random = c.data == DataClass::normal || c.data == DataClass::uniform || c.data == DataClass::outlier;
+  const bool random = c.data == DataClass::normal || c.data == DataClass::uniform || c.data == DataClass::outlier ||
+                      c.data == DataClass::huge;
   const bool plain = (kernel_info(c.config.kernel).needs & (kernel_needs_fp16 | kernel_needs_int_dot)) == 0;
   const bool narrow_out = c.out == IoType::bf16;
   if (c.data == DataClass::constant) return {plain && !narrow_out ? Mutation::scale : Mutation::scales};

@@ -3,7 +3,9 @@ import ctypes as c
 
 VERSION = 1 << 16
 SIDE_K, SIDE_V = 0, 1
+TYPE_F32, TYPE_F16, TYPE_BF16 = 0, 1, 2
 DEVICE_BEST = 0xFFFFFFFF
+CACHE_EXTERNAL_PAGES = 1
 ENTRY_QUERY_POSITION = 1
 RUN_NON_CAUSAL = 1
 
@@ -23,7 +25,9 @@ def _struct(name, *fields):
 
 _u32, _u64, _f32, _ptr, _str = c.c_uint32, c.c_uint64, c.c_float, c.c_void_p, c.c_char_p
 
-ContextArgs = _struct("ContextArgs", ("user_data", _ptr), ("log", _ptr), ("log_level", _u32), ("enable_validation", _u32))
+# log(user_data, level, message, message_size): the message has no NUL at its end, so it is a pointer, not a string.
+LogCallback = c.CFUNCTYPE(None, _ptr, _u32, _ptr, c.c_size_t)
+ContextArgs = _struct("ContextArgs", ("user_data", _ptr), ("log", LogCallback), ("log_level", _u32), ("enable_validation", _u32))
 DeviceInfo = _struct("DeviceInfo", ("name", _str), ("driver", _str), ("type", _u32), ("vendor_id", _u32), ("device_id", _u32),
                      ("api_version", _u32), ("memory_size", _u64), ("tier", _u32), ("usable", _u32), ("reasons", _str),
                      ("json", _str))
@@ -43,9 +47,15 @@ StepEntry = _struct("StepEntry", ("sequence", _u64), ("append", _u32), ("queries
                     ("query_position", c.c_int32), ("mask", _ptr), ("mask_begin", _u64), ("mask_row_words", _u32),
                     ("reserved", _u32))
 StepArgs = _struct("StepArgs", ("entry_count", _u32), ("entry_stride", _u32), ("entries", c.POINTER(StepEntry)))
+PagedArgs = _struct("PagedArgs", ("batch", _u32), ("token_count", _u32), ("slot_mapping", _ptr), ("qo_indptr", _ptr),
+                    ("kv_indptr", _ptr), ("kv_indices", _ptr), ("kv_last_page_len", _ptr), ("query_positions", _ptr),
+                    ("mask", _ptr), ("mask_row_words", _u32), ("reserved", _u32))
 _TP = c.POINTER(Tensor)
 RunArgs = _struct("RunArgs", ("k", _TP), ("v", _TP), ("q", _TP), ("out", _TP), ("lse", _TP), ("q_heads", _u32),
                   ("flags", _u32), ("scale", _f32), ("soft_cap", _f32), ("sinks", _ptr), ("alibi_slopes", _ptr))
+ProfileEntry = _struct("ProfileEntry", ("label", _str), ("count", _u64), ("microseconds", c.c_double))
+BuildInfo = _struct("BuildInfo", ("version", _str), ("commit", _str), ("compiler", _str), ("sanitizers", _str),
+                    ("shader_set", _str), ("missing_modules", _str))
 
 
 def _call(*arguments):
@@ -64,15 +74,16 @@ class Api(c.Structure):
     _fields_ = [
         ("struct_size", c.c_size_t), ("version", _u32), ("reserved", _u32),
         ("error_code", c.CFUNCTYPE(_u32, _ptr)), ("error_message", c.CFUNCTYPE(_str, _ptr)),
-        ("error_source", c.CFUNCTYPE(_str, _ptr)), ("error_free", _destroy()), ("get_build_info", _call(_ptr)),
-        ("context_create", _call(_ptr, _out)), ("context_destroy", _destroy()),
+        ("error_source", c.CFUNCTYPE(_str, _ptr)), ("error_free", _destroy()), ("get_build_info", _call(c.POINTER(BuildInfo))),
+        ("context_create", _call(c.POINTER(ContextArgs), _out)), ("context_destroy", _destroy()),
         ("get_extension", c.CFUNCTYPE(_ptr, _ptr, _str)),
         ("format_count", _call(_ptr, _pu32)), ("format_info", _call(_ptr, _u32, c.POINTER(FormatInfo))),
         ("format_find", _call(_ptr, _str, _pu32)),
         ("device_count", _call(_ptr, _pu32)), ("device_info", _call(_ptr, _u32, c.POINTER(DeviceInfo))),
         ("device_open", _call(_ptr, c.POINTER(DeviceArgs), _out)), ("device_close", _destroy()),
         ("device_describe", _call(_ptr, c.POINTER(DeviceInfo))), ("device_profile", _call(_ptr, _pu32)),
-        ("device_profile_entry", _call(_ptr, _u32, _ptr)), ("device_measure_copy", _call(_ptr, _u64, c.POINTER(c.c_double))),
+        ("device_profile_entry", _call(_ptr, _u32, c.POINTER(ProfileEntry))),
+        ("device_measure_copy", _call(_ptr, _u64, c.POINTER(c.c_double))),
         ("row_bytes", _call(_ptr, _u32, _u32, _pu64)),
         ("quantize", _call(_ptr, _u32, _u32, _u64, _ptr, _u64, _ptr, _u64)),
         ("dequantize", _call(_ptr, _u32, _u32, _u64, _ptr, _u64, _ptr, _u64)),
@@ -85,6 +96,6 @@ class Api(c.Structure):
         ("sequence_export", _call(_ptr, _u64, _u32, _u32, _u64, _u64, _ptr, _u64)),
         ("step_plan", _call(_ptr, c.POINTER(StepArgs), _out)), ("step_run", _call(_ptr, _u32, c.POINTER(RunArgs))),
         ("step_commit", _call(_ptr)), ("step_abort", _destroy()),
-        ("paged_plan", _call(_ptr, _ptr, _out)), ("paged_read", _call(_ptr, _u32, _u32, _u64, _ptr, _TP)),
+        ("paged_plan", _call(_ptr, c.POINTER(PagedArgs), _out)), ("paged_read", _call(_ptr, _u32, _u32, _u64, _ptr, _TP)),
         ("paged_copy", _call(_ptr, _u32, _ptr, _ptr)),
     ]

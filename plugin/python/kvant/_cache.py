@@ -1,0 +1,109 @@
+"""A cache that keeps the page tables itself: sequences, and steps that append to them and attend."""
+import ctypes as c
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from . import _abi, _arrays
+from ._pool import Pool
+from ._step import Step
+
+
+class Entry(NamedTuple):
+    """One sequence of a step: `append` fresh tokens go to its end, then `queries` queries attend to all of its tokens.
+
+    query_position: position of the first query; None: the last query stands at the last token. mask: bool
+    [queries][tokens - mask_begin], True where the query may attend to token mask_begin + column, fresh tokens included;
+    earlier tokens follow the causal rule. Rows of bits (uint32 [queries][words]) are taken as they are."""
+    sequence: int
+    append: int
+    queries: int
+    query_position: Optional[int] = None
+    mask: Any = None
+    mask_begin: int = 0
+
+
+class Cache(Pool):
+    """From Device.cache(). Sequences are plain integers, never reused. KvantError NOT_FOUND: no such sequence;
+    RESOURCE_EXHAUSTED: no page or no device memory is left. A call that fails changes nothing."""
+
+    def __init__(self, device, layers, capacity, page_tokens=0):
+        super().__init__(device, layers, capacity, page_tokens, 0)
+
+    def sequence(self):
+        """A new, empty sequence."""
+        return self._number(self._api.sequence_create, self._handle)
+
+    def destroy(self, sequence):
+        """Gives back a sequence and the pages that no other one shares."""
+        self._call(self._api.sequence_destroy, self._handle, _arrays.count("sequence", sequence, 64))
+
+    def fork(self, parent, tokens=None):
+        """A new sequence that holds the parent's first `tokens` tokens (None: all) and shares their full pages."""
+        tokens = self.length(parent) if tokens is None else _arrays.count("tokens", tokens, 64)
+        return self._number(self._api.sequence_fork, self._handle, _arrays.count("parent", parent, 64), tokens)
+
+    def truncate(self, sequence, tokens):
+        """Keeps the first `tokens` tokens."""
+        self._call(self._api.sequence_truncate, self._handle, _arrays.count("sequence", sequence, 64),
+                   _arrays.count("tokens", tokens, 64))
+
+    def length(self, sequence):
+        """Committed tokens."""
+        return self._number(self._api.sequence_length, self._handle, _arrays.count("sequence", sequence, 64))
+
+    def read(self, sequence, layer, side, begin=0, count=None, dtype=np.float32):
+        """Dequantized tokens [count][kv_heads][head_dim] of one side ("k" or "v"), as float32, float16 or uint16 (bfloat16
+        bits). count None: all from `begin` on. KvantError FAILED_PRECONDITION: the tokens have left the layer's window."""
+        index, side_id, spec, begin, count = self._range(sequence, layer, side, begin, count)
+        out = _arrays.tensor_output("out", np.empty((count, spec.kv_heads, spec.dim(side)), dtype), count, spec.kv_heads,
+                                    spec.dim(side))
+        self._call(self._api.sequence_read, self._handle, sequence, index, side_id, begin, count, _arrays.tensor(out))
+        return out
+
+    def export(self, sequence, layer, side, begin=0, count=None):
+        """The same as canonical bytes: uint8 [count][kv_heads][row_bytes]."""
+        index, side_id, spec, begin, count = self._range(sequence, layer, side, begin, count)
+        row = self._context.row_bytes(spec.format(side), spec.dim(side))
+        out = np.empty((count, spec.kv_heads, row), np.uint8)
+        self._call(self._api.sequence_export, self._handle, sequence, index, side_id, begin, count, out.ctypes.data, out.nbytes)
+        return out
+
+    def _range(self, sequence, layer, side, begin, count):
+        place = self._place(layer, side)
+        begin, length = _arrays.count("begin", begin, 64), self.length(sequence)
+        count = max(0, length - begin) if count is None else _arrays.count("count", count, 64)
+        if begin + count > length:  # before memory for it is taken
+            raise ValueError(f"begin ({begin}) plus count ({count}) is beyond the sequence's {length} tokens")
+        return (*place, begin, count)
+
+    def step(self, entries):
+        """Plans a Step over `entries`, each an Entry or a tuple (sequence, append, queries, ...). One step per cache at a time
+        (KvantError FAILED_PRECONDITION)."""
+        entries = [Entry(*entry) for entry in entries]
+        if not entries:
+            raise ValueError("entries is empty; expected at least one (sequence, append, queries)")
+        masks = []  # packed rows, alive during the call
+        array = (_abi.StepEntry * len(entries))(*[self._entry(f"entries[{i}]", e, masks) for i, e in enumerate(entries)])
+        args = _abi.StepArgs(entry_count=len(entries), entries=array)
+        handle = self._make(self._api.step_plan, self._handle, c.byref(args))
+        return Step(self, handle, sum(entry.append for entry in entries), sum(entry.queries for entry in entries))
+
+    def _entry(self, name, entry, masks):
+        counts = {"sequence": _arrays.count(f"{name}.sequence", entry.sequence, 64),
+                  "append": _arrays.count(f"{name}.append", entry.append),
+                  "queries": _arrays.count(f"{name}.queries", entry.queries)}
+        if entry.query_position is not None:
+            counts["flags"] = _abi.ENTRY_QUERY_POSITION
+            counts["query_position"] = _arrays.count(f"{name}.query_position", entry.query_position, 31)
+        if entry.mask is not None:
+            begin = counts["mask_begin"] = _arrays.count(f"{name}.mask_begin", entry.mask_begin, 64)
+            tokens = self.length(entry.sequence) + entry.append
+            if begin > tokens:
+                raise ValueError(f"{name}.mask_begin ({begin}) is greater than the sequence's {tokens} tokens")
+            words = _arrays.mask_words(f"{name}.mask", entry.mask, entry.queries, tokens - begin)
+            masks.append(words)
+            counts.update(mask=words.ctypes.data, mask_row_words=words.shape[1])
+        elif entry.mask_begin:
+            raise ValueError(f"{name}.mask_begin ({entry.mask_begin}) is given without a mask")
+        return _abi.StepEntry(**counts)

@@ -1,0 +1,103 @@
+"""Masks, ALiBi, soft-cap, sinks, log-sum-exp, windows and element types against numpy. Few kinds of run: each compiles a
+pipeline or two. Keys and values are f16, so that what the cache holds is known."""
+import numpy as np
+from support import DIM, KV_HEADS, Q_HEADS, attention, close, differ, random_rows, refused
+
+import kvant
+
+TOKENS, QUERIES = 45, 3
+
+
+def filled(device, random, **layer):
+    """A cache with one sequence of TOKENS committed tokens, and those."""
+    cache = device.cache([kvant.Layer(KV_HEADS, DIM, "f16", "f16", **layer)], capacity=128)
+    k, v = (x.astype(np.float16) for x in random_rows(random, (TOKENS, KV_HEADS), (TOKENS, KV_HEADS)))
+    v = v[:, :, :cache.layers[0].dim("v")]
+    sequence = cache.sequence()
+    with cache.step([(sequence, TOKENS, 0)]) as step:
+        step.run(0, k=k, v=v)
+    for side, rows in (("k", k), ("v", v)):
+        assert np.array_equal(cache.read(sequence, 0, side, dtype=np.float16), rows)
+    return cache, sequence, k, v
+
+
+def check_mask(cache, sequence, k, v, q, random):
+    """A tree mask over the newest tokens: earlier ones follow the causal rule."""
+    begin = 7
+    mask = random.random((QUERIES, TOKENS - begin)) < 0.3
+    visible = np.hstack([np.ones((QUERIES, begin), bool), mask])
+    positions = np.arange(TOKENS - QUERIES, TOKENS)
+    expected = attention(q, k, v, positions, visible=visible)[0]
+    entry = kvant.Entry(sequence, 0, QUERIES, mask=mask, mask_begin=begin)
+    with cache.step([entry]) as step:
+        close(step.run(0, q=q), expected)
+    words = np.packbits(np.pad(mask, ((0, 0), (0, 64 - mask.shape[1]))), axis=1, bitorder="little").view("<u4")
+    with cache.step([entry._replace(mask=words)]) as step:
+        close(step.run(0, q=q), expected)
+    differ(expected, attention(q, k, v, positions)[0])
+    refused(ValueError, "entries[0].mask has shape (3, 38); expected (3, 39)", cache.step, [entry._replace(mask_begin=6)])
+    refused(ValueError, "mask_begin (7) is given without a mask", cache.step, [entry._replace(mask=None)])
+
+
+def check_logits(cache, sequence, k, v, q, random):
+    """Scale, soft-cap, ALiBi, sinks and the log-sum-exp at once, then without each: the others must not stand in for it."""
+    options = {"scale": 0.3, "soft_cap": 2.0, "sinks": random.standard_normal(Q_HEADS).astype(np.float32) + 2,
+               "alibi_slopes": 2.0 ** -np.arange(1, Q_HEADS + 1)}
+    options["sinks"][3] = -np.inf
+    position = 20  # not at the end: the queries see 21, 22 and 23 keys
+    positions = position + np.arange(QUERIES)
+    with cache.step([kvant.Entry(sequence, 0, QUERIES, query_position=position)]) as step:
+        out, lse = step.run(0, q=q, lse=True, **options)
+    expected, sums = attention(q, k, v, positions, **options)
+    close(out, expected)
+    close(lse, sums)
+    for name in options:
+        rest = {key: value for key, value in options.items() if key != name}
+        differ(attention(q, k, v, positions, **rest)[1], sums)
+
+
+def check_window(device, random):
+    """A window with sinks, and values of another head size than the keys'."""
+    cache, sequence, k, v = filled(device, random, head_dim_v=40, window=8, window_sinks=2)
+    q, = random_rows(random, (QUERIES, Q_HEADS))
+    positions = np.arange(TOKENS - QUERIES, TOKENS)
+    with cache.step([(sequence, 0, QUERIES)]) as step:
+        out = step.run(0, q=q)
+    expected = attention(q, k, v, positions, window=8, window_sinks=2)[0]
+    close(out, expected)
+    refused(kvant.ErrorCode.FAILED_PRECONDITION, "window", cache.read, sequence, 0, "v", 16, 4)
+    differ(expected, attention(q, k, v, positions, window=8)[0])
+    differ(expected, attention(q, k, v, positions)[0])
+    cache.close()
+
+
+def check_types(cache, sequence, k, v, q):
+    """Every element type goes in and comes out; out is the caller's array, a part of a wider one."""
+    positions = np.arange(TOKENS - QUERIES, TOKENS)
+    for given, read, dtype, bound in ((q, q, np.float32, 2e-5), (q.astype(np.float16),) * 2 + (np.float16, 2e-3),
+                                      (kvant.to_bf16(q), kvant.from_bf16(kvant.to_bf16(q)), np.uint16, 1e-2)):
+        wide = np.zeros((QUERIES, Q_HEADS + 2, DIM), dtype)
+        out = wide[:, 1:-1]
+        with cache.step([(sequence, 0, QUERIES)]) as step:
+            assert step.run(0, q=given, out=out) is out
+        found = kvant.from_bf16(out) if dtype == np.uint16 else out
+        close(found, attention(read, k, v, positions)[0], bound)
+        assert not wide[:, 0].any() and not wide[:, -1].any()
+    with cache.step([(sequence, 0, QUERIES)]) as step:
+        refused(ValueError, "out has shape (3, 7, 64); expected (3, 8, 64)", step.run, 0, q=q, out=wide[:, :7])
+        refused(kvant.ErrorCode.INVALID_ARGUMENT, "overlap", step.run, 0, q=q, out=q)
+        close(step.run(0, q=q, causal=False), attention(q, k, v, positions, causal=False)[0])
+
+
+def check_attention(device, random):
+    cache, sequence, k, v = filled(device, random)
+    q, = random_rows(random, (QUERIES, Q_HEADS))
+    check_mask(cache, sequence, k, v, q, random)
+    check_logits(cache, sequence, k, v, q, random)
+    check_types(cache, sequence, k, v, q)
+    bits = kvant.to_bf16(k.astype(np.float32))
+    with cache.step([(sequence, TOKENS, 0)]) as step:
+        step.run(0, k=bits, v=bits)
+    assert np.array_equal(cache.read(sequence, 0, "k", TOKENS), kvant.from_bf16(bits).astype(np.float16).astype(np.float32))
+    cache.close()
+    check_window(device, random)

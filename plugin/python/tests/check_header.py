@@ -1,0 +1,66 @@
+"""The binding's structs and function table against the text of kvant.h: names, order and kinds of all fields."""
+import ctypes as c
+import pathlib
+import re
+
+from support import kvant  # noqa: F401  (sets the path)
+
+from kvant import _abi
+
+HEADER = pathlib.Path(__file__).resolve().parents[2] / "include" / "kvant" / "kvant.h"
+SCALARS = {"size_t": c.c_size_t, "uint32_t": c.c_uint32, "int32_t": c.c_int32, "uint64_t": c.c_uint64, "int64_t": c.c_int64,
+           "float": c.c_float, "double": c.c_double, "kvant_sequence": c.c_uint64}
+
+
+def kind_of_text(declaration):
+    """What a C declaration passes: a scalar of ctypes, "pointer", or None for void."""
+    if "*" in declaration:
+        return "pointer"
+    words = [word for word in re.findall(r"\w+", declaration) if word != "const"]
+    return None if words[0] == "void" else SCALARS[words[0]]
+
+
+def kind_of_type(type_):
+    if type_ is None or type_ in SCALARS.values():
+        return type_
+    assert c.sizeof(type_) == c.sizeof(c.c_void_p), type_
+    return "pointer"
+
+
+def fields_of_text(body):
+    """Name -> kind, for functions the kinds of result and arguments."""
+    fields = []
+    for declaration in filter(str.strip, body.split(";")):
+        declaration = " ".join(declaration.split())
+        if function := re.fullmatch(r"(.*?)\(\*(\w+)\)\((.*)\)", declaration):
+            result, name, arguments = function.groups()
+            fields.append((name, [kind_of_text(part) for part in (result, *arguments.split(","))]))
+        else:
+            fields.append((re.search(r"(\w+)$", declaration).group(1), kind_of_text(declaration)))
+    return fields
+
+
+def fields_of_struct(struct):
+    for name, type_ in struct._fields_:
+        if hasattr(type_, "_argtypes_"):
+            yield name, [kind_of_type(part) for part in (type_._restype_, *type_._argtypes_)]
+        else:
+            yield name, kind_of_type(type_)
+
+
+def check_header():
+    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(encoding="utf-8"), flags=re.S)
+    structs = dict(re.findall(r"typedef struct kvant_(\w+) \{(.*?)\n\} kvant_\w+;", text, re.S))
+    del structs["next"]  # the binding chains no extension
+    names = {name: "".join(word.title() for word in name.split("_")) for name in structs}
+    assert len(structs) >= 14 and "api" in structs
+    for name, body in structs.items():
+        expected, found = fields_of_text(body), list(fields_of_struct(getattr(_abi, names[name])))
+        assert found == expected, (name, [pair for pair in zip(found, expected) if pair[0] != pair[1]])
+    constants = {name: int(value.rstrip("u"), 0) for name, value in re.findall(r"#define KVANT_(\w+) (\d\w*)", text)}
+    for name in ("SIDE_K", "SIDE_V", "TYPE_F32", "TYPE_F16", "TYPE_BF16", "DEVICE_BEST", "CACHE_EXTERNAL_PAGES",
+                 "ENTRY_QUERY_POSITION", "RUN_NON_CAUSAL"):
+        assert getattr(_abi, name) == constants[name], name
+    for prefix, enumeration in (("ERROR_", kvant.ErrorCode), ("LOG_", kvant.LogLevel)):
+        named = {name[len(prefix):]: value for name, value in constants.items() if name.startswith(prefix)}
+        assert named == {entry.name: entry.value for entry in enumeration}, prefix
