@@ -31,6 +31,7 @@ constexpr std::array<Window, 3> kWindows{{{0, 0}, {13, 0}, {20, 4}}};
 constexpr std::array<IoType, 3> kIo{IoType::f32, IoType::f16, IoType::bf16};
 constexpr std::array<DataClass, 8> kData{DataClass::normal, DataClass::uniform, DataClass::outlier, DataClass::small,
                                          DataClass::zeros,  DataClass::one_hot, DataClass::ramp,    DataClass::constant};
+enum class Splits { tuned, shortest, whole };  // length of an item's keys: tuning's, two pages, all that the kernel takes
 constexpr std::uint64_t kWorkOfACase = 4'000'000;  // multiply-adds; keeps the whole list within minutes on two cores
 
 std::uint64_t work(const Case& c) {
@@ -71,15 +72,18 @@ std::string attend_name(const Case& c, const std::string& config) {
 }
 
 // Chooses the index-th config of the module for the case's shape, cuts it shorter if asked, and names the case.
-bool finish(Case& c, KernelId module, std::uint32_t config_index, bool short_splits) {
+bool finish(Case& c, KernelId module, std::uint32_t config_index, Splits splits) {
   c.op = Op::attend;
   const auto configs = module_configs(module, attend_shape(c));
   if (configs.empty()) return false;
   c.config = configs[config_index % configs.size()];
   std::string config = "c" + to_string(config_index % configs.size());
-  if (short_splits && (c.config.kv_per_item == 0 || c.config.kv_per_item >= 2 * c.page_tokens)) {
+  if (splits == Splits::shortest && (c.config.kv_per_item == 0 || c.config.kv_per_item >= 2 * c.page_tokens)) {
     c.config.kv_split = 2 * c.page_tokens;
     config += "s";
+  } else if (splits == Splits::whole && c.config.kv_per_item == 0) {
+    c.config.kv_split = 1u << 20;
+    config += "w";
   }
   c.name = attend_name(c, config);
   return true;
@@ -123,7 +127,7 @@ void add_module(std::vector<Case>& out, KernelId module) {
     shrink(c, kWorkOfACase);
     c.subset = subset_of(n++, 5, 25);
     if (c.subset == Subset::smoke && (work(c) > kWorkOfACase / 4 || c.dim_k > 128)) c.subset = Subset::quick;
-    if (finish(c, module, row[19], row[20] != 0)) out.push_back(c);
+    if (finish(c, module, row[19], row[20] != 0 ? Splits::shortest : Splits::tuned)) out.push_back(c);
   }
 }
 
@@ -145,17 +149,15 @@ void add_corners(std::vector<Case>& out, KernelId module) {
     for (std::uint32_t config = 0; config < 8; ++config) {
       Case c = base;
       if (config >= module_configs(module, attend_shape(c)).size()) break;
-      // Prefill over several tiles of keys: the running maximum moves between them, and positions cut the last one short.
-      if (config == 0 && is_prefill(module) && format == FormatId::q8_0) c.subset = Subset::quick;
-      if (finish(c, module, config, false)) out.push_back(c);
+      if (finish(c, module, config, Splits::tuned)) out.push_back(c);
     }
     Case window = base;  // the window's first token at a page edge
     window.window = 64;
     window.length = 256 + 64;
-    if (finish(window, module, 0, true)) out.push_back(window);
+    if (finish(window, module, 0, Splits::shortest)) out.push_back(window);
     Case single = base;  // one key, one query
     single.length = single.queries = 1;
-    if (finish(single, module, 0, false)) out.push_back(single);
+    if (finish(single, module, 0, Splits::tuned)) out.push_back(single);
     Case all = base;  // every feature at once
     all.length = 77;
     all.rule = MaskRule::custom;
@@ -163,7 +165,7 @@ void add_corners(std::vector<Case>& out, KernelId module) {
     all.window_sinks = 3;
     all.sinks = all.alibi = all.soft_cap = all.holes = true;
     all.subset = format == FormatId::q4_0 || format == FormatId::f16 ? Subset::quick : Subset::full;
-    if (finish(all, module, 0, true)) out.push_back(all);
+    if (finish(all, module, 0, Splits::shortest)) out.push_back(all);
   }
 }
 
@@ -178,8 +180,21 @@ void add_range(std::vector<Case>& out, KernelId module) {
     c.length = 77;
     c.data = DataClass::huge;
     c.subset = Subset::quick;
-    if (finish(c, module, 0, false)) out.push_back(c);
+    if (finish(c, module, 0, Splits::tuned)) out.push_back(c);
   }
+}
+
+// Several chunks of keys for one item: the running maximum moves between them, and the newest key, seen by the last query alone,
+// is the first of a chunk.
+void add_chunks(std::vector<Case>& out, KernelId module) {
+  Case c;
+  c.format_k = c.format_v = FormatId::q8_0;
+  c.group = 2;
+  c.queries = is_prefill(module) ? 32 : 2;
+  c.length = 513;
+  c.tables = Tables::shuffled;
+  c.subset = Subset::quick;
+  if (finish(c, module, 0, Splits::whole)) out.push_back(c);
 }
 
 }  // namespace
@@ -188,6 +203,7 @@ void add_attend_cases(std::vector<Case>& out) {
   for (const KernelId module : attend_modules()) add_module(out, module);
   for (const KernelId module : attend_modules()) add_corners(out, module);
   for (const KernelId module : attend_modules()) add_range(out, module);
+  for (const KernelId module : attend_modules()) add_chunks(out, module);
 }
 
 }  // namespace kvant::conformance
