@@ -92,6 +92,8 @@ Outcome<void> measure(const std::shared_ptr<Device>& device, const std::vector<B
 }
 
 Outcome<void> run(const std::string& what, CaseMaker make, const BenchOptions& options) {
+  KVANT_TRY(check_output(options.json_path));
+  KVANT_TRY(check_output(options.html_path));
   HostOptions host = options.host;
   host.device.profiling = true;
   auto opened = open_device(host);
@@ -113,6 +115,7 @@ Outcome<void> run(const std::string& what, CaseMaker make, const BenchOptions& o
   BenchReport report;
   report.what = what;
   report.device = (*opened)->facts();
+  report.commit = (*opened)->library()->commit();
   report.rounds = options.rounds;
   std::vector<BenchCase> cases;
   for (const uint32_t head_dim : *head_dims) {
@@ -145,19 +148,18 @@ void add_case_command(CLI::App& bench, const std::string& name, const std::strin
   options->tokens = default_tokens;
   CLI::App* command = bench.add_subcommand(name, text);
   add_host_options(*command, options->host);
-  command->add_option("--formats", options->formats, "formats, or pairs K/V")->capture_default_str();
+  command->add_option("--formats", options->formats, kFormatsHelp)->capture_default_str();
   command->add_option("--head-dim", options->head_dims, "head dimensions, comma-separated")->capture_default_str();
   command->add_option("--tokens", options->tokens, "tokens of each sequence, comma-separated")->capture_default_str();
-  command->add_option("--kv-heads", options->kv_heads, "KV heads")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--kv-heads", options->kv_heads, "KV heads")->check(at_least(1))->capture_default_str();
   command->add_option("--gqa", options->group, "query heads that share a KV head")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  command->add_option("--batch", options->batch, "sequences")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--batch", options->batch, "sequences")->check(at_least(1))->capture_default_str();
   command->add_option("--rounds", options->rounds, "interleaved rounds; medians are printed")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  command->add_option("--json", options->json_path, "write JSON here (- is standard output)");
-  command->add_option("--html", options->html_path, "write an HTML page with plots here");
+  add_report_options(*command, options->json_path, options->html_path);
   command->callback([name, make, options] { finish(run(name, make, *options)); });
 }
 

@@ -46,6 +46,7 @@ struct BenchResult {
 struct BenchReport {
   std::string what;
   DeviceFacts device;
+  std::string commit;  // of the library
   uint32_t rounds = 0;
   double copy_bytes_per_second = 0;  // median of device_measure_copy, once a round
   std::vector<BenchResult> results;

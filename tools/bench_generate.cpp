@@ -41,6 +41,7 @@ struct LengthResult {
 
 struct GenerateReport {
   DeviceFacts device;
+  std::string commit;  // of the library
   std::string model;
   std::vector<FormatPair> pairs;
   std::vector<LengthResult> lengths;
@@ -90,7 +91,7 @@ Table result_table(const GenerateReport& report) {
 }
 
 std::string introduction(const GenerateReport& report) {
-  return report.model + " on " + report.device.name + ", " + report.device.driver +
+  return report.model + " on " + report.device.name + ", " + report.device.driver + ", commit " + report.commit +
          ". Time of the next token at a length already reached, medians of " + std::to_string(report.rounds) +
          " interleaved rounds: through the cache on the device, and without a cache, where the CPU computes every "
          "token again.";
@@ -124,8 +125,9 @@ std::string html_page(const GenerateReport& report) {
 }
 
 std::string json_text(const GenerateReport& report) {
-  Json json = {{"bench", "generate"},   {"device", report.device.name}, {"driver", report.device.driver},
-               {"model", report.model}, {"rounds", report.rounds},      {"results", Json::array()}};
+  Json json = {{"bench", "generate"},     {"device", report.device.name}, {"driver", report.device.driver},
+               {"commit", report.commit}, {"model", report.model},        {"rounds", report.rounds},
+               {"results", Json::array()}};
   for (const LengthResult& result : report.lengths) {
     Json one = {{"length", result.length}, {"plain_seconds_per_token", result.plain_seconds}};
     for (size_t i = 0; i < report.pairs.size(); ++i) {
@@ -200,6 +202,8 @@ Outcome<void> measure(const GenerateBenchOptions& options, engine::Llama& model,
 }
 
 Outcome<void> run(const GenerateBenchOptions& options) {
+  KVANT_TRY(check_output(options.json_path));
+  KVANT_TRY(check_output(options.html_path));
   auto device = open_device(options.host);
   if (!device.ok()) {
     return device.failure();
@@ -231,7 +235,7 @@ Outcome<void> run(const GenerateBenchOptions& options) {
                        ") are beyond the model's context of " + std::to_string(model->config().context),
                    Exit::kUsage};
   }
-  GenerateReport report{(*device)->facts(), options.model, *pairs, {}, options.rounds};
+  GenerateReport report{(*device)->facts(), (*device)->library()->commit(), options.model, *pairs, {}, options.rounds};
   KVANT_TRY(measure(options, *model, *tokenizer, *device, *lengths, report));
   if (options.json_path != "-" && options.html_path != "-") {
     std::printf("%s\n\n%s", introduction(report).c_str(), result_table(report).render().c_str());
@@ -251,21 +255,18 @@ void add_bench_generate_command(CLI::App& bench) {
   auto options = std::make_shared<GenerateBenchOptions>();
   CLI::App* command = bench.add_subcommand("generate", "next token with the cache, and recomputing without it");
   add_host_options(*command, options->host);
-  command->add_option("--model", options->model, "GGUF file")->capture_default_str();
-  command->add_option("--formats", options->formats, "formats, or pairs K/V")->capture_default_str();
+  command->add_option("--model", options->model, kModelHelp)->capture_default_str();
+  command->add_option("--formats", options->formats, kFormatsHelp)->capture_default_str();
   command->add_option("--lengths", options->lengths, "tokens already in the sequence, comma-separated")
       ->capture_default_str();
   command->add_option("--steps", options->steps, "tokens a sample writes with the cache")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--plain-steps", options->plain_steps, "tokens a sample writes without")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
-  command->add_option("--rounds", options->rounds, "interleaved rounds")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--json", options->json_path, "write JSON here (- is standard output)");
-  command->add_option("--html", options->html_path, "write an HTML page with plots here");
+  command->add_option("--rounds", options->rounds, "interleaved rounds")->check(at_least(1))->capture_default_str();
+  add_report_options(*command, options->json_path, options->html_path);
   command->callback([options] { finish(run(*options)); });
 }
 

@@ -32,8 +32,8 @@ Table result_table(const BenchReport& report) {
 }
 
 std::string introduction(const BenchReport& report) {
-  return report.what + " on " + report.device.name + ", " + report.device.driver + ". Medians of " +
-         std::to_string(report.rounds) +
+  return report.what + " on " + report.device.name + ", " + report.device.driver + ", commit " + report.commit +
+         ". Medians of " + std::to_string(report.rounds) +
          " interleaved rounds. Device time by timestamps (wall time where there are none); GB/s, "
          "GFLOP/s by device time. \"of copy\": share of a device-to-device copy in this run, which moved " +
          significant(2e-9 * report.copy_bytes_per_second) +
@@ -52,6 +52,7 @@ std::string bench_json(const BenchReport& report) {
   json["bench"] = report.what;
   json["device"] = report.device.name;
   json["driver"] = report.device.driver;
+  json["commit"] = report.commit;
   json["rounds"] = report.rounds;
   json["copy_bytes_per_second"] = report.copy_bytes_per_second;
   json["results"] = Json::array();

@@ -22,9 +22,23 @@ struct HostOptions {
 };
 void add_library_options(CLI::App& command, LibraryOptions& options);
 void add_host_options(CLI::App& command, HostOptions& options);
+// --json and --html.
+void add_report_options(CLI::App& command, std::string& json_path, std::string& html_path);
+// Of an option that counts something.
+CLI::Validator at_least(uint32_t least);
+// The texts of options that several commands have.
+inline constexpr const char* kModelHelp = "GGUF file: a path, or a name in the models folder";
+inline constexpr const char* kFormatsHelp =
+    "comma-separated formats, or pairs K/V; all stands for each format: all, all/q4_0, all/all";
 
 // Opens both.
 Outcome<std::shared_ptr<Device>> open_device(const HostOptions& options);
+
+// The device's name, and for a CPU driver, that it is one: who expected a GPU learns here that none was found.
+std::string device_text(const Device& device);
+
+// Whether files can be written there (empty and "-" are fine), known before an hour of measuring and not after.
+Outcome<void> check_output(const std::string& path);
 
 // Finds `name` in the models folder: as given, or in models/ under the working folder, beside the program or in
 // share/kvant.

@@ -53,6 +53,8 @@ uint32_t count_of(int given, bool quick, uint32_t quick_count, uint32_t usual) {
 }
 
 Outcome<void> run(const EvalOptions& options) {
+  KVANT_TRY(check_output(options.json_path));
+  KVANT_TRY(check_output(options.html_path));
   auto opened = open_device(options.host);
   if (!opened.ok()) {
     return opened.failure();
@@ -93,6 +95,7 @@ Outcome<void> run(const EvalOptions& options) {
 
   EvalReport report;
   report.device = device->facts();
+  report.commit = device->library()->commit();
   report.model = options.model;
   report.chunks = text->chunks();
   std::vector<FormatFacts> distinct;
@@ -176,20 +179,27 @@ void add_eval_command(CLI::App& app) {
   auto options = std::make_shared<EvalOptions>();
   CLI::App* command = app.add_subcommand("eval", "quality of K and V formats against an f32 cache");
   add_host_options(*command, options->host);
-  command->add_option("--model", options->model, "GGUF file")->capture_default_str();
-  command->add_option("--text", options->text, "held-out text")->capture_default_str();
-  command->add_option("--recall-hard", options->recall_hard, "hard recall prompts")->capture_default_str();
-  command->add_option("--recall-test", options->recall_test, "plain recall prompts")->capture_default_str();
+  command->add_option("--model", options->model, kModelHelp)->capture_default_str();
+  command->add_option("--text", options->text, "held-out text, looked for as the model is")->capture_default_str();
+  command->add_option("--recall-hard", options->recall_hard, "hard recall prompts: prompt, tab, answer")
+      ->capture_default_str();
+  command->add_option("--recall-test", options->recall_test, "plain recall prompts, the same")->capture_default_str();
   command->add_option("--tensors", options->tensors, "folder of recorded K, V and Q")->capture_default_str();
   command->add_option("--formats", options->formats,
-                      std::string("pairs, as q8_0 or K/V: q8_0/q4_0 (default: ") + kAllPairs + ")");
-  command->add_option("--chunks", options->chunks, "chunks of text, each as long as the model's context (default 16)");
-  command->add_option("--hard-lines", options->hard_lines, "hard recall prompts (default 100)");
-  command->add_option("--test-lines", options->test_lines, "plain recall prompts (default 40)");
+                      std::string(kFormatsHelp) + " (default: " + kAllPairs + "; with --quick " + kQuickPairs + ")");
+  command
+      ->add_option("--chunks", options->chunks,
+                   "chunks of text, each as long as the model's context (default 16; with --quick 3)")
+      ->check(at_least(1));
+  command
+      ->add_option("--hard-lines", options->hard_lines, "hard recall prompts, 0: none (default 100; with --quick 20)")
+      ->check(at_least(0));
+  command
+      ->add_option("--test-lines", options->test_lines, "plain recall prompts, 0: none (default 40; with --quick 10)")
+      ->check(at_least(0));
   command->add_flag("--quick", options->quick, "few chunks, prompts and formats: a minute or two");
   command->add_flag("--no-tensors", options->no_tensors, "leave out recorded and made-up tensors");
-  command->add_option("--json", options->json_path, "write JSON here (- is standard output)");
-  command->add_option("--html", options->html_path, "write an HTML page with plots here");
+  add_report_options(*command, options->json_path, options->html_path);
   command->callback([options] { finish(run(*options)); });
 }
 

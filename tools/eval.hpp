@@ -113,6 +113,7 @@ Outcome<SyntheticFigures> eval_synthetic(const std::shared_ptr<Device>& device, 
 
 struct EvalReport {
   DeviceFacts device;
+  std::string commit;  // of the library
   std::string model;
   uint32_t chunks = 0;
   std::vector<PairFigures> pairs;

@@ -1,6 +1,9 @@
 // The model-level figures of kvant eval: perplexity, KL divergence, top-1 agreement and recall.
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -15,9 +18,13 @@ namespace {
 constexpr uint32_t kBatch = 512;  // tokens of one step
 
 Outcome<std::string> read_text(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return bad_model(path + ": is a directory, not a text file");
+  }
   std::ifstream stream(path, std::ios::binary);
   if (!stream) {
-    return bad_model(path + ": cannot be opened");
+    return bad_model(path + ": cannot be opened: " + std::strerror(errno));
   }
   std::stringstream text;
   text << stream.rdbuf();

@@ -75,7 +75,7 @@ Table memory_table(const EvalReport& report) {
 }
 
 std::string introduction(const EvalReport& report) {
-  return report.model + " on " + report.device.name + ", " + report.device.driver +
+  return report.model + " on " + report.device.name + ", " + report.device.driver + ", commit " + report.commit +
          ". Text: " + std::to_string(report.chunks) + (report.chunks == 1 ? " chunk" : " chunks") +
          " of held-out text, the second half of each scored (" + std::to_string(report.pairs[0].text.tokens) +
          " tokens). The reference is the same plugin with an f32 cache; KL divergence "
@@ -109,6 +109,7 @@ std::string eval_json(const EvalReport& report) {
   Json json;
   json["device"] = report.device.name;
   json["driver"] = report.device.driver;
+  json["commit"] = report.commit;
   json["model"] = report.model;
   json["chunks"] = report.chunks;
   json["pairs"] = Json::array();

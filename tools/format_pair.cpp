@@ -7,23 +7,51 @@
 
 namespace kvant::tools {
 
+namespace {
+
+Outcome<std::vector<FormatFacts>> parse_side(const Library& library, const std::string& name) {
+  if (name == "all") {
+    return library.formats();
+  }
+  const auto format = library.format(name);
+  if (!format.ok()) {
+    return Failure{format.failure().message + ", or all", format.failure().exit};
+  }
+  return std::vector<FormatFacts>{*format};
+}
+
+void add_once(std::vector<FormatPair>& pairs, const FormatFacts& k, const FormatFacts& v) {
+  if (std::none_of(pairs.begin(), pairs.end(),
+                   [&](const FormatPair& pair) { return pair.k.id == k.id && pair.v.id == v.id; })) {
+    pairs.push_back({k, v});
+  }
+}
+
+}  // namespace
+
 Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::string& list) {
   std::vector<FormatPair> pairs;
   std::istringstream stream(list);
   for (std::string name; std::getline(stream, name, ',');) {
     const size_t slash = name.find('/');
-    const auto k = library.format(name.substr(0, slash));
-    if (!k.ok()) {
-      return k.failure();
+    const auto ks = parse_side(library, name.substr(0, slash));
+    if (!ks.ok()) {
+      return ks.failure();
     }
-    const auto v = slash == std::string::npos ? k : library.format(name.substr(slash + 1));
-    if (!v.ok()) {
-      return v.failure();
+    if (slash == std::string::npos) {
+      for (const FormatFacts& format : *ks) {
+        add_once(pairs, format, format);
+      }
+      continue;
     }
-    const bool known = std::any_of(pairs.begin(), pairs.end(),
-                                   [&](const FormatPair& pair) { return pair.k.id == k->id && pair.v.id == v->id; });
-    if (!known) {
-      pairs.push_back({*k, *v});
+    const auto vs = parse_side(library, name.substr(slash + 1));
+    if (!vs.ok()) {
+      return vs.failure();
+    }
+    for (const FormatFacts& k : *ks) {
+      for (const FormatFacts& v : *vs) {
+        add_once(pairs, k, v);
+      }
     }
   }
   if (pairs.empty()) {

@@ -14,7 +14,8 @@ struct FormatPair {
   std::string name() const { return k.id == v.id ? k.name : k.name + "/" + v.name; }
 };
 
-// "q8_0,q8_0/q4_0" -> pairs, duplicates left out; an unknown format is an error that lists the known ones.
+// "q8_0,q8_0/q4_0" -> pairs, duplicates left out; an unknown format is an error that lists the known ones. "all" stands
+// for each format: "all" is every format with itself, "all/q4_0" every K beside a V of q4_0, "all/all" every pair.
 Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::string& list);
 
 // "128,64" -> numbers.

@@ -186,7 +186,7 @@ class Generation {
     if (cache_ == nullptr) {
       table.add({"cache", "none: every token is computed again for each new one, on the CPU"});
     } else {
-      table.add({"device", device_->facts().name});
+      table.add({"device", device_text(*device_)});
       table.add({"driver", device_->facts().driver});
       table.add({"formats", "K " + options_.k_format + ", V " + options_.v_format});
       table.add({"first use", significant(warm_up_seconds_) + " s (pipelines compiled, not counted below)"});
@@ -230,19 +230,28 @@ void add_generate_command(CLI::App& app) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand("generate", "generate text through the quantized cache");
   add_host_options(*command, options->host);
-  command->add_option("--model", options->model, "GGUF file")->capture_default_str();
+  command->add_option("--model", options->model, kModelHelp)->capture_default_str();
   command->add_option("--prompt", options->prompt, "text to continue")->capture_default_str();
-  command->add_option("--tokens", options->tokens, "most tokens to write")->capture_default_str();
-  command->add_option("--k-format", options->k_format, "format of the keys")->capture_default_str();
+  command->add_option("--tokens", options->tokens, "tokens to write, as far as the model's context reaches")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command->add_option("--k-format", options->k_format, "format of the keys; `kvant info` lists the formats")
+      ->capture_default_str();
   command->add_option("--v-format", options->v_format, "format of the values")->capture_default_str();
-  command->add_option("--temperature", options->sampler.temperature, "0: greedy")
+  command->add_option("--temperature", options->sampler.temperature, "divides the logits before sampling; 0: greedy")
       ->check(CLI::Range(0.0f, 100.0f))
       ->capture_default_str();
-  command->add_option("--top-k", options->sampler.top_k, "most probable tokens kept; 0: all")->capture_default_str();
-  command->add_option("--top-p", options->sampler.top_p, "probability mass kept; 1: all")
+  command->add_option("--top-k", options->sampler.top_k, "sample among so many of the most probable tokens; 0: all")
+      ->check(at_least(0))
+      ->capture_default_str();
+  command
+      ->add_option("--top-p", options->sampler.top_p,
+                   "sample among the most probable tokens of so much probability; 1: all")
       ->check(CLI::Range(0.0f, 1.0f))
       ->capture_default_str();
-  command->add_option("--seed", options->sampler.seed, "of the sampler")->capture_default_str();
+  command->add_option("--seed", options->sampler.seed, "seed of the sampler: the same seed writes the same text")
+      ->check(at_least(0))
+      ->capture_default_str();
   command->add_flag("--no-cache", options->no_cache, "recompute every token instead, without the plugin");
   command->callback([options] {
     Generation generation(*options);

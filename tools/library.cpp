@@ -84,6 +84,10 @@ Outcome<std::shared_ptr<Library>> Library::open(const LibraryOptions& options) {
   args.enable_validation = options.validation ? 1 : 0;
   KVANT_TRY(library->check(library->api_->context_create(&args, &library->context_)));
 
+  kvant_build_info build{};
+  build.struct_size = sizeof(build);
+  KVANT_TRY(library->check(library->api_->get_build_info(&build)));
+  library->commit_ = text_or_empty(build.commit);
   uint32_t count = 0;
   KVANT_TRY(library->check(library->api_->format_count(library->context_, &count)));
   for (uint32_t id = 0; id < count; ++id) {

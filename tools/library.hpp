@@ -58,6 +58,8 @@ class Library {
   const kvant_api& api() const { return *api_; }
   kvant_context* context() const { return context_; }
   const std::string& path() const { return path_; }
+  // The commit that the library was built from; figures name it.
+  const std::string& commit() const { return commit_; }
 
   // Consumes the error.
   Outcome<void> check(kvant_error* error) const;
@@ -76,6 +78,7 @@ class Library {
   const kvant_api* api_ = nullptr;
   kvant_context* context_ = nullptr;
   std::string path_;
+  std::string commit_;
   std::vector<FormatFacts> formats_;
   uint64_t misbehaviours_ = 0;
 };
