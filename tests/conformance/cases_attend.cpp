@@ -55,6 +55,8 @@ void shrink(Case& c, std::uint64_t budget) {
   }
 }
 
+bool uses_subgroups(KernelId module) { return (kernel_info(module).needs & kernel_needs_subgroup) != 0; }
+
 std::string attend_name(const Case& c, const std::string& config) {
   const auto flag = [](bool on, const char* text) { return on ? std::string(text) : std::string(); };
   std::string name = std::string(kernel_info(c.config.kernel).name) + "." + std::string(format_info(c.format_k).name) + "-" +
@@ -194,7 +196,12 @@ void add_chunks(std::vector<Case>& out, KernelId module) {
   c.length = 513;
   c.tables = Tables::shuffled;
   c.subset = Subset::quick;
-  if (finish(c, module, 0, Splits::whole)) out.push_back(c);
+  // Modules with subgroup operations have configs for every subgroup size, and a device runs those of its own.
+  const std::uint32_t configs = uses_subgroups(module) ? static_cast<std::uint32_t>(module_configs(module, attend_shape(c)).size()) : 1;
+  for (std::uint32_t config = 0; config < configs; ++config) {
+    Case named = c;
+    if (finish(named, module, config, Splits::whole)) out.push_back(named);
+  }
 }
 
 }  // namespace
