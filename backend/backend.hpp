@@ -34,6 +34,7 @@ struct DeviceOptions {
   // Folder of the on-disk pipeline cache; empty: none.
   std::string pipeline_cache_folder;
   bool profiling = false;               // timestamps around every command
+  std::uint32_t pipeline_save_seconds = 10;  // least time between two writes of the pipeline cache while compiling
   std::uint64_t memory_limit = 0;       // bytes of device memory that the executor may hold; 0 = no own limit
 };
 

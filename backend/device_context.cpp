@@ -4,6 +4,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "text.hpp"
+
 namespace kvant {
 namespace {
 
@@ -19,7 +21,7 @@ Result<std::string> override_text(const std::string& option) {
   std::ifstream stream(text);
   std::stringstream content;
   content << stream.rdbuf();
-  if (!stream) return Status(StatusCode::not_found, "the capability file (" + text + ") cannot be read");
+  if (!stream) return Status(StatusCode::not_found, "the capability file (" + quoted_text(text) + ") cannot be read");
   return content.str();
 }
 
@@ -53,6 +55,17 @@ Status VulkanContext::start(const DeviceOptions& options) {
                          "pipeline cache " + blob_path_ + ": " + std::string(blob_outcome_name(blob.outcome)));
   }
   KVANT_ASSIGN(executor_, VulkanExecutor::create(*device_, plan_, options, blob.payload));
+  if (blob_path_.empty()) return {};
+  // Compiling takes seconds a pipeline on some drivers: a process that is killed must not lose minutes of it.
+  blob_time_ = std::chrono::steady_clock::now();
+  executor_->pipelines().set_compiled_callback([this, interval = std::chrono::seconds(options.pipeline_save_seconds)] {
+    bool due = false;
+    {
+      const std::scoped_lock lock(blob_mutex_);
+      due = std::chrono::steady_clock::now() - blob_time_ >= interval;
+    }
+    if (due) save_pipelines();
+  });
   return {};
 }
 
@@ -84,14 +97,22 @@ Result<std::unique_ptr<DeviceContext>> VulkanContext::borrow(std::shared_ptr<Ins
   return std::unique_ptr<DeviceContext>(std::move(context));
 }
 
+// Writes what has been compiled since the last time.
+void VulkanContext::save_pipelines() {
+  const std::scoped_lock lock(blob_mutex_);
+  const std::uint64_t compiled = executor_->pipelines().compiled();
+  if (blob_path_.empty() || device_->lost() || compiled == blob_saved_) return;
+  Result<std::vector<std::byte>> data = executor_->pipelines().data();
+  const Status saved =
+      data.ok() ? save_blob(blob_path_, plan_.snapshot, shader_set_hash(), data.value()) : data.status();
+  if (!saved.ok()) device_->log().write(LogLevel::warning, saved.message());
+  blob_saved_ = compiled;
+  blob_time_ = std::chrono::steady_clock::now();
+}
+
 VulkanContext::~VulkanContext() {
   if (!executor_) return;
-  if (!blob_path_.empty() && !device_->lost() && executor_->pipelines().compiled() != 0) {
-    Result<std::vector<std::byte>> data = executor_->pipelines().data();
-    const Status saved =
-        data.ok() ? save_blob(blob_path_, plan_.snapshot, shader_set_hash(), data.value()) : data.status();
-    if (!saved.ok()) device_->log().write(LogLevel::warning, saved.message());
-  }
+  save_pipelines();
   executor_.reset();  // before the device
 }
 

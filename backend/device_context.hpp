@@ -1,6 +1,9 @@
 // VulkanContext: the one DeviceContext. Ties plan, device, executor and the pipeline blob together.
 #pragma once
 
+#include <chrono>
+#include <mutex>
+
 #include "pipeline_blob.hpp"
 #include "vulkan_executor.hpp"
 
@@ -35,11 +38,15 @@ class VulkanContext final : public DeviceContext {
   VulkanContext() = default;
   Status plan_device(DeviceSnapshot snapshot, const DeviceOptions& options);
   Status start(const DeviceOptions& options);
+  void save_pipelines();
 
   DevicePlan plan_;
   std::unique_ptr<Device> device_;
   std::unique_ptr<VulkanExecutor> executor_;
   std::string blob_path_;  // empty: none
+  std::mutex blob_mutex_;
+  std::uint64_t blob_saved_ = 0;  // pipelines compiled when the blob was last written
+  std::chrono::steady_clock::time_point blob_time_;
   BlobOutcome blob_outcome_ = BlobOutcome::absent;
 };
 

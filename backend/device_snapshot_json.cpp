@@ -7,6 +7,7 @@
 #include <set>
 
 #include "device_fields.hpp"
+#include "text.hpp"
 
 namespace kvant {
 namespace {
@@ -170,7 +171,7 @@ Result<Json> parse_object(std::string_view text) {
 Status check_keys(const Json& json, const std::set<std::string, std::less<>>& known) {
   for (const auto& [key, value] : json.items()) {
     if (!known.contains(key))
-      return {StatusCode::invalid_argument, "capability \"" + key + "\" is not a key of the device snapshot"};
+      return {StatusCode::invalid_argument, "capability \"" + quoted_text(key) + "\" is not a key of the device snapshot"};
   }
   return {};
 }
@@ -211,7 +212,7 @@ Status narrow_snapshot(DeviceSnapshot& snapshot, std::string_view override_json)
     if (const char* expected = from_json(json[key], wish); expected != nullptr) {
       status = wrong_type(key, expected);
     } else if (!within_rule(field, wish, rule, narrowed)) {
-      status = {StatusCode::invalid_argument, "capability \"" + std::string(key) + "\" (" + json[key].dump() +
+      status = {StatusCode::invalid_argument, "capability \"" + std::string(key) + "\" (" + quoted_text(json[key].dump()) +
                                                   ") would widen or change the device's own (" + to_json(field).dump() +
                                                   ")"};
     } else {

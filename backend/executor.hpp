@@ -92,6 +92,7 @@ struct Staging {
 // What the host layer must know of the device. Filled once at creation.
 struct ExecutorLimits {
   std::uint64_t max_slab_bytes = 0;         // most bytes of one buffer
+  std::uint64_t max_device_bytes = 0;       // most bytes of all buffers: the caller's limit or the memory there is; 0 = unknown
   std::uint64_t max_binding_bytes = 0;      // most bytes of one binding (maxStorageBufferRange)
   std::uint32_t binding_alignment = 16;     // offsets of bindings, at least 16
   std::uint32_t max_groups[3] = {65535, 65535, 65535};

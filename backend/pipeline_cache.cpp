@@ -1,6 +1,7 @@
 #include "pipeline_cache.hpp"
 
 #include <algorithm>
+#include <chrono>
 
 namespace kvant {
 namespace {
@@ -137,14 +138,23 @@ Result<VkPipeline> PipelineCache::get(KernelId kernel, const SpecValues& spec) {
     if (const auto found = pipelines_.find(key); found != pipelines_.end()) return found->second;
   }
   // Compiled outside the lock: other threads go on. Whoever inserts first wins; the loser's pipeline is thrown away.
+  const auto begin = std::chrono::steady_clock::now();
   KVANT_ASSIGN(const VkPipeline pipeline, compile(key, 0));
-  const std::scoped_lock lock(mutex_);
-  const auto [winner, inserted] = pipelines_.try_emplace(key, pipeline);
-  if (inserted)
-    ++compiled_;
-  else
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
+  VkPipeline winner = VK_NULL_HANDLE;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto [place, inserted] = pipelines_.try_emplace(key, pipeline);
+    winner = place->second;
+    if (inserted) ++compiled_;
+  }
+  if (winner != pipeline) {
     device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr);
-  return winner->second;
+    return winner;
+  }
+  device_.log().write(LogLevel::info, "compiled " + kernel_name(kernel) + " in " + std::to_string(took.count()) + " ms");
+  if (on_compiled_) on_compiled_();
+  return winner;
 }
 
 Result<std::vector<PipelineStatistic>> PipelineCache::statistics(KernelId kernel, const SpecValues& spec,

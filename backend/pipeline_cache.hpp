@@ -2,6 +2,7 @@
 // share (a set of 8 storage buffers, 128 bytes of push constants) and the VkPipelineCache. Thread-safe.
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <unordered_map>
 
@@ -32,6 +33,8 @@ class PipelineCache {
   VkDescriptorSetLayout set_layout() const { return set_layout_; }
   // Contents of the VkPipelineCache, for the disk.
   Result<std::vector<std::byte>> data() const;
+  // Called after a pipeline was compiled, on the thread that needed it. Set before the first get().
+  void set_compiled_callback(std::function<void()> callback) { on_compiled_ = std::move(callback); }
   // Pipelines compiled since creation.
   std::uint64_t compiled() const;
 
@@ -46,6 +49,7 @@ class PipelineCache {
   VkDescriptorSetLayout set_layout_ = VK_NULL_HANDLE;
   VkPipelineLayout layout_ = VK_NULL_HANDLE;
   VkPipelineCache cache_ = VK_NULL_HANDLE;
+  std::function<void()> on_compiled_;
   mutable std::mutex mutex_;  // guards what follows
   std::unordered_map<PipelineKey, VkPipeline, PipelineKeyHash> pipelines_;
   std::array<VkShaderModule, static_cast<std::size_t>(KernelId::count)> modules_{};

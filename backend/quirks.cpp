@@ -3,6 +3,7 @@
 #include <string>
 
 #include "device_plan.hpp"
+#include "text.hpp"
 
 namespace kvant {
 namespace {
@@ -76,6 +77,12 @@ constexpr Quirk kQuirks[] = {
      [](const DeviceSnapshot&) { return false; }, [](DevicePlan& plan) { plan.use_pipeline_blob = false; }},
 };
 
+std::string known_names() {
+  std::string names;
+  for (const Quirk& quirk : kQuirks) names += (names.empty() ? "" : ", ") + std::string(quirk.name);
+  return names;
+}
+
 enum class Forced : std::uint8_t { no, on, off };
 
 }  // namespace
@@ -90,13 +97,13 @@ Result<std::vector<const Quirk*>> resolve_quirks(const DeviceSnapshot& snapshot,
     forced = comma == std::string_view::npos ? std::string_view() : forced.substr(comma + 1);
     while (!word.empty() && word.front() == ' ') word.remove_prefix(1);
     while (!word.empty() && word.back() == ' ') word.remove_suffix(1);
-    if (word.empty()) continue;
-    if (word.front() != '+' && word.front() != '-')
-      return Status(StatusCode::invalid_argument, "quirk (" + std::string(word) + ") must begin with + or -");
+    if (word.empty() || (word.front() != '+' && word.front() != '-'))
+      return Status(StatusCode::invalid_argument, "quirk (" + quoted_text(word) + ") must begin with + or -");
     std::size_t row = 0;
     while (row < std::size(kQuirks) && kQuirks[row].name != word.substr(1)) ++row;
     if (row == std::size(kQuirks))
-      return Status(StatusCode::invalid_argument, "quirk (" + std::string(word.substr(1)) + ") is not a known name");
+      return Status(StatusCode::invalid_argument,
+                    "quirk (" + quoted_text(word.substr(1)) + ") is not one of " + known_names());
     wishes[row] = word.front() == '+' ? Forced::on : Forced::off;
   }
   std::vector<const Quirk*> active;

@@ -44,6 +44,8 @@ VulkanExecutor::VulkanExecutor(Device& device, const DevicePlan& plan, const Dev
       memory_(device, plan, options.memory_limit),
       profiler_(device, plan, options.profiling) {
   limits_.max_slab_bytes = plan.max_slab_bytes;
+  for (const MemoryHeap& heap : plan.snapshot.heaps) limits_.max_device_bytes += heap.size;
+  if (options.memory_limit != 0) limits_.max_device_bytes = std::min(limits_.max_device_bytes, options.memory_limit);
   limits_.max_binding_bytes = plan.max_binding_bytes;
   limits_.binding_alignment = plan.binding_alignment;
   std::copy(plan.snapshot.max_groups.begin(), plan.snapshot.max_groups.end(), limits_.max_groups);

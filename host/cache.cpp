@@ -38,6 +38,12 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
   for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab);
   step_.groups.resize(geometry_.groups.size());
   step_.appended.resize(geometry_.layers.size());
+  std::uint64_t pool_bytes = 0;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) pool_bytes += page_bytes(g) * pools_[g].total_pages();
+  const std::uint64_t most = executor_.limits().max_device_bytes;
+  if (most != 0 && pool_bytes > most)
+    log_.write(LogLevel::warning, "the pool of capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") would fill " +
+                                      std::to_string(pool_bytes) + " bytes, the device may hold " + std::to_string(most));
   log_.write(LogLevel::debug, "cache of " + std::to_string(geometry_.layers.size()) + " layers in " +
                                   std::to_string(geometry_.groups.size()) + " layer groups");
 }
@@ -51,9 +57,7 @@ MemoryUse CacheImpl::memory_use() const {
   MemoryUse use;
   use.pool_bytes = slabs_.allocated_bytes();
   for (std::size_t g = 0; g < pools_.size(); ++g) {
-    std::uint64_t page_bytes = 0;
-    for (std::uint32_t layer : geometry_.groups[g].layers) page_bytes += geometry_.layers[layer].page_bytes();
-    use.used_bytes += page_bytes * pools_[g].used_pages();
+    use.used_bytes += page_bytes(static_cast<std::uint32_t>(g)) * pools_[g].used_pages();
     use.used_pages += pools_[g].used_pages();
     use.total_pages += pools_[g].total_pages();
   }
@@ -91,10 +95,16 @@ Status CacheImpl::check_layer(std::uint32_t layer) const {
 }
 
 Status CacheImpl::no_pages(std::uint32_t group, std::uint64_t needed) const {
-  return {StatusCode::resource_exhausted, std::to_string(needed) + " pages are needed in layer group " +
-                                              std::to_string(group) + ", " +
-                                              std::to_string(pools_[group].free_pages()) + " of " +
-                                              std::to_string(pools_[group].total_pages()) + " are free"};
+  return {StatusCode::resource_exhausted,
+          std::to_string(needed) + " pages are needed in layer group " + std::to_string(group) + ", " +
+              std::to_string(pools_[group].free_pages()) + " of the " + std::to_string(pools_[group].total_pages()) +
+              " pages of capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") are free"};
+}
+
+std::uint64_t CacheImpl::page_bytes(std::uint32_t group) const {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t layer : geometry_.groups[group].layers) bytes += geometry_.layers[layer].page_bytes();
+  return bytes;
 }
 
 Result<SequenceId> CacheImpl::create_sequence() {

@@ -77,6 +77,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status check_not_in_step(SequenceId id, const char* verb) const;
   Status check_layer(std::uint32_t layer) const;
   Status no_pages(std::uint32_t group, std::uint64_t needed) const;
+  std::uint64_t page_bytes(std::uint32_t group) const;  // of all its layers
   Status device_copy_pages(std::span<const PagePair> pairs);
   Status ensure_slabs(std::span<const SlabId> slabs);
   Status poison_pages(std::span<const SlabId> new_slabs, std::span<const TakenPage> pages);

@@ -35,12 +35,17 @@ void MetaTable::clear() {
 
 Status MetaTable::upload(CommandList& list, std::vector<BufferId>* retired) {
   const std::uint64_t bytes = words_.size() * sizeof(std::uint32_t);
+  // Half the ring: other pieces of the same list need room too.
+  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / sizeof(std::uint32_t));
+  const bool recording = retired != nullptr;
+  if (recording && words_.size() - (bytes > buffer_.size() ? 0 : uploaded_) > most)
+    return {StatusCode::resource_exhausted,
+            "the step's tables and masks of " + std::to_string(bytes) + " bytes are more than the " +
+                std::to_string(most * sizeof(std::uint32_t)) + " that one recorded run can upload; run the layer without recording"};
   if (bytes > buffer_.size()) {
     KVANT_TRY(buffer_.ensure(bytes, retired));
     uploaded_ = 0;
   }
-  // Half the ring: other pieces of the same list need room too.
-  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / sizeof(std::uint32_t));
   while (uploaded_ < words_.size()) {
     const std::size_t count = std::min(most, words_.size() - uploaded_);
     KVANT_ASSIGN(const Staging staging, executor_.stage(count * sizeof(std::uint32_t), BufferKind::upload));

@@ -64,8 +64,8 @@ Status check_sequence(const kvant_paged_args& values, std::uint32_t i, std::uint
       return invalid("args.query_positions[", i, "] (", values.query_positions[i], ") plus ", queries,
                      " queries is greater than ", kMaxTokens);
   } else if (values.mask == nullptr && queries > keys && input.causal_objection.empty()) {
-    input.causal_objection = text("args.qo_indptr gives sequence ", i, " ", queries, " queries, more than its ", keys,
-                                  " keys, so that a causal run needs args.query_positions");
+    input.causal_objection = text("sequence ", i, " of the plan has ", queries, " queries, more than its ", keys,
+                                  " keys, so that a causal run needs query_positions");
   }
   if (values.mask != nullptr && queries != 0 && values.mask_row_words < (keys + 31) / 32)
     return invalid("args.mask_row_words (", values.mask_row_words, ") is less than ", (keys + 31) / 32, ", the words of the ",

@@ -70,7 +70,7 @@ Result<StepInput> read_step_args(const kvant_step_args* args, CacheObject& cache
 
     const bool positioned = (entry.flags & KVANT_ENTRY_QUERY_POSITION) != 0;
     if (!positioned && entry.mask == nullptr && entry.queries > length + entry.append && input.causal_objection.empty())
-      input.causal_objection = text(name, ".queries (", entry.queries, ") is greater than the sequence's ",
+      input.causal_objection = text("entries[", i, "] of the plan: queries (", entry.queries, ") is greater than the sequence's ",
                                     length + entry.append, " tokens, so that a causal run needs KVANT_ENTRY_QUERY_POSITION");
     input.fresh_tokens += entry.append;
     input.queries += entry.queries;

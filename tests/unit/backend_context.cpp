@@ -162,6 +162,14 @@ TEST_SUITE("backend device") {
     std::filesystem::resize_file(file(), std::filesystem::file_size(file()) - 1);
     CHECK(outcome([] {}) == BlobOutcome::truncated);
     CHECK(outcome([] {}) == BlobOutcome::hit);
+    std::filesystem::remove_all(folder);
+    bool found = false;
+    outcome([&] { found = std::filesystem::exists(folder); });
+    CHECK_FALSE(found);  // the first write is not due yet
+    std::filesystem::remove_all(folder);
+    options.pipeline_save_seconds = 0;
+    outcome([&] { found = std::filesystem::exists(folder); });
+    CHECK(found);  // a process that is killed now keeps what it compiled
     options.quirks = "+no_pipeline_blob";
     std::filesystem::remove_all(folder);
     CHECK(outcome([] {}) == BlobOutcome::absent);

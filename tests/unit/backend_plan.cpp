@@ -222,5 +222,9 @@ TEST_SUITE("backend quirks") {
     CHECK(make_device_plan(device, "+no_such").status().message().find("no_such") != std::string::npos);
     CHECK(make_device_plan(device, "no_timeline").status().message().find("+ or -") != std::string::npos);
     CHECK(make_device_plan(device, "+no_timeline,+").status().code() == StatusCode::invalid_argument);
+    CHECK(make_device_plan(device, ",").status().code() == StatusCode::invalid_argument);
+    const std::string message = make_device_plan(device, "+" + std::string(100000, 'x')).status().message();
+    CHECK(message.size() < 1000);
+    for (const Quirk& quirk : quirks()) CHECK(message.find(quirk.name) != std::string::npos);
   }
 }

@@ -118,7 +118,13 @@ TEST_CASE("host step: errors of plan name their values and change nothing") {
   };
   fails({entry(SequenceId{77}, 1, 1)}, StatusCode::not_found, "sequence 77");
   fails({entry(a, 1, 1), entry(a, 1, 1)}, StatusCode::invalid_argument, "twice");
-  fails({entry(a, 50, 0)}, StatusCode::resource_exhausted, "3 pages are needed in layer group 0, 2 of 4 are free");
+  fails({entry(a, 50, 0)}, StatusCode::resource_exhausted, "3 pages are needed in layer group 0, 2 of the 4 pages of capacity_tokens (64) are free");
+  ExecutorLimits limits = model.executor.limits();
+  limits.max_device_bytes = 3 * model.cache->memory_use().used_bytes / 2;  // three pages of the layer group, two are in use
+  model.executor.cpu.set_limits(limits);
+  fails({entry(a, 30, 0)}, StatusCode::resource_exhausted, "30 fresh tokens would fill");
+  limits.max_device_bytes = 0;
+  model.executor.cpu.set_limits(limits);
   const std::uint32_t mask[1] = {1};
   StepEntry masked = entry(a, 1, 1);
   masked.mask = mask;

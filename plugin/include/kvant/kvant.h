@@ -154,8 +154,8 @@ typedef struct kvant_cache_stats {
   size_t struct_size;
   const kvant_next* next;
   uint64_t pool_bytes;        /* device memory of the slabs */
-  uint64_t used_bytes;        /* pages held by sequences; shared pages once */
-  uint64_t used_pages;
+  uint64_t used_bytes;        /* pages held by sequences; shared pages once; 0 with KVANT_CACHE_EXTERNAL_PAGES */
+  uint64_t used_pages;        /* as used_bytes */
   uint64_t total_pages;
   uint64_t sequence_tokens;   /* sum of lengths */
   uint64_t sequence_count;
