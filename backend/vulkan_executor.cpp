@@ -36,6 +36,15 @@ bool is_empty(const Command& command) {
   return true;
 }
 
+// The caller's limit, or what the heaps hold. The heap of a CPU driver is a number of its own making (lavapipe 22.3 says 2 GiB
+// on any machine), which allocations may exceed: unknown.
+std::uint64_t most_device_bytes(const DeviceSnapshot& device, std::uint64_t memory_limit) {
+  if (memory_limit != 0 || device.type == DeviceType::cpu) return memory_limit;
+  std::uint64_t bytes = 0;
+  for (const MemoryHeap& heap : device.heaps) bytes += heap.size;
+  return bytes;
+}
+
 }  // namespace
 
 VulkanExecutor::VulkanExecutor(Device& device, const DevicePlan& plan, const DeviceOptions& options)
@@ -44,8 +53,7 @@ VulkanExecutor::VulkanExecutor(Device& device, const DevicePlan& plan, const Dev
       memory_(device, plan, options.memory_limit),
       profiler_(device, plan, options.profiling) {
   limits_.max_slab_bytes = plan.max_slab_bytes;
-  for (const MemoryHeap& heap : plan.snapshot.heaps) limits_.max_device_bytes += heap.size;
-  if (options.memory_limit != 0) limits_.max_device_bytes = std::min(limits_.max_device_bytes, options.memory_limit);
+  limits_.max_device_bytes = most_device_bytes(plan.snapshot, options.memory_limit);
   limits_.max_binding_bytes = plan.max_binding_bytes;
   limits_.binding_alignment = plan.binding_alignment;
   std::copy(plan.snapshot.max_groups.begin(), plan.snapshot.max_groups.end(), limits_.max_groups);
