@@ -29,6 +29,15 @@ function(kvant_device_environment out device)
   if(KVANT_TEST_VALIDATION)
     list(APPEND environment KVANT_VALIDATION=1)
   endif()
+  if(KVANT_SANITIZE)
+    file(READ ${KVANT_ICD_${device}} manifest)
+    string(JSON library GET "${manifest}" ICD library_path)
+    get_filename_component(folder ${KVANT_ICD_${device}} DIRECTORY)
+    cmake_path(ABSOLUTE_PATH library BASE_DIRECTORY ${folder} NORMALIZE)
+    list(APPEND environment KVANT_TEST_KEEP_LOADED=libvulkan.so.1:libVkLayer_khronos_validation.so:${library}
+         LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0
+         TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp:print_suppressions=0)
+  endif()
   set(${out} "${environment}" PARENT_SCOPE)
 endfunction()
 
