@@ -4,7 +4,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "text.hpp"
+#include "quoted_text.hpp"
 
 namespace kvant {
 namespace {
@@ -51,8 +51,8 @@ Status VulkanContext::start(const DeviceOptions& options) {
     blob_path_ = blob_path(options.pipeline_cache_folder, plan_.snapshot);
     blob = load_blob(blob_path_, plan_.snapshot, shader_set_hash());
     blob_outcome_ = blob.outcome;
-    device_->log().write(LogLevel::info,
-                         "pipeline cache " + blob_path_ + ": " + std::string(blob_outcome_name(blob.outcome)));
+    device_->log().write(LogLevel::info, "pipeline cache " + quoted_text(blob_path_, kMostPathBytes) + ": " +
+                                             std::string(blob_outcome_name(blob.outcome)));
   }
   KVANT_ASSIGN(executor_, VulkanExecutor::create(*device_, plan_, options, blob.payload));
   if (blob_path_.empty()) return {};

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "device_fields.hpp"
-#include "text.hpp"
+#include "quoted_text.hpp"
 
 namespace kvant {
 namespace {

@@ -12,6 +12,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "quoted_text.hpp"
+
 namespace kvant {
 namespace {
 
@@ -153,14 +155,16 @@ Status save_blob(const std::string& path, const DeviceSnapshot& device, std::str
     stream.close();
     if (!stream) {
       std::filesystem::remove(temporary, error);
-      return {StatusCode::unavailable, "the pipeline cache file (" + temporary + ") could not be written"};
+      return {StatusCode::unavailable,
+              "the pipeline cache file (" + quoted_text(temporary, kMostPathBytes) + ") could not be written"};
     }
   }
   std::filesystem::rename(temporary, path, error);
   if (!error) return {};
   std::error_code ignored;
   std::filesystem::remove(temporary, ignored);
-  return {StatusCode::unavailable, "the pipeline cache file (" + path + ") could not be replaced: " + error.message()};
+  return {StatusCode::unavailable, "the pipeline cache file (" + quoted_text(path, kMostPathBytes) +
+                                       ") could not be replaced: " + error.message()};
 }
 
 }  // namespace kvant

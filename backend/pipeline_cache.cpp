@@ -152,7 +152,8 @@ Result<VkPipeline> PipelineCache::get(KernelId kernel, const SpecValues& spec) {
     device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr);
     return winner;
   }
-  device_.log().write(LogLevel::info, "compiled " + kernel_name(kernel) + " in " + std::to_string(took.count()) + " ms");
+  device_.log().write(LogLevel::info,
+                      "compiled a pipeline in " + std::to_string(took.count()) + " ms: " + pipeline_key_text(key));
   if (on_compiled_) on_compiled_();
   return winner;
 }

@@ -1,11 +1,38 @@
 #include "pipeline_key.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 namespace kvant {
+namespace {
+
+constexpr const char* kSpecNames[] = {
+    "local size",    "format K",       "format V",         "head dim K",    "head dim V",    "page tokens",
+    "input type",    "output type",    "feature flags",    "heads per tile", "queries per item", "keys per item",
+    "subgroup size", "tune 0",         "tune 1",           "tune 2"};
+static_assert(std::size(kSpecNames) == KVANT_SPEC_COUNT);
+
+std::string format_name(std::uint32_t format) {
+  switch (format) {
+#define KVANT_FORMAT(symbol, id, block, code_bits, high_bits, scale_bytes, row_pad, int_dot) \
+  case id:                                                                                 \
+    return #symbol;
+#include "formats.def"
+#undef KVANT_FORMAT
+    default:
+      return std::to_string(format);
+  }
+}
+
+std::string io_type_name(std::uint32_t type) {
+  constexpr const char* kNames[] = {"f32", "f16", "bf16"};
+  return type < std::size(kNames) ? kNames[type] : std::to_string(type);
+}
+
+}  // namespace
 
 PipelineKey make_pipeline_key(KernelId kernel, const SpecValues& spec, bool allow_required_size) {
   PipelineKey key;
@@ -14,6 +41,19 @@ PipelineKey make_pipeline_key(KernelId kernel, const SpecValues& spec, bool allo
   for (std::size_t i = 0; i < spec.size(); ++i) key.spec[i] = (mask >> i & 1U) != 0 ? spec[i] : 0;
   if (allow_required_size) key.subgroup_size = key.spec[KVANT_SPEC_SUBGROUP_SIZE];
   return key;
+}
+
+std::string pipeline_key_text(const PipelineKey& key) {
+  std::string text(kernel_info(key.kernel).name);
+  for (std::uint32_t i = 0; i < KVANT_SPEC_COUNT; ++i) {
+    if ((kernel_info(key.kernel).spec_mask >> i & 1U) == 0) continue;
+    const bool format = i == KVANT_SPEC_FORMAT_K || i == KVANT_SPEC_FORMAT_V;
+    const bool io_type = i == KVANT_SPEC_IO_TYPE_IN || i == KVANT_SPEC_IO_TYPE_OUT;
+    if (key.spec[i] == 0 && !format && !io_type) continue;
+    text += std::string(", ") + kSpecNames[i] + ' ';
+    text += format ? format_name(key.spec[i]) : io_type ? io_type_name(key.spec[i]) : std::to_string(key.spec[i]);
+  }
+  return text;
 }
 
 std::size_t PipelineKeyHash::operator()(const PipelineKey& key) const {

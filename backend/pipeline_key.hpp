@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "executor.hpp"
 
@@ -18,6 +19,10 @@ struct PipelineKey {
 // Keeps only the constants that the module declares, so that values it ignores make no second pipeline.
 // `allow_required_size`: the device can be asked for a subgroup size.
 PipelineKey make_pipeline_key(KernelId kernel, const SpecValues& spec, bool allow_required_size);
+
+// The key in words for a person: "attend_decode, local size 64, format K q4_0, ...". Constants that are 0 are left out,
+// but for formats and element types, where 0 is one of them.
+std::string pipeline_key_text(const PipelineKey& key);
 
 struct PipelineKeyHash {
   std::size_t operator()(const PipelineKey& key) const;

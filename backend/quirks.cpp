@@ -3,7 +3,7 @@
 #include <string>
 
 #include "device_plan.hpp"
-#include "text.hpp"
+#include "quoted_text.hpp"
 
 namespace kvant {
 namespace {

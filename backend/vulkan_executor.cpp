@@ -1,5 +1,7 @@
 #include "vulkan_executor.hpp"
 
+#include <sys/sysinfo.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -37,12 +39,15 @@ bool is_empty(const Command& command) {
 }
 
 // The caller's limit, or what the heaps hold. The heap of a CPU driver is a number of its own making (lavapipe 22.3 says 2 GiB
-// on any machine), which allocations may exceed: unknown.
+// on any machine), which allocations may exceed; what they cannot exceed is the machine's memory.
 std::uint64_t most_device_bytes(const DeviceSnapshot& device, std::uint64_t memory_limit) {
-  if (memory_limit != 0 || device.type == DeviceType::cpu) return memory_limit;
+  if (memory_limit != 0) return memory_limit;
   std::uint64_t bytes = 0;
   for (const MemoryHeap& heap : device.heaps) bytes += heap.size;
-  return bytes;
+  if (device.type != DeviceType::cpu) return bytes;
+  struct sysinfo machine{};
+  if (sysinfo(&machine) != 0) return 0;
+  return std::max(bytes, (std::uint64_t{machine.totalram} + machine.totalswap) * machine.mem_unit);
 }
 
 }  // namespace

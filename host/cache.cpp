@@ -32,18 +32,13 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       log_(log),
       geometry_(std::move(geometry)),
       slabs_(executor, geometry_),
+      next_sequence_(spec_.first_sequence),
       meta_(executor),
       partial_(executor),
       io_(executor) {
   for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab);
   step_.groups.resize(geometry_.groups.size());
   step_.appended.resize(geometry_.layers.size());
-  std::uint64_t pool_bytes = 0;
-  for (std::uint32_t g = 0; g < pools_.size(); ++g) pool_bytes += page_bytes(g) * pools_[g].total_pages();
-  const std::uint64_t most = executor_.limits().max_device_bytes;
-  if (most != 0 && pool_bytes > most)
-    log_.write(LogLevel::warning, "the pool of capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") would fill " +
-                                      std::to_string(pool_bytes) + " bytes, the device may hold " + std::to_string(most));
   log_.write(LogLevel::debug, "cache of " + std::to_string(geometry_.layers.size()) + " layers in " +
                                   std::to_string(geometry_.groups.size()) + " layer groups");
 }
@@ -68,8 +63,7 @@ MemoryUse CacheImpl::memory_use() const {
 Result<Sequence*> CacheImpl::find(SequenceId id) {
   const auto found = sequences_.find(static_cast<std::uint64_t>(id));
   if (found == sequences_.end())
-    return Status(StatusCode::not_found,
-                  "sequence " + std::to_string(static_cast<std::uint64_t>(id)) + " does not exist");
+    return Status(StatusCode::not_found, sequence_text(id) + " does not exist");
   return &found->second;
 }
 
@@ -82,7 +76,7 @@ Status CacheImpl::check_not_in_step(SequenceId id, const char* verb) const {
   if (open_step_ == nullptr) return {};
   for (const StepSequence& entry : step_.sequences)
     if (entry.sequence->id == id)
-      return {StatusCode::failed_precondition, "sequence " + std::to_string(static_cast<std::uint64_t>(id)) +
+      return {StatusCode::failed_precondition, sequence_text(id) +
                                                    " is part of the open step; commit or abort it before you " + verb +
                                                    " the sequence"};
   return {};

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "executor.hpp"
@@ -17,6 +18,8 @@
 namespace kvant {
 
 enum class SequenceId : std::uint64_t { none = 0 };  // never reused within a cache
+// As messages name it, the same as in the ABI: "sequence 0x1000000002a".
+std::string sequence_text(SequenceId id);
 enum class Side : std::uint32_t { k = 0, v = 1 };
 enum class IoType : std::uint32_t { f32 = KVANT_IO_F32, f16 = KVANT_IO_F16, bf16 = KVANT_IO_BF16 };
 
@@ -33,6 +36,7 @@ struct CacheSpec {
   std::vector<LayerSpec> layers;      // equal kv_heads, head dims and window form a layer group
   std::uint32_t page_tokens = 16;     // 16 or 32
   std::uint64_t capacity_tokens = 0;  // pool size, rounded up to pages; per layer group
+  std::uint64_t first_sequence = 1;   // id of the first sequence; later ones count up from it
   bool external_pages = false;        // the engine owns the page tables: only plan_paged, read_slots, copy_pages
 };
 

@@ -127,7 +127,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::vector<PagePool> pools_;  // per layer group
   SlabStore slabs_;
   std::map<std::uint64_t, Sequence> sequences_;  // node-based: steps keep pointers
-  std::uint64_t next_sequence_ = 1;
+  std::uint64_t next_sequence_;
 
   StepState step_;
   Step* open_step_ = nullptr;

@@ -11,8 +11,6 @@ namespace {
 // Positions and slots are signed 32-bit integers in the kernels.
 constexpr std::uint64_t kMostTokens = std::numeric_limits<std::int32_t>::max();
 
-std::string sequence_text(SequenceId id) { return "sequence " + std::to_string(static_cast<std::uint64_t>(id)); }
-
 }  // namespace
 
 Status CacheImpl::check_mask(const StepEntry& entry, std::uint64_t kv_len) const {
@@ -64,20 +62,12 @@ Status CacheImpl::take_pages() {
   auto pages_after = [&](const StepSequence& entry) {
     return static_cast<std::uint32_t>(divide_up(entry.old_length + entry.append, page_tokens));
   };
-  std::uint64_t bytes = 0;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     std::uint64_t needed = 0;
     for (const StepSequence& entry : step_.sequences)
       needed += pages_after(entry) - entry.sequence->tables[g].size() + (copies_open_page(entry, g) ? 1 : 0);
     if (needed > pools_[g].free_pages()) return no_pages(g, needed);
-    bytes += page_bytes(g) * (pools_[g].used_pages() + needed);
   }
-  // What cannot fit is refused before lists of millions of pages are made.
-  const std::uint64_t most_bytes = executor_.limits().max_device_bytes;
-  if (most_bytes != 0 && bytes > most_bytes)
-    return {StatusCode::resource_exhausted, "pages in use and pages for " + std::to_string(step_.fresh_tokens) +
-                                                " fresh tokens would fill " + std::to_string(bytes) +
-                                                " bytes, the device may hold " + std::to_string(most_bytes)};
   for (std::uint32_t e = 0; e < step_.sequences.size(); ++e) {
     const StepSequence& entry = step_.sequences[e];
     for (std::uint32_t g = 0; g < pools_.size(); ++g) {

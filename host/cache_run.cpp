@@ -142,7 +142,7 @@ Status CacheImpl::record_run(LayerRun& run) {
     KVANT_TRY(meta_.upload(list_, run.recording ? &retired_ : nullptr));
     // Recorded work keeps its upload inside the engine's command buffer: a submit here would complete the tickets of
     // layers that the engine has recorded but not yet submitted.
-    if (!io_.direct()) {
+    if (!run.recording && !io_.direct()) {
       KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
       list_.clear();
     }

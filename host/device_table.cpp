@@ -41,7 +41,8 @@ Status MetaTable::upload(CommandList& list, std::vector<BufferId>* retired) {
   if (recording && words_.size() - (bytes > buffer_.size() ? 0 : uploaded_) > most)
     return {StatusCode::resource_exhausted,
             "the step's tables and masks of " + std::to_string(bytes) + " bytes are more than the " +
-                std::to_string(most * sizeof(std::uint32_t)) + " that one recorded run can upload; run the layer without recording"};
+                std::to_string(most * sizeof(std::uint32_t)) +
+                " that one recorded run can upload; run the layer without recording"};
   if (bytes > buffer_.size()) {
     KVANT_TRY(buffer_.ensure(bytes, retired));
     uploaded_ = 0;

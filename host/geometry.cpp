@@ -122,6 +122,11 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
                     "capacity_tokens (" + std::to_string(spec.capacity_tokens) + ") needs more than 2^64 bytes");
     pool_bytes = *sum;
   }
+  if (limits.max_device_bytes != 0 && pool_bytes > limits.max_device_bytes)
+    return Status(StatusCode::resource_exhausted,
+                  "capacity_tokens (" + std::to_string(spec.capacity_tokens) + ") makes a pool of " +
+                      std::to_string(pool_bytes) + " bytes when it is full, the device may hold at most " +
+                      std::to_string(limits.max_device_bytes));
   for (GroupGeometry& group : geometry.groups) KVANT_TRY(cut_slabs(geometry, group, limits, options));
   return geometry;
 }

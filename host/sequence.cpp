@@ -2,11 +2,18 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdio>
 #include <string>
 
 #include "checked.hpp"
 
 namespace kvant {
+
+std::string sequence_text(SequenceId id) {
+  char text[40];
+  std::snprintf(text, sizeof text, "sequence 0x%llx", static_cast<unsigned long long>(id));
+  return text;
+}
 
 PageSpan pages_past_window(const GroupGeometry& group, std::uint64_t length, std::uint32_t page_tokens) {
   if (group.window == 0 || length <= group.window) return {};
@@ -39,8 +46,8 @@ Status check_history(const Sequence& sequence, std::span<const GroupGeometry> gr
     const std::uint32_t hole = table.first_hole(first, pages);
     if (hole == pages) continue;
     return {StatusCode::failed_precondition,
-            "token " + std::to_string(std::uint64_t{hole} * page_tokens) + " of sequence " +
-                std::to_string(static_cast<std::uint64_t>(sequence.id)) + " has left the window of " +
+            "token " + std::to_string(std::uint64_t{hole} * page_tokens) + " of " + sequence_text(sequence.id) +
+                " has left the window of " +
                 std::to_string(groups[g].window) + " tokens, and a continuation at token " + std::to_string(length) +
                 " would need it"};
   }

@@ -77,8 +77,9 @@ kvant_error* cache_create(kvant_device* device, const kvant_cache_args* args, kv
   return guard("cache_create", [&]() -> Status {
     KVANT_ASSIGN(const auto object, access<DeviceObject>(device, "device"));
     KVANT_TRY(check_pointer(out_cache, "out_cache", "a place for the cache"));
-    KVANT_ASSIGN(const CacheSpec spec, read_cache_args(args));
+    KVANT_ASSIGN(CacheSpec spec, read_cache_args(args));
     auto cache = std::make_shared<CacheObject>(object.object());
+    spec.first_sequence = cache->mark + 1;
     KVANT_ASSIGN(cache->cache, Cache::create(object->executor(), spec, object->context->log));
     KVANT_ASSIGN(*out_cache, add(cache));
     return {};

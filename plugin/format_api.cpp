@@ -3,6 +3,7 @@
 #include "boundary.hpp"
 #include "checks.hpp"
 #include "objects.hpp"
+#include "quoted_text.hpp"
 
 namespace kvant::abi {
 namespace {
@@ -50,7 +51,7 @@ kvant_error* format_find(kvant_context* context, const char* name, std::uint32_t
     if (!id) {
       std::string known;
       for (const FormatInfo& format : formats()) known += (known.empty() ? "" : ", ") + std::string(format.name);
-      return not_found("format name (\"", name, "\") is not one of: ", known);
+      return not_found("format name (\"", quoted_text(name), "\") is not one of: ", known);
     }
     *out_format = static_cast<std::uint32_t>(*id);
     return {};

@@ -2,6 +2,7 @@
 // in the same process makes other numbers.
 #include "handles.hpp"
 
+#include <array>
 #include <mutex>
 #include <unordered_map>
 
@@ -13,10 +14,22 @@ struct Registry {
   std::mutex mutex;
   std::uint64_t next_serial = 1;
   std::unordered_map<std::uint64_t, std::shared_ptr<Object>> objects;
+  // Handles lately destroyed and where to complain about their use; the oldest is forgotten first.
+  static constexpr std::size_t kRemembered = 1024;
+  struct Removed {
+    std::uint64_t number = 0;
+    std::weak_ptr<Object> root;
+  };
+  std::array<Removed, kRemembered> removed;
+  std::size_t next_removed = 0;
 
   static std::uint64_t& handle_of(Object& object) { return object.handle_; }
   static std::uint64_t& children_of(Object& object) { return object.children_; }
   static const std::shared_ptr<Object>& parent_of(const Object& object) { return object.parent_; }
+  static std::shared_ptr<Object> root_of(std::shared_ptr<Object> object) {
+    while (object->parent_ != nullptr) object = object->parent_;
+    return object;
+  }
 };
 
 namespace {
@@ -96,10 +109,25 @@ Removal remove_object(const void* handle, HandleType type) {
   if (it == all.objects.end() || type_of(it->first) != type) return {};
   Removal removal{it->second, Registry::children_of(*it->second)};
   if (removal.children != 0) return removal;
+  all.removed[all.next_removed++ % Registry::kRemembered] = {it->first, Registry::root_of(removal.object)};
   Registry::handle_of(*removal.object) = 0;
   if (Object* parent = Registry::parent_of(*removal.object).get()) --Registry::children_of(*parent);
   all.objects.erase(it);
   return removal;
+}
+
+std::shared_ptr<Object> root_of(const void* handle) {
+  if (handle == nullptr) return nullptr;
+  Registry& all = registry();
+  const std::lock_guard lock(all.mutex);
+  if (const auto it = all.objects.find(number_of(handle)); it != all.objects.end()) return Registry::root_of(it->second);
+  for (const Registry::Removed& removed : all.removed) {
+    if (removed.number != number_of(handle)) continue;
+    std::shared_ptr<Object> root = removed.root.lock();
+    // A destroyed context's callbacks may be gone.
+    return root != nullptr && Registry::handle_of(*root) != 0 ? root : nullptr;
+  }
+  return nullptr;
 }
 
 }  // namespace kvant::abi

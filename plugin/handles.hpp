@@ -44,6 +44,9 @@ struct Removal {
 };
 Removal remove_object(const void* handle, HandleType type);
 
+// The first ancestor (the context) of a live handle of any type, or of one that was destroyed not long ago; null if there is none.
+std::shared_ptr<Object> root_of(const void* handle);
+
 template <typename T>
 Result<std::shared_ptr<T>> find(const void* handle, std::string_view name) {
   KVANT_ASSIGN(std::shared_ptr<Object> object, find_object(handle, T::kHandleType, name));

@@ -11,6 +11,12 @@ void blame_host(const ContextObject& context, const std::string& message) {
   context.log.write(LogLevel::host_misbehaving, message);
 }
 
+// A destroy function was given something that is not alive, or of another type: ignored, but not in silence.
+void report_dead(std::string_view function, const void* handle, const Status& status) {
+  const auto context = std::static_pointer_cast<ContextObject>(root_of(handle));
+  if (context != nullptr) context->log.write(LogLevel::warning, text(function, ": ", status.message(), "; ignored"));
+}
+
 }  // namespace
 
 InstanceOptions ContextObject::instance_options() {
@@ -44,11 +50,9 @@ CacheObject::CacheObject(std::shared_ptr<DeviceObject> parent) : Object(parent),
 
 CacheObject::~CacheObject() = default;
 
-kvant_sequence CacheObject::to_handle(SequenceId sequence) const { return mark | static_cast<std::uint64_t>(sequence); }
-
 Result<SequenceId> CacheObject::sequence(kvant_sequence handle, std::string_view name) const {
   if (handle == 0) return invalid(name, " is 0; expected a sequence of this cache");
-  const auto id = static_cast<SequenceId>(handle & kSequenceMask);
+  const auto id = static_cast<SequenceId>(handle);
   if ((handle & ~kSequenceMask) != mark)
     return not_found(name, " (", hex(handle), ") is not a sequence of this cache");
   if (!cache->sequence_length(id).ok())
@@ -67,7 +71,7 @@ StepObject::~StepObject() {
 
 void destroy_context(const void* handle) {
   const auto context = find<ContextObject>(handle, "context");
-  if (!context.ok()) return;
+  if (!context.ok()) return report_dead("context_destroy", handle, context.status());
   const Removal removal = remove_object(handle, HandleType::context);
   if (removal.children != 0)
     blame_host(*context.value(), text("context_destroy: devices of the context are still open (", removal.children, "); ignored"));
@@ -75,7 +79,7 @@ void destroy_context(const void* handle) {
 
 void destroy_device(const void* handle) {
   auto found = find<DeviceObject>(handle, "device");
-  if (!found.ok()) return;
+  if (!found.ok()) return report_dead("device_close", handle, found.status());
   const std::shared_ptr<ContextObject> context = found.value()->context;
   if (const Status status = found.value()->lock.enter(); !status.ok())
     return blame_host(*context, "device_close: " + status.message() + "; ignored");
@@ -87,7 +91,7 @@ void destroy_device(const void* handle) {
 
 void destroy_cache(const void* handle) {
   auto found = find<CacheObject>(handle, "cache");
-  if (!found.ok()) return;
+  if (!found.ok()) return report_dead("cache_destroy", handle, found.status());
   const std::shared_ptr<DeviceObject> device = found.value()->device;
   if (const Status status = device->lock.enter(); !status.ok())
     return blame_host(*device->context, "cache_destroy: " + status.message() + "; ignored");
@@ -101,7 +105,7 @@ void destroy_cache(const void* handle) {
 
 void destroy_step(const void* handle) {
   auto found = find<StepObject>(handle, "step");
-  if (!found.ok()) return;
+  if (!found.ok()) return report_dead("step_abort", handle, found.status());
   const std::shared_ptr<CacheObject> cache = found.value()->cache;
   if (const Status status = cache->device->lock.enter(); !status.ok())
     return blame_host(*cache->device->context, "step_abort: " + status.message() + "; ignored");

@@ -87,13 +87,12 @@ class CacheObject : public Object {
 
   std::shared_ptr<DeviceObject> device;
   std::unique_ptr<Cache> cache;
-  std::uint64_t mark = 0;                        // upper bits of this cache's sequence handles
+  std::uint64_t mark = 0;                        // upper bits of this cache's sequences
   std::uint64_t sequence_count = 0;
   bool step_open = false;
   std::unordered_set<kvant_sequence> step_sequences;  // of the open step
 
   // A sequence handle carries the cache it came from, so that another cache's is not taken for one of ours.
-  kvant_sequence to_handle(SequenceId sequence) const;
   Result<SequenceId> sequence(kvant_sequence handle, std::string_view name) const;
   void end_step();
   DeviceObject& owner() { return *device; }

@@ -50,7 +50,7 @@ kvant_error* sequence_create(kvant_cache* cache, kvant_sequence* out_sequence) {
     KVANT_TRY(check_sequences_kept(*object));
     KVANT_ASSIGN(const SequenceId id, object->cache->create_sequence());
     ++object->sequence_count;
-    *out_sequence = object->to_handle(id);
+    *out_sequence = static_cast<kvant_sequence>(id);
     return {};
   });
 }
@@ -76,7 +76,7 @@ kvant_error* sequence_fork(kvant_cache* cache, kvant_sequence parent, std::uint6
     KVANT_TRY(check_tokens(*object, id, tokens));
     KVANT_ASSIGN(const SequenceId child, object->cache->fork_sequence(id, tokens));
     ++object->sequence_count;
-    *out_child = object->to_handle(child);
+    *out_child = static_cast<kvant_sequence>(child);
     return {};
   });
 }

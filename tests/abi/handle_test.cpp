@@ -130,6 +130,17 @@ kvant_step* open_step(kvant_cache* cache, kvant_sequence sequence) {
   return step;
 }
 
+// These warnings have been logged since the last look, and nothing else.
+void check_warnings(Session& session, const std::vector<std::string>& beginnings) {
+  REQUIRE(session.log.size() == beginnings.size());
+  for (std::size_t i = 0; i < beginnings.size(); ++i) {
+    CHECK(session.log[i].level == KVANT_LOG_WARNING);
+    CHECK_MESSAGE(session.log[i].text.rfind(beginnings[i], 0) == 0, session.log[i].text);
+    CHECK(session.log[i].text.find("; ignored") != std::string::npos);
+  }
+  session.log.clear();
+}
+
 }  // namespace
 
 TEST_CASE("handles: NULL and garbage are refused by every function") {
@@ -184,16 +195,20 @@ TEST_CASE("handles: destroyed and mistyped ones of each kind") {
       if (kind != static_cast<int>(call.kind))
         check_error(call.invoke(live[kind]), KVANT_ERROR_NOT_FOUND, call.source,
                     std::string("is a ") + kind_name(static_cast<Kind>(kind)));
-  // Mistyped destroys do nothing.
+  // Mistyped destroys do nothing but complain.
+  session.take_blame();
   api().cache_destroy(static_cast<kvant_cache*>(static_cast<void*>(session.device)));
   api().device_close(static_cast<kvant_device*>(static_cast<void*>(cache)));
   api().step_abort(static_cast<kvant_step*>(static_cast<void*>(cache)));
   CHECK(stats_of(cache).sequence_count == 1);
+  check_warnings(session, {"cache_destroy: cache (0x", "device_close: device (0x", "step_abort: step (0x"});
 
   api().step_abort(step);
   for (const Call& call : all_calls(places))
     if (call.kind == Kind::step) check_error(call.invoke(step), KVANT_ERROR_NOT_FOUND, call.source, "step (0x");
+  CHECK(session.log.empty());
   api().step_abort(step);
+  check_warnings(session, {"step_abort: step (0x"});
   api().cache_destroy(cache);
   for (const Call& call : all_calls(places))
     if (call.kind == Kind::cache) check_error(call.invoke(cache), KVANT_ERROR_NOT_FOUND, call.source, "cache (0x");
@@ -204,7 +219,7 @@ TEST_CASE("handles: destroyed and mistyped ones of each kind") {
     if (call.kind == Kind::device) check_error(call.invoke(device), KVANT_ERROR_NOT_FOUND, call.source, "device (0x");
   api().device_close(device);
   CHECK(places.untouched());
-  CHECK(session.take_blame().empty());
+  check_warnings(session, {"cache_destroy: cache (0x", "device_close: device (0x"});
 }
 
 TEST_CASE("handles: parents stay while children live") {

@@ -152,16 +152,37 @@ TEST_CASE("lifecycle: the process is left as it was") {
 TEST_CASE("lifecycle: a device with hardly any memory") {
   Session session({.memory_limit = 1u << 20});
   if (!session.has_device()) return;
-  kvant_cache* cache = make_cache(session, {.capacity = 1u << 20});
-  kvant_sequence sequence = 0;
-  require_ok(api().sequence_create(cache, &sequence));
-  const kvant_cache_stats before = stats_of(cache);
+  // A pool that could never fill is refused at once.
+  auto layer = make<kvant_layer_args>();
+  layer.kv_heads = 2;
+  layer.head_dim_k = 64;
+  layer.format_k = layer.format_v = session.format("f32");
+  auto huge = make<kvant_cache_args>();
+  huge.layer_count = 1;
+  huge.layers = &layer;
+  huge.capacity_tokens = 1u << 20;
+  kvant_cache* none = nullptr;
+  check_error(api().cache_create(session.device, &huge, &none), KVANT_ERROR_RESOURCE_EXHAUSTED, "cache_create",
+              "capacity_tokens (1048576) makes a pool of 1073741824 bytes when it is full, the device may hold at most 1048576");
+  CHECK(none == nullptr);
+
+  // One that could, but for what another cache holds, fails when its pages are needed.
+  constexpr std::uint32_t kTokens = (1u << 20) / 1024;
   auto entry = make<kvant_step_entry>();
-  entry.sequence = sequence;
-  entry.append = 1u << 20;
   auto args = make<kvant_step_args>();
   args.entry_count = 1;
   args.entries = &entry;
+  kvant_cache* other = make_cache(session, {.capacity = kTokens / 2});
+  require_ok(api().sequence_create(other, &entry.sequence));
+  entry.append = kTokens / 2;
+  kvant_step* held = nullptr;
+  require_ok(api().step_plan(other, &args, &held));
+  kvant_cache* cache = make_cache(session, {.capacity = kTokens});
+  kvant_sequence sequence = 0;
+  require_ok(api().sequence_create(cache, &sequence));
+  const kvant_cache_stats before = stats_of(cache);
+  entry.sequence = sequence;
+  entry.append = kTokens;
   kvant_step* step = nullptr;
   check_error(api().step_plan(cache, &args, &step), KVANT_ERROR_RESOURCE_EXHAUSTED, "step_plan", "");
   CHECK(step == nullptr);
@@ -170,5 +191,7 @@ TEST_CASE("lifecycle: a device with hardly any memory") {
   check_error(api().device_measure_copy(session.device, 64u << 20, &rate), KVANT_ERROR_RESOURCE_EXHAUSTED,
               "device_measure_copy", "67108864");
   CHECK(rate == 4.0);
+  api().step_abort(held);
+  api().cache_destroy(other);
   api().cache_destroy(cache);
 }

@@ -161,7 +161,7 @@ TEST_CASE("paged: bad tables are refused") {
     data.out.assign(40 * 2 * kDim, 3.0F);
     std::vector<kvant_tensor> tensors;
     const kvant_run_args run = run_args_of(data, tensors);
-    check_error(api().step_run(step, 0, &run), kInvalid, "step_run", "40 queries");
+    check_error(api().step_run(step, 0, &run), kInvalid, "step_run", "sequence 0 of the plan has 40 queries");
     CHECK(data.out[0] == 3.0F);
     api().step_abort(step);
   }

@@ -54,6 +54,11 @@ TEST_CASE("ranges: context, formats and devices") {
   check_error(api().format_info(c, ~0u, &format), kInvalid, "format_info", "format (4294967295)");
   CHECK(format.name == nullptr);
   check_error(api().format_find(c, "q4_7", &id), KVANT_ERROR_NOT_FOUND, "format_find", "\"q4_7\"");
+  const std::string long_name(100000, 'q');
+  const Outcome cut = take(api().format_find(c, long_name.c_str(), &id));
+  CHECK(cut.code == KVANT_ERROR_NOT_FOUND);
+  CHECK(cut.message.size() < 1000);
+  CHECK(cut.message.find("... of 100000 bytes") != std::string::npos);
   check_error(api().format_find(c, "", &id), KVANT_ERROR_NOT_FOUND, "format_find", "\"\"");
   CHECK(id == 99);
   std::uint64_t bytes = 5;
@@ -257,6 +262,38 @@ TEST_CASE("ranges: sequences and entries") {
   args.entry_count = 2;
   check_error(plan_args(&args), kInvalid, "step_plan", "entries[1].sequence (0x");
   CHECK(state_of(cache, {a, b}, 2, 64) == before);
+  api().cache_destroy(cache);
+}
+
+TEST_CASE("ranges: more queries than tokens go only without the causal rule, and the run names the plan's entry") {
+  Session& session = shared_session();
+  if (!session.has_device()) return;
+  kvant_cache* cache = make_cache(session, {});
+  kvant_step_entry entries[2] = {make<kvant_step_entry>(), make<kvant_step_entry>()};
+  for (kvant_step_entry& entry : entries) {
+    require_ok(api().sequence_create(cache, &entry.sequence));
+    entry.append = entry.queries = 1;
+  }
+  entries[1].queries = 5;
+  auto args = make<kvant_step_args>();
+  args.entry_count = 2;
+  args.entries = entries;
+  kvant_step* step = nullptr;
+  require_ok(api().step_plan(cache, &args, &step));
+  StepData data;
+  data.q_heads = 2;
+  data.k = data.v = random_floats(2 * 128, 1);
+  data.q = random_floats(6 * 128, 2);
+  data.out.assign(6 * 128, 6.0F);
+  std::vector<kvant_tensor> tensors;
+  kvant_run_args run = run_args_of(data, tensors);
+  check_error(api().step_run(step, 0, &run), kInvalid, "step_run",
+              "entries[1] of the plan: queries (5) is greater than the sequence's 1 tokens");
+  CHECK(data.out == std::vector<float>(6 * 128, 6.0F));
+  run.flags = KVANT_RUN_NON_CAUSAL;
+  check_ok(api().step_run(step, 0, &run));
+  CHECK(data.out[5 * 128] == doctest::Approx(data.v[128]));  // the one key's value
+  api().step_abort(step);
   api().cache_destroy(cache);
 }
 

@@ -177,6 +177,31 @@ TEST_SUITE("backend device") {
     std::filesystem::remove_all(folder);
   }
 
+  TEST_CASE("each compile is logged once, with its key and its time") {
+    KVANT_TEST_DEVICE(device, {});
+    churn(*device, 1);
+    std::size_t compiles = 0;
+    for (const std::string& line : device->log) {
+      if (line.rfind("compiled a pipeline in ", 0) != 0) continue;
+      ++compiles;
+      CHECK_MESSAGE(line.find(" ms: copy, local size 32") != std::string::npos, line);
+    }
+    CHECK(compiles == 1);
+  }
+
+  TEST_CASE("the executor knows what the device can hold at most") {
+    KVANT_TEST_DEVICE(device, {});
+    const std::uint64_t most = device->executor().limits().max_device_bytes;
+    std::uint64_t heaps = 0;
+    for (const MemoryHeap& heap : device->context->plan().snapshot.heaps) heaps += heap.size;
+    CHECK(most >= heaps);
+    CHECK(most < 1ull << 50);
+    DeviceOptions options;
+    options.memory_limit = 12345678;
+    KVANT_TEST_DEVICE(limited, options);
+    CHECK(limited->executor().limits().max_device_bytes == 12345678);
+  }
+
   TEST_CASE("compiler statistics, or the reason why there are none") {
     KVANT_TEST_DEVICE(device, {});
     SpecValues spec{};

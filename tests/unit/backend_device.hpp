@@ -29,7 +29,9 @@ class TestDevice {
     };
     instance_options.validation_user_data = device.get();
     instance_options.log.user_data = device.get();
+    instance_options.log.level = LogLevel::info;
     instance_options.log.callback = [](void* user_data, std::uint32_t, const char* message, std::size_t) {
+      static_cast<TestDevice*>(user_data)->log.emplace_back(message);
       if (std::strstr(message, "is not installed") != nullptr) static_cast<TestDevice*>(user_data)->validated = false;
     };
     auto instance = Instance::create(instance_options);
@@ -83,7 +85,8 @@ class TestDevice {
 
   std::uint32_t index = 0;  // of the device in the instance
   bool validated = true;    // the layer is installed
-  std::vector<std::string> messages;
+  std::vector<std::string> messages;  // of the validation layer
+  std::vector<std::string> log;
   std::unique_ptr<Instance> instance;
   std::unique_ptr<DeviceContext> context;
 

@@ -6,6 +6,7 @@
 #include "backend_snapshots.hpp"
 #include "pipeline_blob.hpp"
 #include "pipeline_key.hpp"
+#include "quoted_text.hpp"
 
 using namespace kvant;
 using namespace kvant::test;
@@ -64,6 +65,26 @@ TEST_SUITE("backend pipeline") {
     CHECK(subgroups.subgroup_size == spec[KVANT_SPEC_SUBGROUP_SIZE]);
     CHECK(make_pipeline_key(KernelId::attend_decode_sg, spec, false).subgroup_size == 0);
     CHECK_FALSE(make_pipeline_key(KernelId::attend_decode_sg, spec, false) == subgroups);
+  }
+
+  TEST_CASE("a key in words names what the module declares") {
+    SpecValues spec{};
+    spec[KVANT_SPEC_LOCAL_SIZE] = 64;
+    spec[KVANT_SPEC_FORMAT_K] = 4;
+    spec[KVANT_SPEC_HEAD_DIM_K] = 96;
+    spec[KVANT_SPEC_IO_TYPE_IN] = KVANT_IO_BF16;
+    const std::string append = pipeline_key_text(make_pipeline_key(KernelId::append, spec, false));
+    CHECK_MESSAGE(append.rfind("append, local size 64, format K q4_0, format V f32, head dim K 96", 0) == 0, append);
+    CHECK_MESSAGE(append.find("input type bf16") != std::string::npos, append);
+    CHECK(append.find("head dim V") == std::string::npos);  // 0 here
+    CHECK(pipeline_key_text(make_pipeline_key(KernelId::copy, spec, false)) == "copy, local size 64");
+  }
+
+  TEST_CASE("text from outside is quoted up to a limit, between characters") {
+    CHECK(quoted_text("short") == "short");
+    CHECK(quoted_text(std::string(80, 'x')) == std::string(80, 'x'));
+    CHECK(quoted_text(std::string(100000, 'x')) == std::string(80, 'x') + "... of 100000 bytes");
+    CHECK(quoted_text(std::string(79, 'x') + "\xC3\xA9" "y") == std::string(79, 'x') + "... of 82 bytes");
   }
 
   TEST_CASE("a blob comes back as it went") {

@@ -132,6 +132,20 @@ TEST_CASE("host geometry: a slab aims at its target size and the caller's bound"
   CHECK(make_geometry(one_layer(layer, 33), wide_limits(), options)->groups[0].pages_per_slab == 3);
 }
 
+TEST_CASE("host geometry: a pool that the device could never hold is refused, with both figures") {
+  const LayerSpec layer{1, 32, 32, FormatId::f32, FormatId::f32, 0, 0};  // 256 bytes a token
+  ExecutorLimits limits = wide_limits();
+  limits.max_device_bytes = 256 * 1600;
+  CHECK(make_geometry(one_layer(layer, 1600), limits).ok());
+  const Status refused = make_geometry(one_layer(layer, 1601), limits).status();
+  CHECK(refused.code() == StatusCode::resource_exhausted);
+  CHECK_MESSAGE(refused.message().find("capacity_tokens (1601) makes a pool of 413696 bytes") != std::string::npos,
+                refused.message());
+  CHECK_MESSAGE(refused.message().find("at most 409600") != std::string::npos, refused.message());
+  limits.max_device_bytes = 0;  // unknown
+  CHECK(make_geometry(one_layer(layer, 1601), limits).ok());
+}
+
 TEST_CASE("host geometry: impossible specs name their values") {
   const LayerSpec layer{8, 576, 576, FormatId::f32, FormatId::f32, 0, 0};
   auto code = [](const Result<Geometry>& g) { return g.status().code(); };

@@ -116,15 +116,10 @@ TEST_CASE("host step: errors of plan name their values and change nothing") {
     CHECK_MESSAGE(contains(step.status(), text), step.status().message());
     CHECK(Books(model) == before);
   };
-  fails({entry(SequenceId{77}, 1, 1)}, StatusCode::not_found, "sequence 77");
+  fails({entry(SequenceId{77}, 1, 1)}, StatusCode::not_found, "sequence 0x4d");
   fails({entry(a, 1, 1), entry(a, 1, 1)}, StatusCode::invalid_argument, "twice");
-  fails({entry(a, 50, 0)}, StatusCode::resource_exhausted, "3 pages are needed in layer group 0, 2 of the 4 pages of capacity_tokens (64) are free");
-  ExecutorLimits limits = model.executor.limits();
-  limits.max_device_bytes = 3 * model.cache->memory_use().used_bytes / 2;  // three pages of the layer group, two are in use
-  model.executor.cpu.set_limits(limits);
-  fails({entry(a, 30, 0)}, StatusCode::resource_exhausted, "30 fresh tokens would fill");
-  limits.max_device_bytes = 0;
-  model.executor.cpu.set_limits(limits);
+  fails({entry(a, 50, 0)}, StatusCode::resource_exhausted,
+        "3 pages are needed in layer group 0, 2 of the 4 pages of capacity_tokens (64) are free");
   const std::uint32_t mask[1] = {1};
   StepEntry masked = entry(a, 1, 1);
   masked.mask = mask;
@@ -135,6 +130,56 @@ TEST_CASE("host step: errors of plan name their values and change nothing") {
   CHECK(model.cache->plan_paged({}).status().code() == StatusCode::failed_precondition);
   model.step({entry(a, 44, 1)});  // exactly full
   CHECK(model.cache->plan(std::vector{entry(a, 1, 1)}).status().code() == StatusCode::resource_exhausted);
+}
+
+TEST_CASE("host step: ids begin where the spec says, and messages name them in hexadecimal") {
+  CacheSpec spec = two_layers(16 * 8, 16);
+  spec.first_sequence = (3ull << 40) + 1;
+  CacheModel model(spec, 2, 1);
+  const SequenceId a = model.create(), b = model.create();
+  CHECK(static_cast<std::uint64_t>(a) == spec.first_sequence);
+  CHECK(static_cast<std::uint64_t>(b) == spec.first_sequence + 1);
+  model.step({entry(b, 60, 0)});
+  model.step({entry(b, 1, 0)});
+  const Status gone = model.cache->truncate_sequence(b, 4);
+  CHECK(gone.code() == StatusCode::failed_precondition);
+  CHECK_MESSAGE(contains(gone, "of sequence 0x30000000002 has left the window"), gone.message());
+}
+
+TEST_CASE("host step: a recorded run submits nothing, however near its tables are to what it can upload") {
+  CacheSpec spec;
+  spec.layers = {{1, 32, 32, FormatId::f32, FormatId::f32, 0, 0}};
+  spec.capacity_tokens = 256;
+  CacheModel model(spec, 64, 1);
+  const SequenceId a = model.create();
+  auto buffer = [&](std::uint64_t bytes) {
+    const auto created = model.executor.create_buffer(bytes, BufferKind::device);
+    REQUIRE(created.ok());
+    TensorView view;
+    view.buffer = {created.value(), 0, bytes};
+    return view;
+  };
+  RunArgs args;
+  args.k = args.v = buffer(200 * 32 * 4);
+  int command_buffer = 0;
+  args.command_buffer = &command_buffer;
+  // Somewhere below the size at which the step is refused, tables and alignment together pass the staging limit.
+  int recorded = 0, refused = 0;
+  for (std::uint32_t staging = 1024; staging < 4096; staging += 64) {
+    ExecutorLimits limits = model.executor.limits();
+    limits.max_staging_bytes = staging;
+    model.executor.cpu.set_limits(limits);
+    auto step = model.cache->plan(std::vector{entry(a, 200, 0)});
+    REQUIRE(step.ok());
+    model.executor.lists.clear();
+    const Status run = model.cache->run(*step.value(), 0, args);
+    CHECK(model.executor.lists.size() == (run.ok() ? 1u : 0u));  // the recorded list alone
+    if (!run.ok()) CHECK(run.code() == StatusCode::resource_exhausted);
+    ++(run.ok() ? recorded : refused);
+    model.cache->abort(std::move(step).value());
+  }
+  CHECK(recorded > 0);
+  CHECK(refused > 0);
 }
 
 TEST_CASE("host step: errors of run name their values and leave the step usable") {

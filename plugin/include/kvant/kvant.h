@@ -10,7 +10,8 @@
  *  - Handles are opaque, checked on every call, and never reused: NULL is KVANT_ERROR_INVALID_ARGUMENT; a destroyed handle, one
  *    of another type, or one of another copy of the library is KVANT_ERROR_NOT_FOUND. Destroy functions return nothing and
  *    accept NULL. Destroying a parent before its children (context: devices; device: caches; cache: its open step) is logged
- *    as KVANT_LOG_HOST_MISBEHAVING and ignored.
+ *    as KVANT_LOG_HOST_MISBEHAVING and ignored; destroying a handle of another type or one that was destroyed, as
+ *    KVANT_LOG_WARNING where the context is still known.
  *  - Thread tags: [any-thread] call whenever. [one-thread-per-object]: calls on one device, its caches and their steps wait for
  *    each other; do not destroy an object that another thread still uses. Different devices are independent.
  *  - Callbacks run on the thread of the call that caused them and must not call back into the same device's objects: such a call
@@ -327,7 +328,8 @@ typedef struct kvant_api {
 
   /* ---- caches [one-thread-per-object: cache] ---- */
   /* Allocates no device memory for pages yet: the call that first uses a page does, most often step_plan, and is
-   * KVANT_ERROR_RESOURCE_EXHAUSTED if there is none left. */
+   * KVANT_ERROR_RESOURCE_EXHAUSTED if there is none left. So is cache_create, at once, if the pool when full would exceed
+   * memory_limit or all memory of the device. */
   kvant_error* (*cache_create)(kvant_device* device, const kvant_cache_args* args, kvant_cache** out_cache);
   void (*cache_destroy)(kvant_cache* cache);
   kvant_error* (*cache_stats)(kvant_cache* cache, kvant_cache_stats* stats);
