@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   add_generate_command(app);
   add_eval_command(app);
   add_bench_command(app);
+  add_replay_command(app);
 #if defined(KVANT_HAS_CONFORM)
   add_conform_command(app);
 #endif
