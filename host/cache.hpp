@@ -122,6 +122,10 @@ class Cache {
   virtual Result<std::unique_ptr<Step>> plan_paged(const PagedBatch& batch) = 0;
   // Appends and attends one layer. Host tensors: blocks until `out` is written. Buffer tensors: returns after submit.
   virtual Status run(Step& step, std::uint32_t layer, const RunArgs& args) = 0;
+  // Instead of run for a layer's fresh tokens: their canonical bytes as read_canonical gives them, [token][head] rows of all
+  // entries in order. The codes are stored as they are. Not for external pages.
+  virtual Status import_layer(Step& step, std::uint32_t layer, std::span<const std::byte> k,
+                              std::span<const std::byte> v) = 0;
   // Appended tokens become part of the sequences. On error `step` keeps its step, which stays open.
   virtual Status commit(std::unique_ptr<Step>&& step) = 0;
   virtual void abort(std::unique_ptr<Step> step) = 0;  // the cache is as it was before plan

@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_convert.cpp and cache_debug.cpp.
+// cache_import.cpp, cache_convert.cpp and cache_debug.cpp.
 #pragma once
 
 #include <functional>
@@ -40,6 +40,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Result<std::unique_ptr<Step>> plan(std::span<const StepEntry> entries) override;
   Result<std::unique_ptr<Step>> plan_paged(const PagedBatch& batch) override;
   Status run(Step& step, std::uint32_t layer, const RunArgs& args) override;
+  Status import_layer(Step& step, std::uint32_t layer, std::span<const std::byte> k,
+                      std::span<const std::byte> v) override;
   Status commit(std::unique_ptr<Step>&& step) override;
   void abort(std::unique_ptr<Step> step) override;
   Status read(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
@@ -116,6 +118,11 @@ class CacheImpl final : public Cache, public CacheDebug {
   // cache_io.cpp
   Status read_by_slots(std::uint32_t layer, Side side, std::span<const std::int32_t> slots, const TensorView& out);
   Status check_readable(const Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count) const;
+
+  // cache_import.cpp
+  Status check_import(const Step& step, std::uint32_t layer, std::span<const std::byte> k,
+                      std::span<const std::byte> v) const;
+  Status import_side(std::uint32_t layer, Side side, std::span<const std::byte> bytes);
 
   // cache_convert.cpp
   std::vector<std::uint32_t> page_fill(std::uint32_t group) const;
