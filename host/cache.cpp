@@ -1,6 +1,7 @@
 // CacheImpl: creation, books, sequences and page copies.
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <cstring>
 #include <limits>
 
@@ -11,6 +12,15 @@
 
 namespace kvant {
 
+namespace {
+
+std::uint64_t steady_now_ms() {
+  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
+  return static_cast<std::uint64_t>(duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count());
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec& spec, const Log& log,
                                             const GeometryOptions& options) {
   KVANT_ASSIGN(Geometry geometry, make_geometry(spec, executor.limits(), options));
@@ -19,7 +29,9 @@ Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec&
                   "external pages need layers of one layer group (equal KV heads, head sizes and "
                   "window), these form " +
                       std::to_string(geometry.groups.size()));
-  return std::unique_ptr<Cache>(std::make_unique<CacheImpl>(executor, spec, log, std::move(geometry)));
+  auto cache = std::make_unique<CacheImpl>(executor, spec, log, std::move(geometry));
+  KVANT_TRY(cache->open_prefixes());
+  return std::unique_ptr<Cache>(std::move(cache));
 }
 
 Result<std::unique_ptr<Cache>> Cache::create(Executor& executor, const CacheSpec& spec, const Log& log) {
@@ -32,6 +44,7 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       log_(log),
       geometry_(std::move(geometry)),
       slabs_(executor, geometry_),
+      clock_(steady_now_ms),
       next_sequence_(spec_.first_sequence),
       meta_(executor),
       partial_(executor),
@@ -102,18 +115,14 @@ std::uint64_t CacheImpl::page_bytes(std::uint32_t group) const {
 }
 
 Result<SequenceId> CacheImpl::create_sequence() {
-  if (spec_.external_pages)
-    return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it has no sequences");
-  Sequence sequence;
-  sequence.id = SequenceId{next_sequence_};
-  sequence.tables.resize(geometry_.groups.size());
-  sequences_.emplace(next_sequence_, std::move(sequence));
-  return SequenceId{next_sequence_++};
+  KVANT_ASSIGN(const SequenceStart start, create_sequence(SequenceSpec{}));
+  return start.sequence;
 }
 
 Status CacheImpl::destroy_sequence(SequenceId id) {
   KVANT_ASSIGN(Sequence* const sequence, find(id));
   KVANT_TRY(check_not_in_step(id, "destroy"));
+  if (sequence->node != nullptr) prefixes_->unpin(sequence->node, now_ms());
   shrink_sequence(*sequence, pools_, 0, geometry_.page_tokens);
   sequences_.erase(static_cast<std::uint64_t>(id));
   return {};
@@ -127,6 +136,7 @@ Status CacheImpl::truncate_sequence(SequenceId id, std::uint64_t tokens) {
                                               std::to_string(sequence->length)};
   KVANT_TRY(check_history(*sequence, geometry_.groups, tokens, geometry_.page_tokens));
   shrink_sequence(*sequence, pools_, tokens, geometry_.page_tokens);
+  forget_tokens(*sequence, tokens);
   return {};
 }
 
@@ -152,8 +162,7 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
   std::vector<TakenPage> taken;
   std::vector<SlabId> slabs;
   if (open_page)
-    for (std::uint32_t g = 0; g < pools_.size(); ++g)
-      if (pools_[g].free_pages() == 0) return no_pages(g, 1);
+    for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(make_room(g, 1));
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const PageTable& source = parent->tables[g];
     child.tables[g].share(source, full, pools_[g]);
@@ -173,6 +182,15 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
   if (const Status copied = copy_open_pages(); !copied.ok()) {
     shrink_sequence(child, pools_, 0, geometry_.page_tokens);
     return copied;
+  }
+  child.tokens.assign(parent->tokens.begin(),
+                      parent->tokens.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(
+                                                   tokens, parent->tokens.size())));
+  child.publish = parent->publish;
+  if (parent->node != nullptr) {
+    child.node = parent->node;
+    while (child.node->depth > full) child.node = child.node->parent;
+    prefixes_->pin(child.node);
   }
   sequences_.emplace(next_sequence_, std::move(child));
   return SequenceId{next_sequence_++};

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "eviction_policy.hpp"
 #include "executor.hpp"
 #include "formats.hpp"
 #include "log.hpp"
@@ -38,6 +39,34 @@ struct CacheSpec {
   std::uint64_t capacity_tokens = 0;  // pool size, rounded up to pages; per layer group
   std::uint64_t first_sequence = 1;   // id of the first sequence; later ones count up from it
   bool external_pages = false;        // the engine owns the page tables: only plan_paged, read_slots, copy_pages
+  // Keeps full pages of known tokens for later sequences, until their room is needed or the policy lets them go.
+  bool prefix_cache = false;
+  std::string model_id;  // with rope: what K and V depend on besides tokens, layers and formats; part of every prefix key
+  std::string rope;      // parameters of the position encoding in any fixed form
+  PolicySpec policy;     // of the prefix cache; capacity_entries 0 = the pool's pages
+};
+
+// How a sequence begins. `tokens` are the ids of what is going to be appended, as far as they are known: those that the cache
+// holds already are there at once, the others need no ids in their steps.
+struct SequenceSpec {
+  std::span<const std::int32_t> tokens;
+  std::string_view salt;            // sequences share with those of equal salt only
+  std::uint64_t leave_tokens = 0;   // so many of the last tokens are not taken from the cache: 1 to get the last one's logits
+  std::uint32_t priority = 0;       // 0..100 of the pages that it publishes
+  std::uint64_t ttl_ms = 0;         // of the same; 0 = the policy's
+};
+struct SequenceStart {
+  SequenceId sequence{};
+  std::uint64_t reused_tokens = 0;  // its length
+};
+
+// Counts since creation. Rates have their denominators beside them.
+struct PrefixCounters {
+  std::uint64_t lookups = 0, lookup_tokens = 0;        // sequences created with tokens, and those tokens
+  std::uint64_t hits = 0, hit_tokens = 0;              // of these: that found some, and how many tokens
+  std::uint64_t published = 0, merged = 0;             // pages; merged: content that was there already
+  std::uint64_t evicted_capacity = 0, evicted_expired = 0, evicted_cleared = 0, evicted_limit = 0;  // pages
+  std::uint64_t pages = 0, unshared_pages = 0;         // now: in the index, and held by nothing else
 };
 
 // A tensor [token][head][dim] in host memory or in a buffer of the executor. Strides in elements; dim is contiguous.
@@ -63,6 +92,7 @@ struct StepEntry {
   const std::uint32_t* mask = nullptr;
   std::uint32_t mask_row_words = 0;
   std::uint64_t mask_kv_begin = 0;
+  const std::int32_t* tokens = nullptr;  // ids of the `append` fresh tokens, or null: not known, or told at creation
 };
 
 // The engine's own page tables, as in FlashInfer and vLLM. All layers of the cache must form one layer group.
@@ -111,11 +141,20 @@ class Cache {
   virtual MemoryUse memory_use() const = 0;
 
   virtual Result<SequenceId> create_sequence() = 0;
+  // Shares the longest prefix that the cache holds. The sequence is the lease: what it shares stays until it is destroyed.
+  virtual Result<SequenceStart> create_sequence(const SequenceSpec& spec) = 0;
+  // How many tokens create_sequence would share now. No lease: a later call may find fewer.
+  virtual Result<std::uint64_t> find_prefix(const SequenceSpec& spec) = 0;
   virtual Status destroy_sequence(SequenceId sequence) = 0;
   // New sequence holding the first `tokens` tokens of `parent`: full pages are shared, the open page is copied.
   virtual Result<SequenceId> fork_sequence(SequenceId parent, std::uint64_t tokens) = 0;
   virtual Status truncate_sequence(SequenceId sequence, std::uint64_t tokens) = 0;
   virtual Result<std::uint64_t> sequence_length(SequenceId sequence) const = 0;
+
+  // The prefix cache. Errors of all three: failed_precondition without one.
+  virtual Status set_policy(const PolicySpec& policy) = 0;
+  virtual Result<std::uint64_t> clear_prefixes() = 0;  // gives the pages that left; those in use stay
+  virtual Result<PrefixCounters> prefix_counters() const = 0;
 
   // Takes pages and builds the step's tables. At most one step is open per cache. On error nothing changed.
   virtual Result<std::unique_ptr<Step>> plan(std::span<const StepEntry> entries) = 0;

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "cache_impl.hpp"
+#include "cache_key.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
 
@@ -19,6 +20,9 @@ std::vector<std::uint32_t> CacheImpl::page_fill(std::uint32_t group) const {
       if (slabs_.allocated({group, facts.slab_of(page)})) fill[page] = page_tokens;
     return fill;
   }
+  if (prefixes_ != nullptr)
+    for (const PrefixNode* node : prefixes_->nodes())
+      if (node->pages[group] != kNoPage) fill[static_cast<std::uint32_t>(node->pages[group])] = page_tokens;
   for (const auto& [id, sequence] : sequences_) {
     const PageTable& table = sequence.tables[group];
     for (std::uint32_t i = 0; i < table.size(); ++i) {
@@ -105,6 +109,7 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   slabs_.replace(layer, std::move(fresh), old_bytes, new_bytes);
   facts = converted;
   (side == Side::k ? spec_.layers[layer].format_k : spec_.layers[layer].format_v) = format;
+  if (prefixes_ != nullptr) prefixes_->set_content(cache_content_key(spec_));
   return {};
 }
 

@@ -10,6 +10,7 @@
 
 #include "cache.hpp"
 #include "geometry.hpp"
+#include "prefix_index.hpp"
 
 namespace kvant {
 
@@ -27,6 +28,9 @@ class CacheDebug {
   virtual void shuffle_free_pages(std::uint64_t seed, bool across_slabs) = 0;
   // Physical pages of a sequence in the layer's group; -1 = hole.
   virtual Result<std::vector<std::int32_t>> sequence_pages(SequenceId sequence, std::uint32_t layer) const = 0;
+  // Time of the prefix cache in milliseconds, instead of a steady clock.
+  virtual void set_clock(std::function<std::uint64_t()> now_ms) = 0;
+  virtual const PrefixIndex* prefix_index() const = 0;  // null without a prefix cache
   virtual std::uint32_t page_references(std::uint32_t layer, std::uint32_t page) const = 0;
   // Where a page of a layer's side lies. none if its slab is not allocated.
   virtual BufferRange page_range(std::uint32_t layer, Side side, std::uint32_t page) const = 0;

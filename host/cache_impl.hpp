@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_convert.cpp and cache_debug.cpp.
+// cache_import.cpp, cache_convert.cpp, cache_prefix.cpp (prefix cache) and cache_debug.cpp.
 #pragma once
 
 #include <functional>
@@ -27,16 +27,22 @@ namespace kvant {
 class CacheImpl final : public Cache, public CacheDebug {
  public:
   CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometry geometry);
+  Status open_prefixes();  // after construction. Errors: those of the eviction policy
   ~CacheImpl() override;
 
   // Cache
   const CacheSpec& spec() const override { return spec_; }
   MemoryUse memory_use() const override;
   Result<SequenceId> create_sequence() override;
+  Result<SequenceStart> create_sequence(const SequenceSpec& spec) override;
+  Result<std::uint64_t> find_prefix(const SequenceSpec& spec) override;
   Status destroy_sequence(SequenceId sequence) override;
   Result<SequenceId> fork_sequence(SequenceId parent, std::uint64_t tokens) override;
   Status truncate_sequence(SequenceId sequence, std::uint64_t tokens) override;
   Result<std::uint64_t> sequence_length(SequenceId sequence) const override;
+  Status set_policy(const PolicySpec& policy) override;
+  Result<std::uint64_t> clear_prefixes() override;
+  Result<PrefixCounters> prefix_counters() const override;
   Result<std::unique_ptr<Step>> plan(std::span<const StepEntry> entries) override;
   Result<std::unique_ptr<Step>> plan_paged(const PagedBatch& batch) override;
   Status run(Step& step, std::uint32_t layer, const RunArgs& args) override;
@@ -59,6 +65,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status poison_free_pages(std::uint32_t word) override;
   void shuffle_free_pages(std::uint64_t seed, bool across_slabs) override;
   Result<std::vector<std::int32_t>> sequence_pages(SequenceId sequence, std::uint32_t layer) const override;
+  void set_clock(std::function<std::uint64_t()> now_ms) override { clock_ = std::move(now_ms); }
+  const PrefixIndex* prefix_index() const override { return prefixes_.get(); }
   std::uint32_t page_references(std::uint32_t layer, std::uint32_t page) const override;
   BufferRange page_range(std::uint32_t layer, Side side, std::uint32_t page) const override;
   void set_attend_override(std::function<AttendConfig(const AttendShape&, const AttendConfig&)> config) override {
@@ -83,6 +91,25 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status device_copy_pages(std::span<const PagePair> pairs);
   Status ensure_slabs(std::span<const SlabId> slabs);
   Status poison_pages(std::span<const SlabId> new_slabs, std::span<const TakenPage> pages);
+
+  // cache_prefix.cpp
+  struct PrefixMatch {
+    std::vector<PrefixNode*> chain;  // one a page
+    std::uint64_t tokens = 0;        // usable: at most what is asked for, at most chain.size() pages
+  };
+  Status need_prefixes() const;
+  Result<std::unique_ptr<EvictionPolicy>> make_policy(PolicySpec spec) const;
+  PrefixMatch match_prefix(const SequenceSpec& spec);
+  bool holds_window(const PrefixMatch& match, std::uint64_t tokens) const;
+  void share_prefix(const PrefixMatch& match, Sequence& sequence);
+  void learn_tokens(const StepSequence& entry);  // of a committed step
+  void publish(Sequence& sequence);
+  void publish_page(Sequence& sequence);
+  void move_to_node(Sequence& sequence, PrefixNode* node);
+  void forget_tokens(Sequence& sequence, std::uint64_t tokens);  // after it was cut to `tokens`
+  void expire_prefixes();
+  Status make_room(std::uint32_t group, std::uint64_t needed);
+  std::uint64_t now_ms() const { return clock_(); }
 
   // cache_plan.cpp
   Status check_entries(std::span<const StepEntry> entries);
@@ -133,6 +160,9 @@ class CacheImpl final : public Cache, public CacheDebug {
   Geometry geometry_;
   std::vector<PagePool> pools_;  // per layer group
   SlabStore slabs_;
+  std::function<std::uint64_t()> clock_;
+  std::unique_ptr<PrefixIndex> prefixes_;  // null: no prefix cache
+  PrefixCounters prefix_counters_;
   std::map<std::uint64_t, Sequence> sequences_;  // node-based: steps keep pointers
   std::uint64_t next_sequence_;
 

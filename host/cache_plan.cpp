@@ -41,7 +41,9 @@ Status CacheImpl::check_entries(std::span<const StepEntry> entries) {
     KVANT_TRY(check_mask(entry, kv_len));
     fresh += entry.append;
     queries += entry.queries;
-    step_.sequences.push_back({sequence, sequence->length, entry.append});
+    step_.sequences.push_back({sequence, sequence->length, entry.append, step_.tokens.size(),
+                               entry.tokens != nullptr ? std::size_t{entry.append} : 0});
+    if (entry.tokens != nullptr) step_.tokens.insert(step_.tokens.end(), entry.tokens, entry.tokens + entry.append);
   }
   if (fresh > kMostTokens || queries > kMostTokens)
     return {StatusCode::invalid_argument, "the step has " + std::to_string(fresh) + " fresh tokens and " +
@@ -66,7 +68,7 @@ Status CacheImpl::take_pages() {
     std::uint64_t needed = 0;
     for (const StepSequence& entry : step_.sequences)
       needed += pages_after(entry) - entry.sequence->tables[g].size() + (copies_open_page(entry, g) ? 1 : 0);
-    if (needed > pools_[g].free_pages()) return no_pages(g, needed);
+    KVANT_TRY(make_room(g, needed));
   }
   for (std::uint32_t e = 0; e < step_.sequences.size(); ++e) {
     const StepSequence& entry = step_.sequences[e];
@@ -186,6 +188,7 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   for (BufferId buffer : retired_) executor_.destroy_buffer(buffer);
   retired_.clear();
   step_.clear();
+  expire_prefixes();
   Status status = check_entries(entries);
   if (status.ok()) status = take_pages();
   if (status.ok()) status = prepare_pages();
@@ -220,6 +223,8 @@ Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
   step_.taken.clear();  // they belong to the sequences now
   for (const StepSequence& entry : step_.sequences) {
     entry.sequence->length = entry.old_length + entry.append;
+    learn_tokens(entry);
+    publish(*entry.sequence);
     drop_past_window(*entry.sequence, geometry_.groups, pools_, entry.old_length, geometry_.page_tokens);
   }
   end_step();

@@ -7,7 +7,7 @@
 namespace kvant {
 
 PagePool::PagePool(std::uint32_t total_pages, std::uint32_t pages_per_slab)
-    : pages_per_slab_(pages_per_slab), references_(total_pages, 0), free_count_(total_pages) {
+    : pages_per_slab_(pages_per_slab), references_(total_pages, 0), indexed_(total_pages, false), free_count_(total_pages) {
   assert(total_pages > 0 && pages_per_slab > 0);
   free_.resize((total_pages + pages_per_slab - 1) / pages_per_slab);
   for (std::uint32_t page = total_pages; page-- > 0;) free_[slab_of(page)].push_back(page);
@@ -43,12 +43,30 @@ std::int32_t PagePool::take(std::int32_t neighbour) {
 
 void PagePool::add_reference(std::uint32_t page) {
   assert(references_[page] > 0);
+  if (references_[page] == 1 && indexed_[page]) --index_only_;
   ++references_[page];
+}
+
+void PagePool::add_indexed(std::uint32_t page) {
+  assert(!indexed_[page]);
+  add_reference(page);
+  indexed_[page] = true;
+}
+
+void PagePool::release_indexed(std::uint32_t page) {
+  assert(indexed_[page]);
+  if (references_[page] == 1) --index_only_;
+  indexed_[page] = false;
+  release(page);
 }
 
 void PagePool::release(std::uint32_t page) {
   assert(references_[page] > 0);
-  if (--references_[page] != 0) return;
+  if (--references_[page] != 0) {
+    if (references_[page] == 1 && indexed_[page]) ++index_only_;
+    return;
+  }
+  assert(!indexed_[page]);
   const std::uint32_t slab = slab_of(page);
   free_[slab].push_back(page);
   ++free_count_;

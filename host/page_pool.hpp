@@ -24,6 +24,10 @@ class PagePool {
   std::int32_t take(std::int32_t neighbour);
   void add_reference(std::uint32_t page);
   void release(std::uint32_t page);  // the last reference frees the page
+  // The prefix index's own reference, at most one a page: pages held by nothing else can be had by eviction.
+  void add_indexed(std::uint32_t page);
+  void release_indexed(std::uint32_t page);
+  std::uint32_t index_only_pages() const { return index_only_; }
 
   // Test aid: permutes the free lists. With `across_slabs`, take() also picks the slab at random from then on.
   void shuffle(std::uint64_t seed, bool across_slabs);
@@ -35,6 +39,8 @@ class PagePool {
 
   std::uint32_t pages_per_slab_;
   std::vector<std::uint32_t> references_;
+  std::vector<bool> indexed_;
+  std::uint32_t index_only_ = 0;
   std::vector<std::vector<std::uint32_t>> free_;  // per slab, a stack: lowest ids on top at first
   std::uint32_t free_count_ = 0;
   std::uint32_t high_water_ = 0;

@@ -2,6 +2,7 @@
 // lets go.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "cache.hpp"
 #include "geometry.hpp"
 #include "page_table.hpp"
+#include "prefix_index.hpp"
 
 namespace kvant {
 
@@ -16,6 +18,12 @@ struct Sequence {
   SequenceId id{};
   std::uint64_t length = 0;       // committed tokens
   std::vector<PageTable> tables;  // per layer group
+  std::vector<std::int32_t> tokens;  // ids of the first ones, as far as known; may run ahead of length
+  PrefixNode* node = nullptr;        // pinned: the last of its pages that the prefix index holds; null without an index
+  PublishFacts publish;
+
+  // Pages that are full and whose tokens are known.
+  std::uint64_t publishable_tokens() const { return std::min<std::uint64_t>(length, tokens.size()); }
 };
 
 struct PageSpan {

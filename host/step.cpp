@@ -11,6 +11,7 @@ Step::~Step() {
 void StepState::clear() {
   sequences.clear();
   taken.clear();
+  tokens.clear();
   for (GroupTables& group : groups) group.batch.clear();
   variant_count = 0;
   appended.assign(appended.size(), false);

@@ -38,6 +38,7 @@ struct StepSequence {
   Sequence* sequence = nullptr;
   std::uint64_t old_length = 0;
   std::uint32_t append = 0;
+  std::size_t token_begin = 0, token_count = 0;  // in StepState::tokens; 0: not told
 };
 
 // One layer group's tables and where they lie in META.
@@ -57,6 +58,7 @@ struct AttendVariant {
 struct StepState {
   std::vector<StepSequence> sequences;
   std::vector<TakenPage> taken;
+  std::vector<std::int32_t> tokens;  // ids of the fresh tokens that were told
   std::vector<GroupTables> groups;
   std::vector<AttendVariant> variants;  // the first variant_count are in use
   std::size_t variant_count = 0;

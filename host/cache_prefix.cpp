@@ -1,0 +1,222 @@
+// CacheImpl: the prefix cache. Full pages of known tokens are published at commit, shared at creation, and leave when the policy
+// says so: because their room is needed, or their time has come.
+#include <algorithm>
+#include <cassert>
+
+#include "cache_impl.hpp"
+#include "cache_key.hpp"
+#include "checked.hpp"
+
+namespace kvant {
+
+Status CacheImpl::need_prefixes() const {
+  if (prefixes_ != nullptr) return {};
+  return {StatusCode::failed_precondition, "this cache was created without a prefix cache"};
+}
+
+Result<std::unique_ptr<EvictionPolicy>> CacheImpl::make_policy(PolicySpec spec) const {
+  if (spec.capacity_entries == 0)
+    for (const PagePool& pool : pools_)
+      spec.capacity_entries = std::max<std::uint64_t>(spec.capacity_entries, pool.total_pages());
+  return EvictionPolicy::create(spec);
+}
+
+Status CacheImpl::open_prefixes() {
+  if (!spec_.prefix_cache) return {};
+  if (spec_.external_pages)
+    return {StatusCode::invalid_argument, "the engine keeps the pages of this cache: it cannot have a prefix cache"};
+  KVANT_ASSIGN(std::unique_ptr<EvictionPolicy> policy, make_policy(spec_.policy));
+  prefixes_ = std::make_unique<PrefixIndex>(cache_content_key(spec_), geometry_.page_tokens, pools_, std::move(policy));
+  return {};
+}
+
+// Whether every page is there that a continuation at `tokens` may see.
+bool CacheImpl::holds_window(const PrefixMatch& match, std::uint64_t tokens) const {
+  const auto pages = static_cast<std::uint32_t>(divide_up(tokens, geometry_.page_tokens));
+  for (std::size_t g = 0; g < geometry_.groups.size(); ++g) {
+    if (geometry_.groups[g].window == 0) continue;
+    const PageSpan past = pages_past_window(geometry_.groups[g], tokens, geometry_.page_tokens);
+    for (std::uint32_t i = 0; i < pages; ++i)
+      if ((i < past.begin || i >= past.end) && match.chain[i]->pages[g] == kNoPage) return false;
+  }
+  return true;
+}
+
+CacheImpl::PrefixMatch CacheImpl::match_prefix(const SequenceSpec& spec) {
+  PrefixMatch match;
+  if (prefixes_ == nullptr || spec.tokens.size() <= spec.leave_tokens) return match;
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  const std::uint64_t wanted = spec.tokens.size() - spec.leave_tokens;
+  PrefixNode* node = prefixes_->root(spec.salt);
+  for (std::uint64_t begin = 0; begin + page_tokens <= spec.tokens.size() && begin < wanted; begin += page_tokens) {
+    node = prefixes_->child(node, spec.tokens.subspan(begin, page_tokens));
+    if (node == nullptr) break;
+    match.chain.push_back(node);
+  }
+  match.tokens = std::min<std::uint64_t>(wanted, match.chain.size() * page_tokens);
+  while (match.tokens > 0 && !holds_window(match, match.tokens))
+    match.tokens = (divide_up(match.tokens, page_tokens) - 1) * page_tokens;
+  match.chain.resize(divide_up(match.tokens, page_tokens));
+  return match;
+}
+
+void CacheImpl::share_prefix(const PrefixMatch& match, Sequence& sequence) {
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  sequence.length = match.tokens;
+  for (std::size_t g = 0; g < pools_.size(); ++g) {
+    const PageSpan past = pages_past_window(geometry_.groups[g], match.tokens, page_tokens);
+    for (std::uint32_t i = 0; i < match.chain.size(); ++i) {
+      const std::int32_t page = i >= past.begin && i < past.end ? kNoPage : match.chain[i]->pages[g];
+      if (page != kNoPage) pools_[g].add_reference(static_cast<std::uint32_t>(page));
+      sequence.tables[g].push(page);
+    }
+  }
+  // A last page that is not taken whole stays shared until the sequence writes into it; it is not one of its published pages.
+  const std::uint64_t full = match.tokens / page_tokens;
+  if (full > 0) sequence.node = match.chain[full - 1];
+  if (!match.chain.empty()) prefixes_->touch(match.chain.back(), now_ms());
+}
+
+Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
+  if (spec_.external_pages)
+    return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it has no sequences");
+  Sequence sequence;
+  sequence.id = SequenceId{next_sequence_};
+  sequence.tables.resize(geometry_.groups.size());
+  sequence.publish = {spec.priority, spec.ttl_ms};
+  if (prefixes_ != nullptr) {
+    expire_prefixes();
+    sequence.node = prefixes_->root(spec.salt);
+    sequence.tokens.assign(spec.tokens.begin(), spec.tokens.end());
+    if (!spec.tokens.empty()) {
+      const PrefixMatch match = match_prefix(spec);
+      share_prefix(match, sequence);
+      ++prefix_counters_.lookups;
+      prefix_counters_.lookup_tokens += spec.tokens.size();
+      prefix_counters_.hits += match.tokens > 0 ? 1 : 0;
+      prefix_counters_.hit_tokens += match.tokens;
+    }
+    prefixes_->pin(sequence.node);
+  }
+  const SequenceStart start{sequence.id, sequence.length};
+  sequences_.emplace(next_sequence_++, std::move(sequence));
+  return start;
+}
+
+Result<std::uint64_t> CacheImpl::find_prefix(const SequenceSpec& spec) {
+  KVANT_TRY(need_prefixes());
+  expire_prefixes();
+  return match_prefix(spec).tokens;
+}
+
+void CacheImpl::move_to_node(Sequence& sequence, PrefixNode* node) {
+  prefixes_->pin(node);
+  prefixes_->unpin(sequence.node, now_ms());
+  sequence.node = node;
+}
+
+void CacheImpl::forget_tokens(Sequence& sequence, std::uint64_t tokens) {
+  if (sequence.tokens.size() > tokens) sequence.tokens.resize(tokens);
+  if (sequence.node == nullptr) return;
+  PrefixNode* node = sequence.node;
+  while (node->depth > tokens / geometry_.page_tokens) node = node->parent;
+  if (node != sequence.node) move_to_node(sequence, node);
+}
+
+// Ids that follow a gap are of no use: their pages' keys would need those in the gap.
+void CacheImpl::learn_tokens(const StepSequence& entry) {
+  std::vector<std::int32_t>& known = entry.sequence->tokens;
+  if (prefixes_ == nullptr || entry.token_count == 0 || known.size() < entry.old_length) return;
+  known.resize(entry.old_length);
+  const auto begin = step_.tokens.begin() + static_cast<std::ptrdiff_t>(entry.token_begin);
+  known.insert(known.end(), begin, begin + static_cast<std::ptrdiff_t>(entry.token_count));
+}
+
+void CacheImpl::publish(Sequence& sequence) {
+  if (sequence.node == nullptr) return;
+  while (sequence.node != nullptr &&
+         (sequence.node->depth + std::uint64_t{1}) * geometry_.page_tokens <= sequence.publishable_tokens()) {
+    const PrefixNode* const before = sequence.node;
+    publish_page(sequence);
+    if (sequence.node == before) return;
+  }
+}
+
+// The page behind the sequence's last published one. Content that is there already takes the place of the sequence's own.
+void CacheImpl::publish_page(Sequence& sequence) {
+  const std::uint32_t index = sequence.node->depth, page_tokens = geometry_.page_tokens;
+  const auto tokens = std::span<const std::int32_t>(sequence.tokens).subspan(std::size_t{index} * page_tokens, page_tokens);
+  PrefixNode* node = prefixes_->child(sequence.node, tokens);
+  if (node == nullptr) {
+    std::vector<std::int32_t> pages;
+    for (const PageTable& table : sequence.tables) pages.push_back(table.at(index));
+    node = prefixes_->insert(sequence.node, tokens, pages, sequence.publish, now_ms());
+    if (node == nullptr) return;
+    ++prefix_counters_.published;
+  } else {
+    ++prefix_counters_.merged;
+    for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+      const std::int32_t own = sequence.tables[g].at(index), held = node->pages[g];
+      if (own == held || own == kNoPage) continue;
+      if (held == kNoPage) {
+        prefixes_->complete(*node, g, own);
+        continue;
+      }
+      pools_[g].add_reference(static_cast<std::uint32_t>(held));
+      pools_[g].release(static_cast<std::uint32_t>(own));
+      sequence.tables[g].set(index, held);
+    }
+    prefixes_->touch(node, now_ms());
+  }
+  move_to_node(sequence, node);
+}
+
+void CacheImpl::expire_prefixes() {
+  if (prefixes_ == nullptr) return;
+  while (PrefixNode* node = prefixes_->choose_expired(now_ms())) {
+    prefixes_->remove(node, now_ms());
+    ++prefix_counters_.evicted_expired;
+  }
+}
+
+// Lets published pages go until `needed` are free. What cannot succeed costs no page.
+Status CacheImpl::make_room(std::uint32_t group, std::uint64_t needed) {
+  const PagePool& pool = pools_[group];
+  if (needed <= pool.free_pages()) return {};
+  if (prefixes_ == nullptr || needed > std::uint64_t{pool.free_pages()} + pool.index_only_pages())
+    return no_pages(group, needed);
+  while (pool.free_pages() < needed) {
+    PrefixNode* const victim = prefixes_->choose_victim(now_ms());
+    if (victim == nullptr) break;
+    prefixes_->remove(victim, now_ms());
+    ++prefix_counters_.evicted_capacity;
+  }
+  if (pool.free_pages() < needed && spec_.policy.kind != PolicyKind::none && geometry_.groups[group].window != 0)
+    prefixes_->shed_group(group, needed - pool.free_pages());
+  return needed <= pool.free_pages() ? Status() : no_pages(group, needed);
+}
+
+Status CacheImpl::set_policy(const PolicySpec& policy) {
+  KVANT_TRY(need_prefixes());
+  KVANT_ASSIGN(std::unique_ptr<EvictionPolicy> made, make_policy(policy));
+  prefixes_->set_policy(std::move(made));
+  spec_.policy = policy;
+  return {};
+}
+
+Result<std::uint64_t> CacheImpl::clear_prefixes() {
+  KVANT_TRY(need_prefixes());
+  const std::uint64_t cleared = prefixes_->clear(now_ms());
+  prefix_counters_.evicted_cleared += cleared;
+  return cleared;
+}
+
+Result<PrefixCounters> CacheImpl::prefix_counters() const {
+  KVANT_TRY(need_prefixes());
+  PrefixCounters counters = prefix_counters_;
+  counters.pages = prefixes_->size();
+  for (const PagePool& pool : pools_) counters.unshared_pages += pool.index_only_pages();
+  return counters;
+}
+
+}  // namespace kvant
