@@ -8,7 +8,8 @@
 
 namespace kvant::abi {
 
-extern const kvant_api kApi;              // api_table.cpp
+extern const kvant_api kApi;
+extern const kvant_api kApi_1_0;  // the same, for hosts compiled against 1.0              // api_table.cpp
 extern const kvant_ext_vulkan kVulkanApi; // ext_vulkan.cpp
 
 // error.cpp
@@ -63,6 +64,14 @@ kvant_error* sequence_read(kvant_cache* cache, kvant_sequence sequence, std::uin
                            std::uint64_t begin, std::uint64_t count, const kvant_tensor* out);
 kvant_error* sequence_export(kvant_cache* cache, kvant_sequence sequence, std::uint32_t layer, std::uint32_t side,
                              std::uint64_t begin, std::uint64_t count, void* out, std::uint64_t out_size);
+
+// prefix_api.cpp
+kvant_error* sequence_open(kvant_cache* cache, const kvant_sequence_args* args, kvant_sequence* out_sequence,
+                           std::uint64_t* out_reused_tokens);
+kvant_error* prefix_find(kvant_cache* cache, const kvant_sequence_args* args, std::uint64_t* out_tokens);
+kvant_error* prefix_clear(kvant_cache* cache, std::uint64_t* out_pages);
+kvant_error* prefix_policy(kvant_cache* cache, const kvant_policy_args* policy);
+kvant_error* prefix_stats(kvant_cache* cache, kvant_prefix_stats* stats);
 
 // step_api.cpp
 kvant_error* step_plan(kvant_cache* cache, const kvant_step_args* args, kvant_step** out_step);

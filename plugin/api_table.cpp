@@ -1,4 +1,4 @@
-// The function table. Its order is frozen: the assertions below hold the layout of version 1.0.
+// The function tables, one a version. Their order is frozen: the assertions below hold the layout of every version.
 #include "api.hpp"
 
 #include <cstddef>
@@ -49,7 +49,26 @@ constexpr kvant_api kApi = {
     .paged_plan = paged_plan,
     .paged_read = paged_read,
     .paged_copy = paged_copy,
+    .sequence_open = sequence_open,
+    .prefix_find = prefix_find,
+    .prefix_clear = prefix_clear,
+    .prefix_policy = prefix_policy,
+    .prefix_stats = prefix_stats,
 };
+
+namespace {
+
+// What a host of an older minor version is told: the slots that it may call.
+constexpr kvant_api older(std::uint32_t version, std::size_t size) {
+  kvant_api api = kApi;
+  api.version = version;
+  api.struct_size = size;
+  return api;
+}
+
+}  // namespace
+
+constexpr kvant_api kApi_1_0 = older(KVANT_MAKE_VERSION(1, 0), offsetof(kvant_api, sequence_open));
 
 namespace {
 
@@ -66,14 +85,21 @@ static_assert(slot(offsetof(kvant_api, sequence_create)) == 26);
 static_assert(slot(offsetof(kvant_api, step_plan)) == 33);
 static_assert(slot(offsetof(kvant_api, paged_plan)) == 37);
 static_assert(slot(offsetof(kvant_api, paged_copy)) == 39);
-static_assert(sizeof(kvant_api) == 16 + 40 * sizeof(void*));
 
 static_assert(sizeof(kvant_next) == 24 && sizeof(kvant_context_args) == 40 && sizeof(kvant_device_info) == 80);
 static_assert(sizeof(kvant_device_args) == 56 && sizeof(kvant_format_info) == 40 && sizeof(kvant_layer_args) == 48);
-static_assert(sizeof(kvant_cache_args) == 48 && sizeof(kvant_cache_stats) == 64 && sizeof(kvant_tensor) == 72);
-static_assert(sizeof(kvant_step_entry) == 64 && sizeof(kvant_step_args) == 32 && sizeof(kvant_paged_args) == 88);
+static_assert(sizeof(kvant_cache_stats) == 64 && sizeof(kvant_tensor) == 72);
+static_assert(sizeof(kvant_step_args) == 32 && sizeof(kvant_paged_args) == 88);
 static_assert(sizeof(kvant_run_args) == 88 && sizeof(kvant_profile_entry) == 40 && sizeof(kvant_build_info) == 64);
 static_assert(sizeof(kvant_ext_vulkan) == 40 && sizeof(kvant_vulkan_device_args) == 112 && sizeof(kvant_vulkan_record) == 32);
+
+// End of version 1.1.
+static_assert(offsetof(kvant_cache_args, model_id) == 48 && offsetof(kvant_step_entry, tokens) == 64);
+static_assert(slot(offsetof(kvant_api, sequence_open)) == 40);
+static_assert(slot(offsetof(kvant_api, prefix_stats)) == 44);
+static_assert(sizeof(kvant_api) == 16 + 45 * sizeof(void*));
+static_assert(sizeof(kvant_cache_args) == 72 && sizeof(kvant_step_entry) == 72 && sizeof(kvant_policy_args) == 32);
+static_assert(sizeof(kvant_sequence_args) == 72 && sizeof(kvant_prefix_stats) == 112);
 
 }  // namespace
 }  // namespace kvant::abi

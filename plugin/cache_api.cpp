@@ -3,6 +3,7 @@
 #include "boundary.hpp"
 #include "checks.hpp"
 #include "objects.hpp"
+#include "prefix_args.hpp"
 
 namespace kvant::abi {
 namespace {
@@ -44,6 +45,22 @@ Status check_one_group(const CacheSpec& spec) {
   return {};
 }
 
+Status read_prefix_args(const kvant_cache_args& values, CacheSpec& spec) {
+  spec.prefix_cache = (values.flags & KVANT_CACHE_PREFIXES) != 0;
+  if (!spec.prefix_cache) {
+    if (values.model_id != nullptr || values.rope != nullptr || values.policy != nullptr)
+      return invalid("args.", values.model_id != nullptr ? "model_id" : values.rope != nullptr ? "rope" : "policy",
+                     " is not NULL without KVANT_CACHE_PREFIXES");
+    return {};
+  }
+  if (values.model_id != nullptr) spec.model_id = values.model_id;
+  if (values.rope != nullptr) spec.rope = values.rope;
+  if (values.policy != nullptr) {
+    KVANT_ASSIGN(spec.policy, read_policy(values.policy, "args.policy"));
+  }
+  return {};
+}
+
 Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
   kvant_cache_args values{};
   KVANT_TRY(read_args(args, "args", values));
@@ -53,8 +70,12 @@ Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
     return invalid("args.capacity_tokens (", values.capacity_tokens, ") is not between 1 and ", kMaxTokens);
   if (values.page_tokens != 0 && values.page_tokens != 16 && values.page_tokens != 32)
     return invalid("args.page_tokens (", values.page_tokens, ") is not 16, 32 or 0");
-  if ((values.flags & ~KVANT_CACHE_EXTERNAL_PAGES) != 0)
-    return invalid("args.flags (", hex(values.flags), ") have bits beyond ", hex(KVANT_CACHE_EXTERNAL_PAGES));
+  constexpr std::uint32_t kFlags = KVANT_CACHE_EXTERNAL_PAGES | KVANT_CACHE_PREFIXES;
+  if ((values.flags & ~kFlags) != 0)
+    return invalid("args.flags (", hex(values.flags), ") have bits beyond ", hex(kFlags));
+  if (values.flags == kFlags)
+    return invalid("args.flags (", hex(values.flags), ") ask for KVANT_CACHE_PREFIXES with KVANT_CACHE_EXTERNAL_PAGES; expected "
+                   "one of the two");
   KVANT_TRY(check_pointer(values.layers, "args.layers", text(values.layer_count, " kvant_layer_args")));
   KVANT_ASSIGN(const std::size_t stride, element_stride(values.layers, values.layer_stride, "args.layers", "args.layer_stride"));
 
@@ -68,6 +89,7 @@ Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
     spec.layers.push_back(layer);
   }
   if (spec.external_pages) KVANT_TRY(check_one_group(spec));
+  KVANT_TRY(read_prefix_args(values, spec));
   return spec;
 }
 

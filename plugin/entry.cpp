@@ -12,8 +12,7 @@ constexpr std::uint32_t major_of(std::uint32_t version) { return version >> 16; 
 
 const kvant_api* kvant_get_api(std::uint32_t host_version, std::uint32_t* out_library_version) {
   if (out_library_version != nullptr) *out_library_version = KVANT_VERSION;
-  // Within a major the newest that both know is the older of the two, and version 1.0 is the only one made so far: an older
-  // minor cannot exist, and a newer host is served what this library has.
   if (major_of(host_version) != major_of(KVANT_VERSION)) return nullptr;
-  return &kvant::abi::kApi;
+  // Within a major the newest that both know is the older of the two.
+  return host_version < KVANT_VERSION ? &kvant::abi::kApi_1_0 : &kvant::abi::kApi;
 }

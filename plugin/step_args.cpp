@@ -36,6 +36,7 @@ Status check_entry(const kvant_step_entry& entry, std::uint64_t length, const st
   if (entry.queries > kMaxTokens) return invalid(name, ".queries (", entry.queries, ") is greater than ", kMaxTokens);
   if ((entry.flags & ~KVANT_ENTRY_QUERY_POSITION) != 0)
     return invalid(name, ".flags (", hex(entry.flags), ") have bits beyond ", hex(KVANT_ENTRY_QUERY_POSITION));
+  if (entry.append == 0 && entry.tokens != nullptr) return invalid(name, ".tokens is given although ", name, ".append is 0");
   if (entry.reserved != 0) return invalid(name, ".reserved (", entry.reserved, ") is not 0");
   const bool positioned = (entry.flags & KVANT_ENTRY_QUERY_POSITION) != 0;
   if (!positioned && entry.query_position != 0)
@@ -84,7 +85,8 @@ Result<StepInput> read_step_args(const kvant_step_args* args, CacheObject& cache
                              .q_pos_begin = entry.query_position,
                              .mask = entry.mask,
                              .mask_row_words = entry.mask_row_words,
-                             .mask_kv_begin = entry.mask_begin});
+                             .mask_kv_begin = entry.mask_begin,
+                             .tokens = entry.tokens});
     input.handles.push_back(entry.sequence);
   }
   return input;

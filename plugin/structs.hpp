@@ -39,13 +39,20 @@ KVANT_STRUCT(kvant_device_args, &S::device_index, &S::enable_profiling, &S::capa
 KVANT_STRUCT(kvant_format_info, &S::name, &S::block_elements, &S::block_bytes, &S::bits_per_element);
 KVANT_STRUCT(kvant_layer_args, &S::kv_heads, &S::head_dim_k, &S::head_dim_v, &S::format_k, &S::format_v, &S::window,
              &S::window_sinks);
-KVANT_STRUCT(kvant_cache_args, &S::layer_count, &S::layer_stride, &S::layers, &S::capacity_tokens, &S::page_tokens, &S::flags);
+KVANT_STRUCT(kvant_cache_args, &S::layer_count, &S::layer_stride, &S::layers, &S::capacity_tokens, &S::page_tokens, &S::flags,
+             &S::model_id, &S::rope, &S::policy);
+KVANT_STRUCT(kvant_policy_args, &S::kind, &S::sink_pages, &S::ttl_ms);
+KVANT_STRUCT(kvant_sequence_args, &S::tokens, &S::token_count, &S::salt, &S::salt_size, &S::leave_tokens, &S::ttl_ms,
+             &S::priority, &S::reserved);
+KVANT_STRUCT(kvant_prefix_stats, &S::lookups, &S::lookup_tokens, &S::hits, &S::hit_tokens, &S::published_pages,
+             &S::merged_pages, &S::evicted_capacity, &S::evicted_expired, &S::evicted_cleared, &S::evicted_limit, &S::pages,
+             &S::unshared_pages);
 KVANT_STRUCT(kvant_cache_stats, &S::pool_bytes, &S::used_bytes, &S::used_pages, &S::total_pages, &S::sequence_tokens,
              &S::sequence_count);
 KVANT_STRUCT(kvant_tensor, &S::data, &S::size, &S::buffer, &S::offset, &S::type, &S::reserved, &S::token_stride,
              &S::head_stride);
 KVANT_STRUCT(kvant_step_entry, &S::sequence, &S::append, &S::queries, &S::flags, &S::query_position, &S::mask, &S::mask_begin,
-             &S::mask_row_words, &S::reserved);
+             &S::mask_row_words, &S::reserved, &S::tokens);
 KVANT_STRUCT(kvant_step_args, &S::entry_count, &S::entry_stride, &S::entries);
 KVANT_STRUCT(kvant_paged_args, &S::batch, &S::token_count, &S::slot_mapping, &S::qo_indptr, &S::kv_indptr, &S::kv_indices,
              &S::kv_last_page_len, &S::query_positions, &S::mask, &S::mask_row_words, &S::reserved);
@@ -68,7 +75,7 @@ Status check_size(const T* p, std::string_view name, std::size_t& size) {
   std::memcpy(&size, p, sizeof size);
   if (size < kHeaderBytes)
     return invalid(name, ".struct_size (", size, ") is less than ", kHeaderBytes, "; expected sizeof(", StructFields<T>::name,
-                   "), ", sizeof(T), " in version 1.0");
+                   "), ", sizeof(T), " in version ", KVANT_VERSION >> 16, ".", KVANT_VERSION & 0xFFFFu);
   return {};
 }
 

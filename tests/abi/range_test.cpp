@@ -118,7 +118,7 @@ TEST_CASE("ranges: cache and layer arguments") {
   cache.refuse(&kvant_cache_args::capacity_tokens, ~0ull, "capacity_tokens (18446744073709551615)");
   for (const std::uint32_t page : {1u, 8u, 17u, 64u})
     cache.refuse(&kvant_cache_args::page_tokens, page, "page_tokens (" + std::to_string(page) + ")");
-  cache.refuse(&kvant_cache_args::flags, 2, "flags (0x2)");
+  cache.refuse(&kvant_cache_args::flags, 4, "flags (0x4)");
   cache.refuse(&kvant_cache_args::layer_stride, 4, "layer_stride (4)");
 
   Mutator<kvant_layer_args> layers(layer, "cache_create", [&](const kvant_layer_args* l) {

@@ -1,6 +1,7 @@
 // Negotiation of versions, build facts and extensions.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <string_view>
 
 #include <kvant/kvant_ext_vulkan.h>
@@ -21,6 +22,8 @@ TEST_CASE("version: same, newer and older minors are served, other majors are no
     CHECK(version == KVANT_VERSION);
     CHECK(table->version <= host);
     CHECK(table->version <= KVANT_VERSION);
+    CHECK(table->version == std::min(host, KVANT_VERSION));
+    CHECK((table->struct_size < sizeof(kvant_api)) == (host < KVANT_VERSION));
     CHECK(table->reserved == 0);
     CHECK(table == get_api(host, nullptr));
   }

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define KVANT_MAKE_VERSION(major, minor) (((uint32_t)(major) << 16) | (uint32_t)(minor))
-#define KVANT_VERSION KVANT_MAKE_VERSION(1, 0)
+#define KVANT_VERSION KVANT_MAKE_VERSION(1, 1)
 
 typedef struct kvant_error kvant_error;
 typedef struct kvant_context kvant_context; /* the library, loaded: log, devices */
@@ -137,6 +137,20 @@ typedef struct kvant_layer_args {
   uint32_t window_sinks;      /* first tokens that stay visible outside the window; 0 without a window */
 } kvant_layer_args;
 
+/* Eviction policies of the prefix cache (docs/policies.md). */
+#define KVANT_POLICY_LRU 0u       /* least recently used first */
+#define KVANT_POLICY_NONE 1u      /* a full pool is an error */
+#define KVANT_POLICY_WINDOW 2u    /* ends of prefixes first, `sink_pages` of each last */
+#define KVANT_POLICY_ADAPTIVE 3u  /* recency and frequency, with admission */
+
+typedef struct kvant_policy_args {
+  size_t struct_size;
+  const kvant_next* next;
+  uint32_t kind;              /* KVANT_POLICY_* */
+  uint32_t sink_pages;        /* of KVANT_POLICY_WINDOW; else 0 */
+  uint64_t ttl_ms;            /* pages unused for so long leave; 0: never */
+} kvant_policy_args;
+
 typedef struct kvant_cache_args {
   size_t struct_size;
   const kvant_next* next;
@@ -146,21 +160,60 @@ typedef struct kvant_cache_args {
   uint64_t capacity_tokens;          /* required: of the pool, all sequences together, rounded up to pages; below 2^31 - 32 */
   uint32_t page_tokens;              /* 16 or 32; 0: 16 */
   uint32_t flags;                    /* KVANT_CACHE_* */
+  /* Since 1.1, with KVANT_CACHE_PREFIXES; else NULL. */
+  const char* model_id;              /* with `rope`: all that K and V depend on besides tokens, layers and formats: weights, */
+  const char* rope;                  /* adapters; position encoding. Read during the call. NULL: "" */
+  const kvant_policy_args* policy;   /* NULL: KVANT_POLICY_LRU */
 } kvant_cache_args;
 /* The engine keeps the page tables: only paged_plan, paged_read and paged_copy (and the steps that paged_plan makes). Page ids
  * are 0 .. kvant_cache_stats.total_pages - 1. All layers must have equal head counts, head dimensions and windows. */
 #define KVANT_CACHE_EXTERNAL_PAGES 1u
+/* Full pages of known tokens stay for later sequences that begin alike (sequence_open), until their room is needed. Since 1.1. */
+#define KVANT_CACHE_PREFIXES 2u
 
 typedef struct kvant_cache_stats {
   size_t struct_size;
   const kvant_next* next;
   uint64_t pool_bytes;        /* device memory of the slabs */
-  uint64_t used_bytes;        /* pages held by sequences; shared pages once; 0 with KVANT_CACHE_EXTERNAL_PAGES */
+  uint64_t used_bytes;        /* pages held by sequences or the prefix cache; shared pages once; 0 with
+                                 KVANT_CACHE_EXTERNAL_PAGES */
   uint64_t used_pages;        /* as used_bytes */
   uint64_t total_pages;
   uint64_t sequence_tokens;   /* sum of lengths */
   uint64_t sequence_count;
 } kvant_cache_stats;
+
+/* How a sequence begins. Since 1.1. */
+typedef struct kvant_sequence_args {
+  size_t struct_size;
+  const kvant_next* next;
+  const int32_t* tokens;      /* [token_count] ids of what is going to be appended, as far as known; steps need not repeat them */
+  uint64_t token_count;
+  const void* salt;           /* salt_size bytes, at most 4096: sequences share with those of equal salt only */
+  uint64_t salt_size;
+  uint64_t leave_tokens;      /* so many of the last tokens are not taken from the cache; 1 to get the last one's logits */
+  uint64_t ttl_ms;            /* of the pages that the sequence publishes; 0: the policy's */
+  uint32_t priority;          /* of the same, 0..100; pages of lower priority leave first */
+  uint32_t reserved;
+} kvant_sequence_args;
+
+/* Counts since cache_create. Since 1.1. */
+typedef struct kvant_prefix_stats {
+  size_t struct_size;
+  const kvant_next* next;
+  uint64_t lookups;           /* sequence_open with tokens */
+  uint64_t lookup_tokens;     /* and their tokens */
+  uint64_t hits;              /* of `lookups`, those that shared tokens */
+  uint64_t hit_tokens;        /* of `lookup_tokens`, those that were shared */
+  uint64_t published_pages;   /* pages count once, however many layer groups there are */
+  uint64_t merged_pages;      /* content that was there already, computed again at the same time */
+  uint64_t evicted_capacity;  /* pages that left because their room was needed, */
+  uint64_t evicted_expired;   /* because their time was over, */
+  uint64_t evicted_cleared;   /* by prefix_clear, */
+  uint64_t evicted_limit;     /* to meet a memory limit */
+  uint64_t pages;             /* now in the prefix cache */
+  uint64_t unshared_pages;    /* pages of layer groups, now, that no sequence holds: what eviction could free */
+} kvant_prefix_stats;
 
 /* Element types of tensors. */
 #define KVANT_TYPE_F32 0u
@@ -199,6 +252,8 @@ typedef struct kvant_step_entry {
   uint64_t mask_begin;        /* at most the number of tokens, fresh ones included */
   uint32_t mask_row_words;    /* a row covers all tokens from mask_begin on: at least ceil((tokens - mask_begin) / 32) */
   uint32_t reserved;
+  const int32_t* tokens;      /* since 1.1: [append] ids of the fresh tokens, or NULL: unknown, or told by sequence_open. Pages
+                                 of unknown tokens are not shared */
 } kvant_step_entry;
 #define KVANT_ENTRY_QUERY_POSITION 1u
 
@@ -372,7 +427,20 @@ typedef struct kvant_api {
   /* Whole pages, all layers and both sides. No page is destination twice, none is source and destination. */
   kvant_error* (*paged_copy)(kvant_cache* cache, uint32_t pair_count, const int32_t* source_pages,
                              const int32_t* destination_pages);
-  /* end of version 1.0: append below only */
+  /* end of version 1.0 */
+
+  /* ---- prefix cache (KVANT_CACHE_PREFIXES; else KVANT_ERROR_FAILED_PRECONDITION) [one-thread-per-object: cache] ---- */
+  /* A sequence that holds the longest prefix of args->tokens that the cache has; `out_reused_tokens` (may be NULL) is its length:
+   * append the tokens from there on. What it shares stays until it is destroyed. Without a prefix cache as sequence_create. */
+  kvant_error* (*sequence_open)(kvant_cache* cache, const kvant_sequence_args* args, kvant_sequence* out_sequence,
+                                uint64_t* out_reused_tokens);
+  /* What sequence_open would share now; nothing is held. */
+  kvant_error* (*prefix_find)(kvant_cache* cache, const kvant_sequence_args* args, uint64_t* out_tokens);
+  /* Lets go every page that no sequence holds; gives their number. */
+  kvant_error* (*prefix_clear)(kvant_cache* cache, uint64_t* out_pages);
+  kvant_error* (*prefix_policy)(kvant_cache* cache, const kvant_policy_args* policy);
+  kvant_error* (*prefix_stats)(kvant_cache* cache, kvant_prefix_stats* stats);
+  /* end of version 1.1: append below only */
 } kvant_api;
 
 /* The one exported symbol. host_version: the newest version the host was compiled against (KVANT_VERSION). Returns the table,

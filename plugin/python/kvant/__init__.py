@@ -17,7 +17,8 @@ from ._device import Device, Profile
 from ._object import ErrorCode, KvantError
 from ._paged import PagedCache
 from ._pool import Layer, Stats
+from ._prefixes import Policy, Prefixes, PrefixStats
 from ._step import Step
 
 __all__ = ["Cache", "Context", "Device", "Entry", "ErrorCode", "Format", "KvantError", "Layer", "LogLevel", "PagedCache",
-           "Profile", "Stats", "Step", "from_bf16", "to_bf16"]
+           "Policy", "Prefixes", "PrefixStats", "Profile", "Stats", "Step", "from_bf16", "to_bf16"]

@@ -1,11 +1,13 @@
 """kvant.h in ctypes: the structs and the function table, field by field in the header's order."""
 import ctypes as c
 
-VERSION = 1 << 16
+VERSION = 1 << 16 | 1
 SIDE_K, SIDE_V = 0, 1
 TYPE_F32, TYPE_F16, TYPE_BF16 = 0, 1, 2
 DEVICE_BEST = 0xFFFFFFFF
 CACHE_EXTERNAL_PAGES = 1
+CACHE_PREFIXES = 2
+POLICY_LRU, POLICY_NONE, POLICY_WINDOW, POLICY_ADAPTIVE = range(4)
 ENTRY_QUERY_POSITION = 1
 RUN_NON_CAUSAL = 1
 
@@ -37,15 +39,22 @@ FormatInfo = _struct("FormatInfo", ("name", _str), ("block_elements", _u32), ("b
                      ("bits_per_element", c.c_double))
 LayerArgs = _struct("LayerArgs", ("kv_heads", _u32), ("head_dim_k", _u32), ("head_dim_v", _u32), ("format_k", _u32),
                     ("format_v", _u32), ("window", _u32), ("window_sinks", _u32))
+PolicyArgs = _struct("PolicyArgs", ("kind", _u32), ("sink_pages", _u32), ("ttl_ms", _u64))
 CacheArgs = _struct("CacheArgs", ("layer_count", _u32), ("layer_stride", _u32), ("layers", c.POINTER(LayerArgs)),
-                    ("capacity_tokens", _u64), ("page_tokens", _u32), ("flags", _u32))
+                    ("capacity_tokens", _u64), ("page_tokens", _u32), ("flags", _u32), ("model_id", _str), ("rope", _str),
+                    ("policy", c.POINTER(PolicyArgs)))
+SequenceArgs = _struct("SequenceArgs", ("tokens", _ptr), ("token_count", _u64), ("salt", _str), ("salt_size", _u64),
+                       ("leave_tokens", _u64), ("ttl_ms", _u64), ("priority", _u32), ("reserved", _u32))
+PrefixStats = _struct("PrefixStats", ("lookups", _u64), ("lookup_tokens", _u64), ("hits", _u64), ("hit_tokens", _u64),
+                      ("published_pages", _u64), ("merged_pages", _u64), ("evicted_capacity", _u64), ("evicted_expired", _u64),
+                      ("evicted_cleared", _u64), ("evicted_limit", _u64), ("pages", _u64), ("unshared_pages", _u64))
 CacheStats = _struct("CacheStats", ("pool_bytes", _u64), ("used_bytes", _u64), ("used_pages", _u64), ("total_pages", _u64),
                      ("sequence_tokens", _u64), ("sequence_count", _u64))
 Tensor = _struct("Tensor", ("data", _ptr), ("size", _u64), ("buffer", _u64), ("offset", _u64), ("type", _u32),
                  ("reserved", _u32), ("token_stride", _u64), ("head_stride", _u64))
 StepEntry = _struct("StepEntry", ("sequence", _u64), ("append", _u32), ("queries", _u32), ("flags", _u32),
                     ("query_position", c.c_int32), ("mask", _ptr), ("mask_begin", _u64), ("mask_row_words", _u32),
-                    ("reserved", _u32))
+                    ("reserved", _u32), ("tokens", _ptr))
 StepArgs = _struct("StepArgs", ("entry_count", _u32), ("entry_stride", _u32), ("entries", c.POINTER(StepEntry)))
 PagedArgs = _struct("PagedArgs", ("batch", _u32), ("token_count", _u32), ("slot_mapping", _ptr), ("qo_indptr", _ptr),
                     ("kv_indptr", _ptr), ("kv_indices", _ptr), ("kv_last_page_len", _ptr), ("query_positions", _ptr),
@@ -70,7 +79,7 @@ _pu32, _pu64, _out = c.POINTER(_u32), c.POINTER(_u64), c.POINTER(_ptr)
 
 
 class Api(c.Structure):
-    """The function table of version 1.0. An error is a pointer; None is success."""
+    """The function table of version 1.1. An error is a pointer; None is success."""
     _fields_ = [
         ("struct_size", c.c_size_t), ("version", _u32), ("reserved", _u32),
         ("error_code", c.CFUNCTYPE(_u32, _ptr)), ("error_message", c.CFUNCTYPE(_str, _ptr)),
@@ -98,4 +107,7 @@ class Api(c.Structure):
         ("step_commit", _call(_ptr)), ("step_abort", _destroy()),
         ("paged_plan", _call(_ptr, c.POINTER(PagedArgs), _out)), ("paged_read", _call(_ptr, _u32, _u32, _u64, _ptr, _TP)),
         ("paged_copy", _call(_ptr, _u32, _ptr, _ptr)),
+        ("sequence_open", _call(_ptr, c.POINTER(SequenceArgs), _pu64, _pu64)),
+        ("prefix_find", _call(_ptr, c.POINTER(SequenceArgs), _pu64)), ("prefix_clear", _call(_ptr, _pu64)),
+        ("prefix_policy", _call(_ptr, c.POINTER(PolicyArgs))), ("prefix_stats", _call(_ptr, c.POINTER(PrefixStats))),
     ]

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from . import _abi, _arrays
+from . import _abi, _arrays, _prefixes
 from ._pool import Pool
 from ._step import Step
 
@@ -21,18 +21,50 @@ class Entry(NamedTuple):
     query_position: Optional[int] = None
     mask: Any = None
     mask_begin: int = 0
+    tokens: Any = None  # ids of the fresh tokens, for the prefix cache; None: unknown, or told by Cache.open
 
 
 class Cache(Pool):
     """From Device.cache(). Sequences are plain integers, never reused. KvantError NOT_FOUND: no such sequence;
     RESOURCE_EXHAUSTED: no page or no device memory is left. A call that fails changes nothing."""
 
-    def __init__(self, device, layers, capacity, page_tokens=0):
-        super().__init__(device, layers, capacity, page_tokens, 0)
+    def __init__(self, device, layers, capacity, page_tokens=0, prefixes=None):
+        flags, prefix_args = (0, {}) if prefixes is None else (_abi.CACHE_PREFIXES, _prefixes.cache_args(prefixes))
+        super().__init__(device, layers, capacity, page_tokens, flags, **prefix_args)
 
     def sequence(self):
         """A new, empty sequence."""
         return self._number(self._api.sequence_create, self._handle)
+
+    def open(self, tokens, salt=b"", leave=0, priority=0, ttl_ms=0):
+        """A new sequence that holds the longest prefix of `tokens` that the cache has: (sequence, reused tokens). Append the
+        tokens from there on. leave: so many of the last tokens are not taken from the cache."""
+        args, kept = _prefixes.sequence_args(tokens, salt, leave, priority, ttl_ms)
+        sequence, reused = c.c_uint64(), c.c_uint64()
+        self._call(self._api.sequence_open, self._handle, c.byref(args), c.byref(sequence), c.byref(reused))
+        del kept
+        return sequence.value, reused.value
+
+    def find(self, tokens, salt=b"", leave=0):
+        """How many tokens open() would share now."""
+        args, kept = _prefixes.sequence_args(tokens, salt, leave, 0, 0)
+        found = self._number(self._api.prefix_find, self._handle, c.byref(args))
+        del kept
+        return found
+
+    def clear_prefixes(self):
+        """Lets go every page that no sequence holds; gives their number."""
+        return self._number(self._api.prefix_clear, self._handle)
+
+    def set_policy(self, policy):
+        """Another eviction Policy from now on."""
+        self._call(self._api.prefix_policy, self._handle, c.byref(_prefixes.policy_args(policy)))
+
+    def prefix_stats(self):
+        """PrefixStats since the cache was made."""
+        stats = _abi.PrefixStats()
+        self._call(self._api.prefix_stats, self._handle, c.byref(stats))
+        return _prefixes.PrefixStats(*(getattr(stats, name) for name in _prefixes.PrefixStats._fields))
 
     def destroy(self, sequence):
         """Gives back a sequence and the pages that no other one shares."""
@@ -83,7 +115,7 @@ class Cache(Pool):
         entries = [Entry(*entry) for entry in entries]
         if not entries:
             raise ValueError("entries is empty; expected at least one (sequence, append, queries)")
-        masks = []  # packed rows, alive during the call
+        masks = []  # packed rows and token ids, alive during the call
         array = (_abi.StepEntry * len(entries))(*[self._entry(f"entries[{i}]", e, masks) for i, e in enumerate(entries)])
         args = _abi.StepArgs(entry_count=len(entries), entries=array)
         handle = self._make(self._api.step_plan, self._handle, c.byref(args))
@@ -106,4 +138,11 @@ class Cache(Pool):
             counts.update(mask=words.ctypes.data, mask_row_words=words.shape[1])
         elif entry.mask_begin:
             raise ValueError(f"{name}.mask_begin ({entry.mask_begin}) is given without a mask")
+        if entry.tokens is not None:
+            ids = _prefixes.token_ids(f"{name}.tokens", entry.tokens)
+            if len(ids) != entry.append:
+                raise ValueError(f"{name}.tokens has {len(ids)} ids; expected {entry.append}, one a fresh token")
+            if len(ids):
+                masks.append(ids)
+                counts["tokens"] = ids.ctypes.data
         return _abi.StepEntry(**counts)

@@ -32,7 +32,7 @@ def load(library):
     get_api.restype, get_api.argtypes = c.POINTER(_abi.Api), [c.c_uint32, c.POINTER(c.c_uint32)]
     table = get_api(_abi.VERSION, None)
     if not table or table.contents.struct_size < c.sizeof(_abi.Api):
-        raise OSError(f"{library} does not serve version 1.0")
+        raise OSError(f"{library} does not serve version 1.1")
     return table.contents
 
 

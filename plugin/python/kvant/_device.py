@@ -65,10 +65,11 @@ class Device(Object):
                    data.ctypes.data, data.nbytes, out.ctypes.data, out.nbytes)
         return out
 
-    def cache(self, layers, capacity, page_tokens=0):
+    def cache(self, layers, capacity, page_tokens=0, prefixes=None):
         """A Cache of `layers` (Layer tuples) for `capacity` tokens of all sequences together, in pages of 16 or 32 tokens
-        (0: 16). Device memory is taken by the step that first needs it."""
-        return Cache(self, layers, capacity, page_tokens)
+        (0: 16). Device memory is taken by the step that first needs it. prefixes: Prefixes, to keep pages for later sequences
+        that begin alike (Cache.open)."""
+        return Cache(self, layers, capacity, page_tokens, prefixes)
 
     def paged_cache(self, layers, capacity, page_tokens=0):
         """A PagedCache: the caller keeps the page tables. All layers have equal head counts, head dimensions and windows."""

@@ -74,6 +74,36 @@ def check_steps(cache, sequence, random):
     refused(ValueError, "entries is empty", cache.step, [])
 
 
+def check_prefixes(device, random):
+    """A second prompt finds the first one's pages."""
+    prefixes = kvant.Prefixes("model", "theta 10000", kvant.Policy("adaptive", ttl_ms=60000))
+    cache = device.cache([kvant.Layer(KV_HEADS, DIM, "q8_0", "q4_0")], capacity=128, prefixes=prefixes)
+    prompt = np.arange(50, dtype=np.int64) * 3
+    first, reused = cache.open(prompt)
+    assert reused == 0
+    k, v = random_rows(random, (50, KV_HEADS), (50, KV_HEADS))
+    with cache.step([(first, 40, 0)]) as step:
+        step.run(0, k=k[:40], v=v[:40])
+    with cache.step([kvant.Entry(first, 10, 0, tokens=prompt[40:])]) as step:
+        step.run(0, k=k[40:], v=v[40:])
+    assert cache.find(prompt) == 48 and cache.find(prompt[:48], leave=1) == 47 and cache.find(prompt, b"other") == 0
+    second, reused = cache.open(list(prompt))
+    assert reused == 48 and np.array_equal(cache.read(second, 0, "k"), cache.read(first, 0, "k", 0, 48))
+    stats = cache.prefix_stats()
+    assert (stats.lookups, stats.hits, stats.hit_tokens, stats.pages) == (2, 1, 48, 3)
+    cache.set_policy(kvant.Policy("window", sink_pages=1))
+    cache.destroy(first)
+    cache.destroy(second)
+    assert cache.clear_prefixes() == 3 and cache.stats().used_pages == 0
+    refused(ValueError, "policy.kind ('fifo')", cache.set_policy, kvant.Policy("fifo"))
+    refused(ValueError, "tokens has shape (2, 2)", cache.open, [[1, 2], [3, 4]])
+    refused(ValueError, "expected 32-bit token ids", cache.open, [2**31])
+    refused(ErrorCode.INVALID_ARGUMENT, "priority (101)", cache.open, [1], priority=101)
+    plain = device.cache([kvant.Layer(KV_HEADS, DIM, "q8_0", "q4_0")], capacity=32)
+    refused(ErrorCode.FAILED_PRECONDITION, "KVANT_CACHE_PREFIXES", plain.find, [1])
+    refused(ValueError, "entries[0].tokens has 1 ids", plain.step, [kvant.Entry(plain.sequence(), 2, 0, tokens=[1])])
+
+
 def check_lives(device, log):
     """Handles go with their parents and with the last reference, and nothing is destroyed out of order."""
     said = len(log)
@@ -97,4 +127,5 @@ def check_cache(device, random, log):
     cache, sequence = check_sequences(device, random)
     check_steps(cache, sequence, random)
     cache.close()
+    check_prefixes(device, random)
     check_lives(device, log)

@@ -58,8 +58,9 @@ def check_header():
         expected, found = fields_of_text(body), list(fields_of_struct(getattr(_abi, names[name])))
         assert found == expected, (name, [pair for pair in zip(found, expected) if pair[0] != pair[1]])
     constants = {name: int(value.rstrip("u"), 0) for name, value in re.findall(r"#define KVANT_(\w+) (\d\w*)", text)}
-    for name in ("SIDE_K", "SIDE_V", "TYPE_F32", "TYPE_F16", "TYPE_BF16", "DEVICE_BEST", "CACHE_EXTERNAL_PAGES",
-                 "ENTRY_QUERY_POSITION", "RUN_NON_CAUSAL"):
+    for name in ("SIDE_K", "SIDE_V", "TYPE_F32", "TYPE_F16", "TYPE_BF16", "DEVICE_BEST", "CACHE_EXTERNAL_PAGES", "CACHE_PREFIXES",
+                 "ENTRY_QUERY_POSITION", "RUN_NON_CAUSAL", "POLICY_LRU", "POLICY_NONE", "POLICY_WINDOW",
+                 "POLICY_ADAPTIVE"):
         assert getattr(_abi, name) == constants[name], name
     for prefix, enumeration in (("ERROR_", kvant.ErrorCode), ("LOG_", kvant.LogLevel)):
         named = {name[len(prefix):]: value for name, value in constants.items() if name.startswith(prefix)}

@@ -1,0 +1,48 @@
+#include "prefix_args.hpp"
+
+#include "boundary.hpp"
+#include "checks.hpp"
+
+namespace kvant::abi {
+namespace {
+
+constexpr std::uint64_t kMaxSalt = 4096;
+constexpr std::uint32_t kMaxPriority = 100;
+
+}  // namespace
+
+Result<PolicySpec> read_policy(const kvant_policy_args* args, std::string_view name) {
+  kvant_policy_args values{};
+  KVANT_TRY(read_args(args, name, values));
+  constexpr PolicyKind kKinds[] = {PolicyKind::lru, PolicyKind::none, PolicyKind::window, PolicyKind::adaptive};
+  if (values.kind >= std::size(kKinds))
+    return invalid(name, ".kind (", values.kind, ") is not one of KVANT_POLICY_*, 0 to ", std::size(kKinds) - 1);
+  PolicySpec policy;
+  policy.kind = kKinds[values.kind];
+  if (policy.kind != PolicyKind::window && values.sink_pages != 0)
+    return invalid(name, ".sink_pages (", values.sink_pages, ") is not 0 although ", name, ".kind is not KVANT_POLICY_WINDOW");
+  policy.sink_entries = values.sink_pages;
+  policy.ttl_ms = values.ttl_ms;
+  return policy;
+}
+
+Result<SequenceSpec> read_sequence_args(const kvant_sequence_args* args) {
+  kvant_sequence_args values{};
+  KVANT_TRY(read_args(args, "args", values));
+  if (values.token_count > kMaxTokens) return invalid("args.token_count (", values.token_count, ") is greater than ", kMaxTokens);
+  if (values.token_count != 0)
+    KVANT_TRY(check_pointer(values.tokens, "args.tokens", text(values.token_count, " token ids")));
+  if (values.salt_size > kMaxSalt) return invalid("args.salt_size (", values.salt_size, ") is greater than ", kMaxSalt);
+  if (values.salt_size != 0) KVANT_TRY(check_pointer(values.salt, "args.salt", text(values.salt_size, " bytes")));
+  if (values.priority > kMaxPriority) return invalid("args.priority (", values.priority, ") is greater than ", kMaxPriority);
+  if (values.reserved != 0) return invalid("args.reserved (", values.reserved, ") is not 0");
+  SequenceSpec spec;
+  if (values.token_count != 0) spec.tokens = {values.tokens, values.token_count};
+  if (values.salt_size != 0) spec.salt = {static_cast<const char*>(values.salt), values.salt_size};
+  spec.leave_tokens = values.leave_tokens;
+  spec.ttl_ms = values.ttl_ms;
+  spec.priority = values.priority;
+  return spec;
+}
+
+}  // namespace kvant::abi

@@ -1,0 +1,16 @@
+// Checks of what the prefix cache is given: policies and how sequences begin.
+#pragma once
+
+#include <string_view>
+
+#include <kvant/kvant.h>
+
+#include "cache.hpp"
+
+namespace kvant::abi {
+
+Result<PolicySpec> read_policy(const kvant_policy_args* args, std::string_view name);
+// The spans point at the caller's arrays.
+Result<SequenceSpec> read_sequence_args(const kvant_sequence_args* args);
+
+}  // namespace kvant::abi
