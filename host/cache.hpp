@@ -14,6 +14,7 @@
 #include "executor.hpp"
 #include "formats.hpp"
 #include "log.hpp"
+#include "state_stream.hpp"
 #include "status.hpp"
 
 namespace kvant {
@@ -122,6 +123,16 @@ struct RunArgs {
   void* command_buffer = nullptr;       // record into the engine's VkCommandBuffer instead of submitting
 };
 
+// What save_state saves.
+struct StateSelection {
+  std::span<const SequenceId> sequences;
+  bool all_sequences = false;  // instead of `sequences`
+  bool prefixes = false;       // what the prefix cache holds as well
+};
+struct LoadedSequence {
+  SequenceId saved{}, sequence{};  // its id when it was saved, and now
+};
+
 struct MemoryUse {
   std::uint64_t pool_bytes = 0;  // slabs allocated on the device
   std::uint64_t used_bytes = 0;  // pages held by sequences, shared pages once
@@ -175,6 +186,11 @@ class Cache {
   // The same tokens as canonical bytes, rows [token][head] of canonical_row_bytes. Host memory only.
   virtual Status read_canonical(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin,
                                 std::uint64_t count, std::span<std::byte> out) = 0;
+  // Pages and sequences as a stream of records that any device's cache of the same model, layers and formats can load. A page that
+  // sequences share is saved once and shared again. Errors of the sink or source are passed on.
+  virtual Status save_state(const StateSelection& selection, const StateSink& sink) = 0;
+  // All or nothing. Errors: incompatible (another model, other layers, another version), data_loss, resource_exhausted.
+  virtual Result<std::vector<LoadedSequence>> load_state(const StateSource& source) = 0;
   // External pages: gather by slot (negative = zeros), and copy whole pages over all layers.
   virtual Status read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots,
                             const TensorView& out) = 0;

@@ -1,6 +1,7 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_convert.cpp, cache_prefix.cpp (prefix cache) and cache_debug.cpp.
+// cache_import.cpp, cache_convert.cpp, cache_prefix.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
+// (saving and loading) and cache_debug.cpp.
 #pragma once
 
 #include <functional>
@@ -19,6 +20,7 @@
 #include "planner.hpp"
 #include "sequence.hpp"
 #include "slab_store.hpp"
+#include "state_plan.hpp"
 #include "step.hpp"
 #include "tensor_io.hpp"
 
@@ -54,6 +56,8 @@ class CacheImpl final : public Cache, public CacheDebug {
               const TensorView& out) override;
   Status read_canonical(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
                         std::span<std::byte> out) override;
+  Status save_state(const StateSelection& selection, const StateSink& sink) override;
+  Result<std::vector<LoadedSequence>> load_state(const StateSource& source) override;
   Status read_slots(std::uint32_t layer, Side side, std::span<const std::int64_t> slots,
                     const TensorView& out) override;
   Status copy_pages(std::span<const std::int32_t> source, std::span<const std::int32_t> destination) override;
@@ -145,6 +149,19 @@ class CacheImpl final : public Cache, public CacheDebug {
   // cache_io.cpp
   Status read_by_slots(std::uint32_t layer, Side side, std::span<const std::int32_t> slots, const TensorView& out);
   Status check_readable(const Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count) const;
+
+  // cache_pages.cpp
+  std::uint64_t token_blob_bytes(std::uint32_t group) const;
+  Status download_pages(std::uint32_t group, std::span<const FilledPage> pages, std::vector<std::vector<std::byte>>& blobs);
+  Status upload_pages(std::uint32_t group, std::span<const FilledPage> pages,
+                      std::span<const std::span<const std::byte>> blobs);
+  template <typename F>
+  Status for_page_parts(std::uint32_t group, std::span<const FilledPage> pages, F&& move);
+
+  // cache_state.cpp
+  struct StateLoad;
+  StatePlan plan_state(std::span<const Sequence* const> sequences, bool prefixes) const;
+  Sequence revive(SavedSequence&& saved);
 
   // cache_import.cpp
   Status check_import(const Step& step, std::uint32_t layer, std::span<const std::byte> k,

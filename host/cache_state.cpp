@@ -1,0 +1,246 @@
+// CacheImpl: saving and loading. What is saved are pages, each once, and sequences as lists of them; a prefix of the prefix cache is
+// saved as a sequence that nobody holds. Loading takes pages, fills them, and only when all has been read makes sequences of them.
+#include <algorithm>
+#include <cassert>
+#include <map>
+#include <set>
+#include <string>
+
+#include "cache_impl.hpp"
+#include "cache_key.hpp"
+#include "checked.hpp"
+#include "state_plan.hpp"
+
+namespace kvant {
+namespace {
+
+constexpr std::uint64_t kMostTokens = 0x7FFFFFFF;
+constexpr std::uint64_t kUploadBytes = 32u << 20;  // blobs gathered before they go up
+
+Status damaged(const std::string& what) { return {StatusCode::data_loss, "the saved state is wrong: " + what}; }
+
+}  // namespace
+
+StatePlan CacheImpl::plan_state(std::span<const Sequence* const> sequences, bool prefixes) const {
+  StatePlan plan(geometry_.groups.size());
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  for (const Sequence* sequence : sequences) {
+    SavedSequence saved;
+    saved.id = static_cast<std::uint64_t>(sequence->id);
+    saved.length = sequence->length;
+    saved.tokens = sequence->tokens;
+    if (sequence->node != nullptr) saved.salt = sequence->node->salt;
+    saved.publish = sequence->publish;
+    for (const PageTable& table : sequence->tables) saved.tables.emplace_back(table.pages().begin(), table.pages().end());
+    plan.add(std::move(saved), page_tokens);
+  }
+  if (!prefixes || prefixes_ == nullptr) return plan;
+  for (const PrefixNode* leaf : prefixes_->nodes()) {
+    if (leaf->children != 0) continue;
+    SavedSequence saved;
+    saved.length = std::uint64_t{leaf->depth} * page_tokens;
+    saved.salt = leaf->salt;
+    saved.publish = {leaf->facts.priority, leaf->facts.ttl_ms};
+    std::vector<const PrefixNode*> chain;
+    for (const PrefixNode* node = leaf; node->parent != nullptr; node = node->parent) chain.push_back(node);
+    std::reverse(chain.begin(), chain.end());
+    saved.tables.resize(pools_.size());
+    for (const PrefixNode* node : chain) {
+      saved.tokens.insert(saved.tokens.end(), node->tokens.begin(), node->tokens.end());
+      for (std::size_t g = 0; g < pools_.size(); ++g) saved.tables[g].push_back(node->pages[g]);
+    }
+    plan.add(std::move(saved), page_tokens);
+  }
+  return plan;
+}
+
+Status CacheImpl::save_state(const StateSelection& selection, const StateSink& sink) {
+  if (spec_.external_pages)
+    return {StatusCode::failed_precondition, "the engine keeps the pages of this cache: it saves them itself"};
+  std::vector<const Sequence*> chosen;
+  std::set<SequenceId> seen;
+  if (selection.all_sequences) {
+    for (const auto& [id, sequence] : sequences_) chosen.push_back(&sequence);
+  } else {
+    for (const SequenceId id : selection.sequences) {
+      KVANT_ASSIGN(const Sequence* const sequence, static_cast<const CacheImpl*>(this)->find(id));
+      if (seen.insert(id).second) chosen.push_back(sequence);
+    }
+  }
+  const StatePlan plan = plan_state(chosen, selection.prefixes);
+
+  StateWriter writer(sink);
+  KVANT_TRY(writer.begin());
+  RecordFields fields;
+  write_state_header(spec_, cache_content_key(spec_), fields);
+  KVANT_TRY(writer.record(StateRecord::header, fields.data()));
+  std::vector<std::vector<std::byte>> blobs;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const std::span<const FilledPage> pages = plan.pages(g);
+    const std::size_t most =
+        std::max<std::uint64_t>(1, kUploadBytes / std::max<std::uint64_t>(1, token_blob_bytes(g) * geometry_.page_tokens));
+    for (std::size_t first = 0; first < pages.size(); first += most) {
+      const std::span<const FilledPage> some = pages.subspan(first, std::min(most, pages.size() - first));
+      KVANT_TRY(download_pages(g, some, blobs));
+      for (std::size_t i = 0; i < some.size(); ++i) {
+        fields.clear();
+        fields.u32(g);
+        fields.u32(some[i].tokens);
+        fields.bytes(blobs[i]);
+        KVANT_TRY(writer.record(StateRecord::page, fields.data()));
+      }
+    }
+  }
+  for (const SavedSequence& sequence : plan.sequences()) {
+    fields.clear();
+    write_state_sequence(sequence, fields);
+    KVANT_TRY(writer.record(StateRecord::sequence, fields.data()));
+  }
+  return writer.end();
+}
+
+// Pages of a state that is being loaded: taken, filled, and given back unless everything came well.
+struct CacheImpl::StateLoad {
+  CacheImpl& cache;
+  std::vector<std::vector<FilledPage>> pages;        // per group, by number in the state
+  std::vector<std::vector<std::byte>> blobs;         // not up yet, of group `group`, the last ones of pages[group]
+  std::uint32_t group = 0;
+  std::uint64_t blob_bytes = 0;
+  std::vector<SavedSequence> sequences;
+
+  explicit StateLoad(CacheImpl& owner) : cache(owner), pages(owner.pools_.size()) {}
+  ~StateLoad() {
+    for (std::size_t g = 0; g < pages.size(); ++g)
+      for (const FilledPage& page : pages[g]) cache.pools_[g].release(page.page);
+  }
+  StateLoad(const StateLoad&) = delete;
+  StateLoad& operator=(const StateLoad&) = delete;
+
+  Status upload() {
+    if (blobs.empty()) return {};
+    const std::span<const FilledPage> fresh = std::span(pages[group]).last(blobs.size());
+    std::vector<SlabId> slabs, created;
+    std::vector<TakenPage> taken;
+    for (const FilledPage& page : fresh) {
+      slabs.push_back({group, cache.geometry_.groups[group].slab_of(page.page)});
+      taken.push_back({0, group, 0, static_cast<std::int32_t>(page.page), kNoPage});
+    }
+    KVANT_TRY(cache.slabs_.ensure(slabs, &created));
+    KVANT_TRY(cache.poison_pages(created, taken));
+    std::vector<std::span<const std::byte>> views(blobs.begin(), blobs.end());
+    KVANT_TRY(cache.upload_pages(group, fresh, views));
+    blobs.clear();
+    blob_bytes = 0;
+    return {};
+  }
+
+  Status page(FieldReader fields) {
+    const std::uint32_t of_group = fields.u32(), tokens = fields.u32();
+    if (!fields.ok() || of_group >= pages.size()) return damaged("a page names layer group " + std::to_string(of_group));
+    if (tokens == 0 || tokens > cache.geometry_.page_tokens) return damaged("a page holds " + std::to_string(tokens) + " tokens");
+    const std::uint64_t bytes = cache.token_blob_bytes(of_group) * tokens;
+    if (fields.left() != bytes)
+      return damaged("a page of " + std::to_string(tokens) + " tokens has " + std::to_string(fields.left()) + " bytes; expected " +
+                     std::to_string(bytes));
+    if (of_group != group) {
+      KVANT_TRY(upload());
+      group = of_group;
+    }
+    KVANT_TRY(cache.make_room(group, 1));
+    const std::int32_t neighbour = pages[group].empty() ? kNoPage : static_cast<std::int32_t>(pages[group].back().page);
+    pages[group].push_back({static_cast<std::uint32_t>(cache.pools_[group].take(neighbour)), tokens});
+    const std::span<const std::byte> blob = fields.bytes(bytes);
+    blobs.emplace_back(blob.begin(), blob.end());
+    blob_bytes += bytes;
+    return blob_bytes >= kUploadBytes ? upload() : Status();
+  }
+
+  // A sequence's page numbers must be of pages that hold enough.
+  Status sequence(FieldReader fields) {
+    SavedSequence saved;
+    if (!read_state_sequence(fields, pages.size(), saved)) return damaged("a sequence's fields are not whole");
+    const std::uint64_t page_tokens = cache.geometry_.page_tokens;
+    if (saved.length > kMostTokens) return damaged("a sequence has " + std::to_string(saved.length) + " tokens");
+    if (saved.publish.priority > 100) return damaged("a sequence has priority " + std::to_string(saved.publish.priority));
+    for (std::size_t g = 0; g < pages.size(); ++g) {
+      std::vector<std::int32_t>& table = saved.tables[g];
+      if (table.size() != divide_up(saved.length, page_tokens))
+        return damaged("a sequence of " + std::to_string(saved.length) + " tokens has " + std::to_string(table.size()) + " pages");
+      for (std::size_t i = 0; i < table.size(); ++i) {
+        if (table[i] == kNoPage) continue;
+        const std::uint64_t needed = std::min(page_tokens, saved.length - i * page_tokens);
+        if (table[i] < 0 || static_cast<std::size_t>(table[i]) >= pages[g].size() ||
+            pages[g][static_cast<std::size_t>(table[i])].tokens < needed)
+          return damaged("a sequence names page " + std::to_string(table[i]) + " of layer group " + std::to_string(g));
+        table[i] = static_cast<std::int32_t>(pages[g][static_cast<std::size_t>(table[i])].page);
+      }
+      // What a continuation sees must be there.
+      const PageSpan past = pages_past_window(cache.geometry_.groups[g], saved.length, cache.geometry_.page_tokens);
+      for (std::uint32_t i = 0; i < table.size(); ++i)
+        if (table[i] == kNoPage && (i < past.begin || i >= past.end))
+          return damaged("page " + std::to_string(i) + " of a sequence is missing");
+    }
+    sequences.push_back(std::move(saved));
+    return {};
+  }
+};
+
+Sequence CacheImpl::revive(SavedSequence&& saved) {
+  Sequence sequence;
+  sequence.id = SequenceId{next_sequence_};
+  sequence.length = saved.length;
+  sequence.publish = saved.publish;
+  for (std::size_t g = 0; g < pools_.size(); ++g) {
+    PageTable& table = sequence.tables.emplace_back();
+    for (const std::int32_t page : saved.tables[g]) {
+      if (page != kNoPage) pools_[g].add_reference(static_cast<std::uint32_t>(page));
+      table.push(page);
+    }
+  }
+  if (prefixes_ != nullptr) {
+    sequence.tokens = std::move(saved.tokens);
+    sequence.node = prefixes_->root(saved.salt);
+    prefixes_->pin(sequence.node);
+    publish(sequence);
+  }
+  return sequence;
+}
+
+Result<std::vector<LoadedSequence>> CacheImpl::load_state(const StateSource& source) {
+  if (spec_.external_pages)
+    return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it loads them itself");
+  StateReader reader(source);
+  KVANT_TRY(reader.begin());
+  KVANT_ASSIGN(const StateRecord first, reader.next());
+  if (first != StateRecord::header) return damaged("its first record is not the header");
+  KVANT_TRY(check_state_header(spec_, cache_content_key(spec_), FieldReader(reader.payload())));
+  StateLoad load(*this);
+  while (true) {
+    KVANT_ASSIGN(const StateRecord type, reader.next());
+    if (type == StateRecord::end) break;
+    if (type == StateRecord::page) {
+      KVANT_TRY(load.page(FieldReader(reader.payload())));
+    } else if (type == StateRecord::sequence) {
+      KVANT_TRY(load.sequence(FieldReader(reader.payload())));
+    } else {
+      return damaged("a record has type " + std::to_string(static_cast<std::uint32_t>(type)));
+    }
+  }
+  KVANT_TRY(load.upload());
+
+  std::vector<LoadedSequence> loaded;
+  for (SavedSequence& saved : load.sequences) {
+    const std::uint64_t id = saved.id;
+    Sequence sequence = revive(std::move(saved));
+    if (id == 0) {  // of the prefix cache: what was published stays, nobody holds it
+      if (sequence.node != nullptr) prefixes_->unpin(sequence.node, now_ms());
+      shrink_sequence(sequence, pools_, 0, geometry_.page_tokens);
+      continue;
+    }
+    loaded.push_back({SequenceId{id}, sequence.id});
+    sequences_.emplace(next_sequence_++, std::move(sequence));
+  }
+  return loaded;
+}
+
+}  // namespace kvant
