@@ -4,6 +4,7 @@
 #include "api.hpp"
 #include "boundary.hpp"
 #include "build_facts.hpp"
+#include "manager_api.hpp"
 #include "objects.hpp"
 
 namespace kvant::abi {
@@ -91,6 +92,7 @@ const void* get_extension(kvant_context* context, const char* id) {
   guard_void([&] {
     if (id == nullptr || !find<ContextObject>(context, "context").ok()) return;
     if (std::strcmp(id, KVANT_EXT_VULKAN) == 0) table = &kVulkanApi;
+    if (std::strcmp(id, KVANT_EXT_MANAGER) == 0) table = &kManagerApi;
   });
   return table;
 }

@@ -89,6 +89,7 @@ class CacheObject : public Object {
   std::unique_ptr<Cache> cache;
   std::uint64_t mark = 0;                        // upper bits of this cache's sequences
   std::uint64_t sequence_count = 0;
+  std::vector<LoadedSequence> loaded;            // by the last load of a state
   bool step_open = false;
   std::unordered_set<kvant_sequence> step_sequences;  // of the open step
 

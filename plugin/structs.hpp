@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include <kvant/kvant.h>
+#include <kvant/kvant_ext_manager.h>
 #include <kvant/kvant_ext_vulkan.h>
 
 #include "text.hpp"
@@ -64,6 +65,8 @@ KVANT_STRUCT(kvant_vulkan_device_args, &S::get_instance_proc_addr, &S::instance,
              &S::queue_family, &S::queue_index, &S::enabled_extension_count, &S::reserved, &S::enabled_extensions,
              &S::enabled_features, &S::lock_queue, &S::unlock_queue, &S::user_data, &S::options);
 KVANT_STRUCT(kvant_vulkan_record, &S::type, &S::flags, &S::command_buffer);
+KVANT_STRUCT(kvant_state_args, &S::sequences, &S::sequence_count, &S::flags);
+KVANT_STRUCT(kvant_state_stream, &S::user_data, &S::write, &S::read);
 #undef KVANT_STRUCT
 
 inline constexpr std::size_t kHeaderBytes = sizeof(std::size_t) + sizeof(void*);  // struct_size and next

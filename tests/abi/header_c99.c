@@ -1,4 +1,5 @@
 /* The public headers as C99, with every pedantic warning an error. */
+#include <kvant/kvant_ext_manager.h>
 #include <kvant/kvant_ext_vulkan.h>
 
 #define LAYOUT_NAME abi_layout_present

@@ -1,4 +1,5 @@
 // The public headers as C++17.
+#include <kvant/kvant_ext_manager.h>
 #include <kvant/kvant_ext_vulkan.h>
 static_assert(__cplusplus == 201703L);
 
