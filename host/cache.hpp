@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "log.hpp"
 #include "state_stream.hpp"
 #include "status.hpp"
+#include "tier_stack.hpp"
 
 namespace kvant {
 
@@ -55,6 +57,7 @@ struct SequenceSpec {
   std::uint64_t leave_tokens = 0;   // so many of the last tokens are not taken from the cache: 1 to get the last one's logits
   std::uint32_t priority = 0;       // 0..100 of the pages that it publishes
   std::uint64_t ttl_ms = 0;         // of the same; 0 = the policy's
+  bool near_tiers_only = false;     // does not wait for tiers farther than the nearest one
 };
 struct SequenceStart {
   SequenceId sequence{};
@@ -68,6 +71,21 @@ struct PrefixCounters {
   std::uint64_t published = 0, merged = 0;             // pages; merged: content that was there already
   std::uint64_t evicted_capacity = 0, evicted_expired = 0, evicted_cleared = 0, evicted_limit = 0;  // pages
   std::uint64_t pages = 0, unshared_pages = 0;         // now: in the index, and held by nothing else
+  std::uint64_t spilled = 0, loaded = 0;               // pages handed to the tiers, and that came back
+};
+
+// Formats in which tiers keep entries; none: as in the cache.
+struct TierFormats {
+  std::optional<FormatId> k, v;
+  bool changes() const { return k.has_value() || v.has_value(); }
+};
+
+struct TierOptions {
+  TierFormats formats;
+  std::uint32_t store_after_uses = 0;          // a page goes to the tiers only if so many sequences began with it
+  std::uint64_t min_tokens = 0;                // fewer tokens in a row are not worth a load
+  bool compare_recompute = true;               // loads nothing that would be computed quicker, by measured rates
+  std::uint64_t queue_bytes = 256ull << 20;    // what may wait to be stored
 };
 
 // A tensor [token][head][dim] in host memory or in a buffer of the executor. Strides in elements; dim is contiguous.
@@ -166,6 +184,13 @@ class Cache {
   virtual Status set_policy(const PolicySpec& policy) = 0;
   virtual Result<std::uint64_t> clear_prefixes() = 0;  // gives the pages that left; those in use stay
   virtual Result<PrefixCounters> prefix_counters() const = 0;
+
+  // Colder tiers of the prefix cache, nearest first; none: no tiers. Replaces those before, after what waits has been stored.
+  virtual Status set_tiers(std::vector<std::unique_ptr<Tier>> tiers, const TierOptions& options) = 0;
+  virtual Status store_prefixes() = 0;   // hands every page of the prefix cache to the tiers
+  virtual Status prefetch_prefix(const SequenceSpec& spec) = 0;  // brings what the tiers hold of it near, in the background
+  virtual Status drain_tiers() = 0;      // waits until the tiers have done all that was asked
+  virtual Result<TierStackStats> tier_stats() const = 0;
 
   // Takes pages and builds the step's tables. At most one step is open per cache. On error nothing changed.
   virtual Result<std::unique_ptr<Step>> plan(std::span<const StepEntry> entries) = 0;

@@ -30,6 +30,8 @@ class CacheDebug {
   virtual Result<std::vector<std::int32_t>> sequence_pages(SequenceId sequence, std::uint32_t layer) const = 0;
   // Time of the prefix cache in milliseconds, instead of a steady clock.
   virtual void set_clock(std::function<std::uint64_t()> now_ms) = 0;
+  // Time of computing a prompt's token, instead of what was measured.
+  virtual void set_seconds_per_token(double seconds) = 0;
   virtual const PrefixIndex* prefix_index() const = 0;  // null without a prefix cache
   virtual std::uint32_t page_references(std::uint32_t layer, std::uint32_t page) const = 0;
   // Where a page of a layer's side lies. none if its slab is not allocated.

@@ -1,9 +1,10 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_convert.cpp, cache_prefix.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
+// cache_import.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
 // (saving and loading) and cache_debug.cpp.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "state_plan.hpp"
 #include "step.hpp"
 #include "tensor_io.hpp"
+#include "tier_blob.hpp"
 
 namespace kvant {
 
@@ -45,6 +47,11 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status set_policy(const PolicySpec& policy) override;
   Result<std::uint64_t> clear_prefixes() override;
   Result<PrefixCounters> prefix_counters() const override;
+  Status set_tiers(std::vector<std::unique_ptr<Tier>> tiers, const TierOptions& options) override;
+  Status store_prefixes() override;
+  Status prefetch_prefix(const SequenceSpec& spec) override;
+  Status drain_tiers() override;
+  Result<TierStackStats> tier_stats() const override;
   Result<std::unique_ptr<Step>> plan(std::span<const StepEntry> entries) override;
   Result<std::unique_ptr<Step>> plan_paged(const PagedBatch& batch) override;
   Status run(Step& step, std::uint32_t layer, const RunArgs& args) override;
@@ -70,6 +77,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   void shuffle_free_pages(std::uint64_t seed, bool across_slabs) override;
   Result<std::vector<std::int32_t>> sequence_pages(SequenceId sequence, std::uint32_t layer) const override;
   void set_clock(std::function<std::uint64_t()> now_ms) override { clock_ = std::move(now_ms); }
+  void set_seconds_per_token(double seconds) override { seconds_per_token_ = seconds; }
   const PrefixIndex* prefix_index() const override { return prefixes_.get(); }
   std::uint32_t page_references(std::uint32_t layer, std::uint32_t page) const override;
   BufferRange page_range(std::uint32_t layer, Side side, std::uint32_t page) const override;
@@ -106,14 +114,28 @@ class CacheImpl final : public Cache, public CacheDebug {
   PrefixMatch match_prefix(const SequenceSpec& spec);
   bool holds_window(const PrefixMatch& match, std::uint64_t tokens) const;
   void share_prefix(const PrefixMatch& match, Sequence& sequence);
+  void measure_prompt();
   void learn_tokens(const StepSequence& entry);  // of a committed step
   void publish(Sequence& sequence);
   void publish_page(Sequence& sequence);
   void move_to_node(Sequence& sequence, PrefixNode* node);
   void forget_tokens(Sequence& sequence, std::uint64_t tokens);  // after it was cut to `tokens`
   void expire_prefixes();
+  void evict_for(std::uint32_t group, std::uint64_t needed);
   Status make_room(std::uint32_t group, std::uint64_t needed);
   std::uint64_t now_ms() const { return clock_(); }
+
+  // cache_tiers.cpp
+  struct SpilledPage {
+    PrefixKey key;
+    std::vector<std::int32_t> pages;  // per layer group
+  };
+  Status need_tiers() const;
+  void spill(std::span<const SpilledPage> spilled);
+  std::vector<PrefixKey> keys_behind(const SequenceSpec& spec, std::size_t pages) const;
+  bool worth_loading(std::size_t entries);
+  void load_from_tiers(const SequenceSpec& spec, const PrefixMatch& match);
+  Status upload_entries(std::span<const GroupBlobs> entries, std::span<const std::vector<std::int32_t>> pages);
 
   // cache_plan.cpp
   Status check_entries(std::span<const StepEntry> entries);
@@ -155,6 +177,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status download_pages(std::uint32_t group, std::span<const FilledPage> pages, std::vector<std::vector<std::byte>>& blobs);
   Status upload_pages(std::uint32_t group, std::span<const FilledPage> pages,
                       std::span<const std::span<const std::byte>> blobs);
+  // upload_pages into pages just taken, whose memory may not be there yet.
+  Status fill_pages(std::uint32_t group, std::span<const FilledPage> pages, std::span<const std::span<const std::byte>> blobs);
   template <typename F>
   Status for_page_parts(std::uint32_t group, std::span<const FilledPage> pages, F&& move);
 
@@ -180,6 +204,10 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::function<std::uint64_t()> clock_;
   std::unique_ptr<PrefixIndex> prefixes_;  // null: no prefix cache
   PrefixCounters prefix_counters_;
+  std::unique_ptr<TierStack> tiers_;  // null: none
+  TierOptions tier_options_;
+  double seconds_per_token_ = 0;      // of computing prompts, smoothed; 0: not known
+  std::chrono::steady_clock::time_point planned_at_;
   std::map<std::uint64_t, Sequence> sequences_;  // node-based: steps keep pointers
   std::uint64_t next_sequence_;
 

@@ -198,7 +198,17 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
     return status;
   }
   build_tables(entries);
+  planned_at_ = std::chrono::steady_clock::now();
   return open_step();
+}
+
+// How long the engine takes for a prompt's token, its own work included: what a tier must beat.
+void CacheImpl::measure_prompt() {
+  if (step_.fresh_tokens < geometry_.page_tokens) return;
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - planned_at_;
+  const double per_token = taken.count() / step_.fresh_tokens;
+  constexpr double kNewest = 0.25;
+  seconds_per_token_ = seconds_per_token_ == 0 ? per_token : (1 - kNewest) * seconds_per_token_ + kNewest * per_token;
 }
 
 Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
@@ -221,6 +231,7 @@ Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
     }
   }
   step_.taken.clear();  // they belong to the sequences now
+  measure_prompt();
   for (const StepSequence& entry : step_.sequences) {
     entry.sequence->length = entry.old_length + entry.append;
     learn_tokens(entry);

@@ -47,8 +47,8 @@ CacheImpl::PrefixMatch CacheImpl::match_prefix(const SequenceSpec& spec) {
   if (prefixes_ == nullptr || spec.tokens.size() <= spec.leave_tokens) return match;
   const std::uint32_t page_tokens = geometry_.page_tokens;
   const std::uint64_t wanted = spec.tokens.size() - spec.leave_tokens;
-  PrefixNode* node = prefixes_->root(spec.salt);
-  for (std::uint64_t begin = 0; begin + page_tokens <= spec.tokens.size() && begin < wanted; begin += page_tokens) {
+  PrefixNode* node = prefixes_->find_root(spec.salt);
+  for (std::uint64_t begin = 0; node != nullptr && begin + page_tokens <= spec.tokens.size() && begin < wanted; begin += page_tokens) {
     node = prefixes_->child(node, spec.tokens.subspan(begin, page_tokens));
     if (node == nullptr) break;
     match.chain.push_back(node);
@@ -86,16 +86,20 @@ Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
   sequence.publish = {spec.priority, spec.ttl_ms};
   if (prefixes_ != nullptr) {
     expire_prefixes();
-    sequence.node = prefixes_->root(spec.salt);
     sequence.tokens.assign(spec.tokens.begin(), spec.tokens.end());
     if (!spec.tokens.empty()) {
-      const PrefixMatch match = match_prefix(spec);
+      PrefixMatch match = match_prefix(spec);
+      if (tiers_ != nullptr && match.tokens + spec.leave_tokens < spec.tokens.size()) {
+        load_from_tiers(spec, match);
+        match = match_prefix(spec);
+      }
       share_prefix(match, sequence);
       ++prefix_counters_.lookups;
       prefix_counters_.lookup_tokens += spec.tokens.size();
       prefix_counters_.hits += match.tokens > 0 ? 1 : 0;
       prefix_counters_.hit_tokens += match.tokens;
     }
+    if (sequence.node == nullptr) sequence.node = prefixes_->root(spec.salt);
     prefixes_->pin(sequence.node);
   }
   const SequenceStart start{sequence.id, sequence.length};
@@ -179,18 +183,39 @@ void CacheImpl::expire_prefixes() {
   }
 }
 
+// With tiers the victims' pages are held until they have been read, all in one go.
+void CacheImpl::evict_for(std::uint32_t group, std::uint64_t needed) {
+  std::vector<SpilledPage> spilled;
+  std::uint64_t gained = 0;
+  while (pools_[group].free_pages() + gained < needed) {
+    PrefixNode* const victim = prefixes_->choose_victim(now_ms());
+    if (victim == nullptr) break;
+    if (tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses) {
+      spilled.push_back({victim->key, victim->pages});
+      for (std::uint32_t g = 0; g < pools_.size(); ++g)
+        if (victim->pages[g] != kNoPage) pools_[g].add_reference(static_cast<std::uint32_t>(victim->pages[g]));
+    }
+    const std::int32_t page = victim->pages[group];
+    const bool held = !spilled.empty() && spilled.back().key == victim->key;
+    if (held && page != kNoPage && pools_[group].references(static_cast<std::uint32_t>(page)) == 2) ++gained;
+    prefixes_->remove(victim, now_ms());
+    ++prefix_counters_.evicted_capacity;
+  }
+  if (spilled.empty()) return;
+  spill(spilled);
+  prefix_counters_.spilled += spilled.size();
+  for (const SpilledPage& entry : spilled)
+    for (std::uint32_t g = 0; g < pools_.size(); ++g)
+      if (entry.pages[g] != kNoPage) pools_[g].release(static_cast<std::uint32_t>(entry.pages[g]));
+}
+
 // Lets published pages go until `needed` are free. What cannot succeed costs no page.
 Status CacheImpl::make_room(std::uint32_t group, std::uint64_t needed) {
   const PagePool& pool = pools_[group];
   if (needed <= pool.free_pages()) return {};
   if (prefixes_ == nullptr || needed > std::uint64_t{pool.free_pages()} + pool.index_only_pages())
     return no_pages(group, needed);
-  while (pool.free_pages() < needed) {
-    PrefixNode* const victim = prefixes_->choose_victim(now_ms());
-    if (victim == nullptr) break;
-    prefixes_->remove(victim, now_ms());
-    ++prefix_counters_.evicted_capacity;
-  }
+  evict_for(group, needed);
   if (pool.free_pages() < needed && spec_.policy.kind != PolicyKind::none && geometry_.groups[group].window != 0)
     prefixes_->shed_group(group, needed - pool.free_pages());
   return needed <= pool.free_pages() ? Status() : no_pages(group, needed);

@@ -119,16 +119,8 @@ struct CacheImpl::StateLoad {
   Status upload() {
     if (blobs.empty()) return {};
     const std::span<const FilledPage> fresh = std::span(pages[group]).last(blobs.size());
-    std::vector<SlabId> slabs, created;
-    std::vector<TakenPage> taken;
-    for (const FilledPage& page : fresh) {
-      slabs.push_back({group, cache.geometry_.groups[group].slab_of(page.page)});
-      taken.push_back({0, group, 0, static_cast<std::int32_t>(page.page), kNoPage});
-    }
-    KVANT_TRY(cache.slabs_.ensure(slabs, &created));
-    KVANT_TRY(cache.poison_pages(created, taken));
     std::vector<std::span<const std::byte>> views(blobs.begin(), blobs.end());
-    KVANT_TRY(cache.upload_pages(group, fresh, views));
+    KVANT_TRY(cache.fill_pages(group, fresh, views));
     blobs.clear();
     blob_bytes = 0;
     return {};

@@ -31,9 +31,13 @@ PrefixIndex::~PrefixIndex() {
       if (node->pages[g] != kNoPage) pools_[g].release_indexed(static_cast<std::uint32_t>(node->pages[g]));
 }
 
-PrefixNode* PrefixIndex::root(std::string_view salt) {
+PrefixNode* PrefixIndex::find_root(std::string_view salt) {
   const auto found = roots_.find(salt);
-  if (found != roots_.end()) return &found->second;
+  return found == roots_.end() ? nullptr : &found->second;
+}
+
+PrefixNode* PrefixIndex::root(std::string_view salt) {
+  if (PrefixNode* const known = find_root(salt)) return known;
   const auto added = roots_.emplace(std::string(salt), PrefixNode{}).first;
   added->second.key = root_key(content_, salt);
   added->second.salt = added->first;
@@ -98,7 +102,11 @@ void PrefixIndex::pin(PrefixNode* node) {
 void PrefixIndex::unpin(PrefixNode* node, std::uint64_t now_ms) {
   assert(node->pins > 0);
   --node->pins;
-  if (node->parent != nullptr) policy_->unpin(node->id, now_ms);
+  if (node->parent != nullptr) {
+    policy_->unpin(node->id, now_ms);
+  } else if (node->pins == 0) {
+    roots_.erase(roots_.find(node->salt));
+  }
 }
 
 PrefixNode* PrefixIndex::choose_victim(std::uint64_t now_ms) {

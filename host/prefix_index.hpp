@@ -51,7 +51,9 @@ class PrefixIndex {
   PrefixIndex(const PrefixIndex&) = delete;
   PrefixIndex& operator=(const PrefixIndex&) = delete;
 
+  // A root lives while it is pinned or has children: pin it at once.
   PrefixNode* root(std::string_view salt);
+  PrefixNode* find_root(std::string_view salt);  // null: nothing of that salt is there
   // The node behind `parent` with exactly these tokens, or null.
   PrefixNode* child(PrefixNode* parent, std::span<const std::int32_t> tokens);
   // Adds references of `pages`. Null if another content has the same key: the page stays private. There is no such child yet.
