@@ -205,6 +205,14 @@ class Cache {
   virtual Status commit(std::unique_ptr<Step>&& step) = 0;
   virtual void abort(std::unique_ptr<Step> step) = 0;  // the cache is as it was before plan
 
+  // Outside of steps; no step may be open. Grows the sequence to `tokens` tokens that hold nothing yet.
+  virtual Status extend_sequence(SequenceId sequence, std::uint64_t tokens) = 0;
+  // Writes K and V of tokens [begin, begin + count) of one layer over what was there; pages that others hold too are copied first.
+  virtual Status write(SequenceId sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count, const TensorView& k,
+                       const TensorView& v) = 0;
+  // Tells the ids of the first tokens, whose layers have all been written: their full pages may be shared from now on.
+  virtual Status identify(SequenceId sequence, std::span<const std::int32_t> tokens) = 0;
+
   // Dequantized tokens [begin, begin + count) of one layer and side.
   virtual Status read(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
                       const TensorView& out) = 0;

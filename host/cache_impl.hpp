@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
+// cache_import.cpp, cache_write.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
 // (saving and loading) and cache_debug.cpp.
 #pragma once
 
@@ -59,6 +59,10 @@ class CacheImpl final : public Cache, public CacheDebug {
                       std::span<const std::byte> v) override;
   Status commit(std::unique_ptr<Step>&& step) override;
   void abort(std::unique_ptr<Step> step) override;
+  Status extend_sequence(SequenceId sequence, std::uint64_t tokens) override;
+  Status write(SequenceId sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count, const TensorView& k,
+               const TensorView& v) override;
+  Status identify(SequenceId sequence, std::span<const std::int32_t> tokens) override;
   Status read(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
               const TensorView& out) override;
   Status read_canonical(SequenceId sequence, std::uint32_t layer, Side side, std::uint64_t begin, std::uint64_t count,
@@ -186,6 +190,10 @@ class CacheImpl final : public Cache, public CacheDebug {
   struct StateLoad;
   StatePlan plan_state(std::span<const Sequence* const> sequences, bool prefixes) const;
   Sequence revive(SavedSequence&& saved);
+
+  // cache_write.cpp
+  Status check_no_step(const char* verb) const;
+  Status make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end);
 
   // cache_import.cpp
   Status check_import(const Step& step, std::uint32_t layer, std::span<const std::byte> k,

@@ -78,9 +78,9 @@ TEST_CASE("state: a stream and a file bring the sequences back") {
   if (!session.has_device()) return;
   const kvant_ext_manager& m = manager(session);
   Filled from(session);
-  char folder[] = "/tmp/kvant_abi_XXXXXX";
-  REQUIRE(mkdtemp(folder) != nullptr);
-  const std::string path = std::string(folder) + "/state";
+  std::string folder = (std::filesystem::temp_directory_path() / "kvant_abi_XXXXXX").string();
+  REQUIRE(mkdtemp(folder.data()) != nullptr);
+  const std::string path = folder + "/state";
   Buffer buffer;
   const auto stream = buffer.stream();
   const auto args = all_sequences();

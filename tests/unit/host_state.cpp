@@ -264,9 +264,8 @@ TEST_CASE("host state: a failing sink, source, upload or allocation is passed on
 class Folder {
  public:
   Folder() {
-    char name[] = "/tmp/kvant_state_XXXXXX";
-    REQUIRE(::mkdtemp(name) != nullptr);
-    path = name;
+    path = (std::filesystem::temp_directory_path() / "kvant_state_XXXXXX").string();
+    REQUIRE(::mkdtemp(path.data()) != nullptr);
   }
   ~Folder() { std::filesystem::remove_all(path); }
   Folder(const Folder&) = delete;

@@ -1,0 +1,111 @@
+// CacheImpl: tokens written out of the order of steps: room for tokens first, then K and V layer by layer, then their ids.
+#include <algorithm>
+
+#include "cache_impl.hpp"
+#include "checked.hpp"
+
+namespace kvant {
+
+Status CacheImpl::check_no_step(const char* verb) const {
+  if (spec_.external_pages)
+    return {StatusCode::failed_precondition, "the engine keeps the pages of this cache: it has no sequences"};
+  if (open_step_ != nullptr)
+    return {StatusCode::failed_precondition, std::string("a step is open; commit or abort it before you ") + verb};
+  return {};
+}
+
+Status CacheImpl::extend_sequence(SequenceId id, std::uint64_t tokens) {
+  KVANT_TRY(check_no_step("extend a sequence"));
+  KVANT_ASSIGN(Sequence* const sequence, find(id));
+  if (tokens < sequence->length)
+    return {StatusCode::invalid_argument, "tokens (" + std::to_string(tokens) + ") is less than the sequence's length, " +
+                                              std::to_string(sequence->length)};
+  if (tokens == sequence->length) return {};
+  if (tokens - sequence->length > UINT32_MAX)
+    return {StatusCode::invalid_argument, "tokens (" + std::to_string(tokens) + ") exceed what a sequence can hold"};
+  StepEntry entry;
+  entry.sequence = id;
+  entry.append = static_cast<std::uint32_t>(tokens - sequence->length);
+  KVANT_ASSIGN(std::unique_ptr<Step> step, plan({&entry, 1}));
+  step_.appended.assign(step_.appended.size(), true);
+  step_.fresh_tokens = 0;  // nothing was computed: no measure of the engine's speed
+  forget_tokens(*sequence, sequence->length);  // ids that were told ahead are not those of empty pages
+  return commit(std::move(step));
+}
+
+// Gives the sequence copies of its own of the pages [first, end) of a group that others hold too.
+Status CacheImpl::make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end) {
+  PageTable& table = sequence.tables[group];
+  PagePool& pool = pools_[group];
+  std::vector<std::uint32_t> shared;
+  for (std::uint32_t i = first; i < end; ++i)
+    if (pool.references(static_cast<std::uint32_t>(table.at(i))) > 1) shared.push_back(i);
+  if (shared.empty()) return {};
+  KVANT_TRY(make_room(group, shared.size()));
+  std::vector<PagePair> copies;
+  std::vector<SlabId> slabs, created;
+  std::vector<TakenPage> taken;
+  for (const std::uint32_t i : shared) {
+    const std::int32_t page = pool.take(table.at(i));
+    copies.push_back({group, static_cast<std::uint32_t>(table.at(i)), static_cast<std::uint32_t>(page)});
+    slabs.push_back({group, geometry_.groups[group].slab_of(static_cast<std::uint32_t>(page))});
+    taken.push_back({0, group, i, page, kNoPage});
+  }
+  const auto copy = [&]() -> Status {
+    KVANT_TRY(slabs_.ensure(slabs, &created));
+    KVANT_TRY(poison_pages(created, taken));
+    return device_copy_pages(copies);
+  };
+  if (const Status status = copy(); !status.ok()) {
+    for (const TakenPage& page : taken) pool.release(static_cast<std::uint32_t>(page.page));
+    return status;
+  }
+  for (const TakenPage& page : taken) {
+    pool.release(static_cast<std::uint32_t>(table.at(page.index)));
+    table.set(page.index, page.page);
+  }
+  return {};
+}
+
+Status CacheImpl::write(SequenceId id, std::uint32_t layer, std::uint64_t begin, std::uint64_t count, const TensorView& k,
+                        const TensorView& v) {
+  KVANT_TRY(check_no_step("write tokens"));
+  KVANT_ASSIGN(Sequence* const sequence, find(id));
+  KVANT_TRY(check_readable(*sequence, layer, begin, count));
+  if (count == 0) return {};
+  const std::uint32_t g = geometry_.layers[layer].group, page_tokens = geometry_.page_tokens;
+  KVANT_TRY(make_private(*sequence, g, static_cast<std::uint32_t>(begin / page_tokens),
+                         static_cast<std::uint32_t>(divide_up(begin + count, page_tokens))));
+  forget_tokens(*sequence, begin);  // what is going to be written is not what the ids stand for any more
+  step_.clear();
+  meta_.clear();
+  step_.fresh_tokens = static_cast<std::uint32_t>(count);
+  GroupTables& tables = step_.groups[g];
+  const PageTable& table = sequence->tables[g];
+  for (std::uint64_t token = begin; token < begin + count; ++token)
+    tables.batch.slots.push_back(table.at(static_cast<std::uint32_t>(token / page_tokens)) * static_cast<std::int32_t>(page_tokens) +
+                                 static_cast<std::int32_t>(token % page_tokens));
+  find_append_spans(tables.batch, geometry_.groups[g], page_tokens);
+  tables.slots_offset = meta_.append(std::span<const std::int32_t>(tables.batch.slots));
+  const std::unique_ptr<Step> step = open_step();
+  RunArgs args;
+  args.k = k;
+  args.v = v;
+  return run(*step, layer, args);  // the step ends with its handle; it took nothing
+}
+
+Status CacheImpl::identify(SequenceId id, std::span<const std::int32_t> tokens) {
+  KVANT_TRY(check_no_step("name a sequence's tokens"));
+  KVANT_ASSIGN(Sequence* const sequence, find(id));
+  if (tokens.size() > sequence->length)
+    return {StatusCode::invalid_argument, "tokens (" + std::to_string(tokens.size()) + ") are more than the sequence's " +
+                                              std::to_string(sequence->length)};
+  if (sequence->node == nullptr) return {};
+  const auto differs = std::mismatch(tokens.begin(), tokens.end(), sequence->tokens.begin(), sequence->tokens.end()).first;
+  forget_tokens(*sequence, static_cast<std::uint64_t>(differs - tokens.begin()));
+  sequence->tokens.assign(tokens.begin(), tokens.end());
+  publish(*sequence);
+  return {};
+}
+
+}  // namespace kvant
