@@ -43,6 +43,7 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       spec_(std::move(spec)),
       log_(log),
       geometry_(std::move(geometry)),
+      journal_(geometry_.layers.size()),
       slabs_(executor, geometry_),
       clock_(steady_now_ms),
       next_sequence_(spec_.first_sequence),
@@ -108,6 +109,12 @@ Status CacheImpl::no_pages(std::uint32_t group, std::uint64_t needed) const {
               " pages of capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") are free"};
 }
 
+std::uint64_t CacheImpl::free_pages() const {
+  std::uint64_t pages = 0;
+  for (const PagePool& pool : pools_) pages += pool.free_pages();
+  return pages;
+}
+
 std::uint64_t CacheImpl::page_bytes(std::uint32_t group) const {
   std::uint64_t bytes = 0;
   for (std::uint32_t layer : geometry_.groups[group].layers) bytes += geometry_.layers[layer].page_bytes();
@@ -123,7 +130,9 @@ Status CacheImpl::destroy_sequence(SequenceId id) {
   KVANT_ASSIGN(Sequence* const sequence, find(id));
   KVANT_TRY(check_not_in_step(id, "destroy"));
   if (sequence->node != nullptr) prefixes_->unpin(sequence->node, now_ms());
+  const std::uint64_t tokens = sequence->length, before = free_pages();
   shrink_sequence(*sequence, pools_, 0, geometry_.page_tokens);
+  event(EventKind::sequence_destroyed, tokens, free_pages() - before, id);
   sequences_.erase(static_cast<std::uint64_t>(id));
   return {};
 }
@@ -192,6 +201,8 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
     while (child.node->depth > full) child.node = child.node->parent;
     prefixes_->pin(child.node);
   }
+  child.reused = tokens;
+  event(EventKind::sequence_created, tokens, tokens, child.id);
   sequences_.emplace(next_sequence_, std::move(child));
   return SequenceId{next_sequence_++};
 }

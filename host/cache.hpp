@@ -11,11 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "event_ring.hpp"
 #include "eviction_policy.hpp"
 #include "executor.hpp"
 #include "formats.hpp"
 #include "log.hpp"
 #include "state_stream.hpp"
+#include "stats.hpp"
 #include "status.hpp"
 #include "tier_stack.hpp"
 
@@ -168,6 +170,13 @@ class Cache {
 
   virtual const CacheSpec& spec() const = 0;
   virtual MemoryUse memory_use() const = 0;
+
+  // Everything that the cache counts; docs/monitoring.md.
+  virtual CacheStats stats() const = 0;
+  virtual EventBatch events(std::uint64_t since, std::size_t most) const = 0;
+  // Compares one of so many appended tokens with what is stored of it, layer by layer, where K and V come as f32 in host memory;
+  // 0: none. It costs a read of those rows.
+  virtual void sample_errors(std::uint64_t every_tokens) = 0;
 
   virtual Result<SequenceId> create_sequence() = 0;
   // Shares the longest prefix that the cache holds. The sequence is the lease: what it shares stays until it is destroyed.

@@ -40,6 +40,7 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   if (open_step_ != nullptr)
     return {StatusCode::failed_precondition,
             "a step is open; commit or abort it before layer " + std::to_string(layer) + " is converted"};
+  const CacheJournal::Timer timer(journal_, Operation::convert);
   LayerGeometry& facts = geometry_.layers[layer];
   const auto s = static_cast<std::size_t>(side);
   if (facts.sides[s].format == format) return {};
@@ -110,6 +111,8 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   facts = converted;
   (side == Side::k ? spec_.layers[layer].format_k : spec_.layers[layer].format_v) = format;
   if (prefixes_ != nullptr) prefixes_->set_content(cache_content_key(spec_));
+  event(EventKind::convert, layer,
+        static_cast<std::uint64_t>(facts.sides[0].format) << 32 | static_cast<std::uint64_t>(facts.sides[1].format));
   return {};
 }
 

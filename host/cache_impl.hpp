@@ -1,7 +1,7 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
 // cache_import.cpp, cache_write.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
-// (saving and loading) and cache_debug.cpp.
+// (saving and loading) cache_stats.cpp and cache_debug.cpp.
 #pragma once
 
 #include <chrono>
@@ -15,6 +15,7 @@
 
 #include "cache.hpp"
 #include "cache_debug.hpp"
+#include "cache_journal.hpp"
 #include "device_table.hpp"
 #include "geometry.hpp"
 #include "page_pool.hpp"
@@ -37,6 +38,9 @@ class CacheImpl final : public Cache, public CacheDebug {
   // Cache
   const CacheSpec& spec() const override { return spec_; }
   MemoryUse memory_use() const override;
+  CacheStats stats() const override;
+  EventBatch events(std::uint64_t since, std::size_t most) const override;
+  void sample_errors(std::uint64_t every_tokens) override;
   Result<SequenceId> create_sequence() override;
   Result<SequenceStart> create_sequence(const SequenceSpec& spec) override;
   Result<std::uint64_t> find_prefix(const SequenceSpec& spec) override;
@@ -103,6 +107,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status check_not_in_step(SequenceId id, const char* verb) const;
   Status check_layer(std::uint32_t layer) const;
   Status no_pages(std::uint32_t group, std::uint64_t needed) const;
+  std::uint64_t free_pages() const;  // of all groups
   std::uint64_t page_bytes(std::uint32_t group) const;  // of all its layers
   Status device_copy_pages(std::span<const PagePair> pairs);
   Status ensure_slabs(std::span<const SlabId> slabs);
@@ -124,6 +129,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   void publish_page(Sequence& sequence);
   void move_to_node(Sequence& sequence, PrefixNode* node);
   void forget_tokens(Sequence& sequence, std::uint64_t tokens);  // after it was cut to `tokens`
+  void evicted(const PrefixNode& node, EvictionCause cause);
   void expire_prefixes();
   void evict_for(std::uint32_t group, std::uint64_t needed);
   Status make_room(std::uint32_t group, std::uint64_t needed);
@@ -191,6 +197,14 @@ class CacheImpl final : public Cache, public CacheDebug {
   StatePlan plan_state(std::span<const Sequence* const> sequences, bool prefixes) const;
   Sequence revive(SavedSequence&& saved);
 
+  // cache_stats.cpp
+  LayerStats layer_stats(std::uint32_t layer) const;
+  void add_sequences(CacheStats& stats) const;
+  void sample_error(std::uint32_t layer, const RunArgs& args);
+  void event(EventKind kind, std::uint64_t a, std::uint64_t b = 0, SequenceId sequence = SequenceId::none) {
+    journal_.event(kind, now_ms(), a, b, static_cast<std::uint64_t>(sequence));
+  }
+
   // cache_write.cpp
   Status check_no_step(const char* verb) const;
   Status make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end);
@@ -207,6 +221,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   CacheSpec spec_;
   Log log_;
   Geometry geometry_;
+  CacheJournal journal_;
   std::vector<PagePool> pools_;  // per layer group
   SlabStore slabs_;
   std::function<std::uint64_t()> clock_;

@@ -185,6 +185,7 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
                   "the engine keeps the pages of this cache: plan with its page tables");
   if (open_step_ != nullptr)
     return Status(StatusCode::failed_precondition, "a step is open already; commit or abort it first");
+  const CacheJournal::Timer timer(journal_, Operation::plan);
   for (BufferId buffer : retired_) executor_.destroy_buffer(buffer);
   retired_.clear();
   step_.clear();
@@ -199,6 +200,7 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   }
   build_tables(entries);
   planned_at_ = std::chrono::steady_clock::now();
+  step_.sampled_token = journal_.choose_sample(step_.fresh_tokens);
   return open_step();
 }
 
@@ -221,6 +223,7 @@ Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
                                                    " has not been run, and the step appends " +
                                                    std::to_string(step_.fresh_tokens) + " tokens"};
   }
+  const CacheJournal::Timer timer(journal_, Operation::commit);
   for (const TakenPage& taken : step_.taken) {
     PageTable& table = step_.sequences[taken.entry].sequence->tables[taken.group];
     if (taken.replaced != kNoPage) {

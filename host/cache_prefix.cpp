@@ -80,6 +80,7 @@ void CacheImpl::share_prefix(const PrefixMatch& match, Sequence& sequence) {
 Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
   if (spec_.external_pages)
     return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it has no sequences");
+  const CacheJournal::Timer timer(journal_, Operation::lookup);
   Sequence sequence;
   sequence.id = SequenceId{next_sequence_};
   sequence.tables.resize(geometry_.groups.size());
@@ -98,11 +99,14 @@ Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
       prefix_counters_.lookup_tokens += spec.tokens.size();
       prefix_counters_.hits += match.tokens > 0 ? 1 : 0;
       prefix_counters_.hit_tokens += match.tokens;
+      event(match.tokens > 0 ? EventKind::prefix_hit : EventKind::prefix_miss, spec.tokens.size(), match.tokens, sequence.id);
     }
     if (sequence.node == nullptr) sequence.node = prefixes_->root(spec.salt);
     prefixes_->pin(sequence.node);
   }
   const SequenceStart start{sequence.id, sequence.length};
+  sequence.reused = sequence.length;
+  event(EventKind::sequence_created, spec.tokens.size(), sequence.length, sequence.id);
   sequences_.emplace(next_sequence_++, std::move(sequence));
   return start;
 }
@@ -157,6 +161,7 @@ void CacheImpl::publish_page(Sequence& sequence) {
     node = prefixes_->insert(sequence.node, tokens, pages, sequence.publish, now_ms());
     if (node == nullptr) return;
     ++prefix_counters_.published;
+    event(EventKind::page_published, CacheJournal::short_key(node->key), index, sequence.id);
   } else {
     ++prefix_counters_.merged;
     for (std::uint32_t g = 0; g < pools_.size(); ++g) {
@@ -175,9 +180,14 @@ void CacheImpl::publish_page(Sequence& sequence) {
   move_to_node(sequence, node);
 }
 
+void CacheImpl::evicted(const PrefixNode& node, EvictionCause cause) {
+  event(EventKind::page_evicted, CacheJournal::short_key(node.key), static_cast<std::uint64_t>(cause));
+}
+
 void CacheImpl::expire_prefixes() {
   if (prefixes_ == nullptr) return;
   while (PrefixNode* node = prefixes_->choose_expired(now_ms())) {
+    evicted(*node, EvictionCause::expired);
     prefixes_->remove(node, now_ms());
     ++prefix_counters_.evicted_expired;
   }
@@ -198,6 +208,7 @@ void CacheImpl::evict_for(std::uint32_t group, std::uint64_t needed) {
     const std::int32_t page = victim->pages[group];
     const bool held = !spilled.empty() && spilled.back().key == victim->key;
     if (held && page != kNoPage && pools_[group].references(static_cast<std::uint32_t>(page)) == 2) ++gained;
+    evicted(*victim, EvictionCause::capacity);
     prefixes_->remove(victim, now_ms());
     ++prefix_counters_.evicted_capacity;
   }
@@ -225,13 +236,15 @@ Status CacheImpl::set_policy(const PolicySpec& policy) {
   KVANT_TRY(need_prefixes());
   KVANT_ASSIGN(std::unique_ptr<EvictionPolicy> made, make_policy(policy));
   prefixes_->set_policy(std::move(made));
+  event(EventKind::policy_changed, static_cast<std::uint64_t>(spec_.policy.kind), static_cast<std::uint64_t>(policy.kind));
   spec_.policy = policy;
   return {};
 }
 
 Result<std::uint64_t> CacheImpl::clear_prefixes() {
   KVANT_TRY(need_prefixes());
-  const std::uint64_t cleared = prefixes_->clear(now_ms());
+  const std::uint64_t cleared =
+      prefixes_->clear(now_ms(), [this](const PrefixNode& node) { evicted(node, EvictionCause::cleared); });
   prefix_counters_.evicted_cleared += cleared;
   return cleared;
 }

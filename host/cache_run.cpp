@@ -169,6 +169,7 @@ Status CacheImpl::record_run(LayerRun& run) {
 }
 
 Status CacheImpl::run(Step& step, std::uint32_t layer, const RunArgs& args) {
+  const CacheJournal::Timer timer(journal_, Operation::run);
   LayerRun run;
   KVANT_TRY(check_run(step, layer, args, run));
   if (!run.append && !run.attend) {
@@ -186,7 +187,10 @@ Status CacheImpl::run(Step& step, std::uint32_t layer, const RunArgs& args) {
     meta_.invalidate();  // its upload may have been part of what failed
     return status;
   }
-  if (run.append) step_.appended[layer] = true;
+  if (!run.append) return {};
+  step_.appended[layer] = true;
+  journal_.layers[layer].appended_tokens += step_.fresh_tokens;
+  sample_error(layer, args);
   return {};
 }
 

@@ -24,6 +24,7 @@ Status CacheImpl::set_tiers(std::vector<std::unique_ptr<Tier>> tiers, const Tier
 // Reads the nodes' pages and hands them to the tiers. The pages must be held. A page that cannot be read is not stored: the cache
 // can do without.
 void CacheImpl::spill(std::span<const SpilledPage> spilled) {
+  const CacheJournal::Timer timer(journal_, Operation::store);
   std::vector<GroupBlobs> entries(spilled.size(), GroupBlobs(pools_.size()));
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     std::vector<FilledPage> pages;
@@ -40,9 +41,11 @@ void CacheImpl::spill(std::span<const SpilledPage> spilled) {
     }
     for (std::size_t i = 0; i < places.size(); ++i) entries[places[i]][g] = std::move(blobs[i]);
   }
-  for (std::size_t i = 0; i < spilled.size(); ++i)
+  for (std::size_t i = 0; i < spilled.size(); ++i) {
+    event(EventKind::tier_store, CacheJournal::short_key(spilled[i].key));
     tiers_->store(tier_key(spilled[i].key, tier_options_.formats),
                   pack_tier_blob(geometry_, tier_options_.formats, entries[i]));
+  }
 }
 
 Status CacheImpl::store_prefixes() {
@@ -106,16 +109,21 @@ bool CacheImpl::worth_loading(std::size_t entries) {
 
 // Brings the pages behind `match` from the tiers to the device and into the index; what does not fit or is wrong ends it.
 void CacheImpl::load_from_tiers(const SequenceSpec& spec, const PrefixMatch& match) {
+  const std::vector<PrefixKey> pages_behind = keys_behind(spec, match.chain.size());
   std::vector<TierKey> keys;
-  for (const PrefixKey& key : keys_behind(spec, match.chain.size())) keys.push_back(tier_key(key, tier_options_.formats));
+  for (const PrefixKey& key : pages_behind) keys.push_back(tier_key(key, tier_options_.formats));
   keys.resize(tiers_->find(keys, spec.near_tiers_only));
+  if (keys.size() < pages_behind.size()) event(EventKind::tier_miss, CacheJournal::short_key(pages_behind[keys.size()]));
   if (!worth_loading(keys.size())) return;
+  const CacheJournal::Timer timer(journal_, Operation::load);
 
   PrefixNode* node = match.chain.empty() ? prefixes_->root(spec.salt) : match.chain.back();
   prefixes_->pin(node);  // making room must not take what is being continued
   std::vector<GroupBlobs> entries;
   std::vector<std::vector<std::int32_t>> pages;  // [entry][group]
-  for (const std::vector<std::byte>& value : tiers_->load(keys, spec.near_tiers_only)) {
+  std::vector<std::size_t> places;
+  for (const std::vector<std::byte>& value : tiers_->load(keys, spec.near_tiers_only, &places)) {
+    event(EventKind::tier_hit, CacheJournal::short_key(pages_behind[entries.size()]), places[entries.size()]);
     std::optional<GroupBlobs> blobs = unpack_tier_blob(geometry_, tier_options_.formats, value);
     if (!blobs) break;
     bool room = true;

@@ -132,11 +132,12 @@ void PrefixIndex::remove(PrefixNode* node, std::uint64_t now_ms) {
   nodes_.erase(PrefixKey(node->key));  // a copy: the node dies with its place
 }
 
-std::uint64_t PrefixIndex::clear(std::uint64_t now_ms) {
+std::uint64_t PrefixIndex::clear(std::uint64_t now_ms, const std::function<void(const PrefixNode&)>& before_removal) {
   std::vector<PrefixNode*> all = nodes();
   std::uint64_t removed = 0;
   for (auto node = all.rbegin(); node != all.rend(); ++node) {
     if ((*node)->pins != 0) continue;
+    before_removal(**node);
     policy_->erase((*node)->id);
     remove(*node, now_ms);
     ++removed;

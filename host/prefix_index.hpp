@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -73,7 +74,7 @@ class PrefixIndex {
   PrefixNode* choose_expired(std::uint64_t now_ms);
   void remove(PrefixNode* node, std::uint64_t now_ms);  // out of the tree; releases its pages
   // Removes every node that is not pinned; gives their number.
-  std::uint64_t clear(std::uint64_t now_ms);
+  std::uint64_t clear(std::uint64_t now_ms, const std::function<void(const PrefixNode&)>& before_removal);
   // Releases pages of one group that only the index holds, whoever hangs on their nodes, until `wanted` are free: those of a
   // sliding window, which no running sequence needs. Gives how many were released.
   std::uint64_t shed_group(std::uint32_t group, std::uint64_t wanted);

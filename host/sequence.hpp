@@ -21,6 +21,7 @@ struct Sequence {
   std::vector<std::int32_t> tokens;  // ids of the first ones, as far as known; may run ahead of length
   PrefixNode* node = nullptr;        // pinned: the last of its pages that the prefix index holds; null without an index
   PublishFacts publish;
+  std::uint64_t reused = 0;          // tokens that were there when it was created
 
   // Pages that are full and whose tokens are known.
   std::uint64_t publishable_tokens() const { return std::min<std::uint64_t>(length, tokens.size()); }

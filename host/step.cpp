@@ -18,6 +18,7 @@ void StepState::clear() {
   fresh_tokens = 0;
   queries = 0;
   masked = false;
+  sampled_token = UINT64_MAX;
 }
 
 }  // namespace kvant

@@ -104,29 +104,34 @@ std::size_t TierStack::find(std::span<const TierKey> keys, bool near_only) {
   return static_cast<std::size_t>(std::find(there.begin(), there.end(), false) - there.begin());
 }
 
-std::vector<std::vector<std::byte>> TierStack::load(std::span<const TierKey> keys, bool near_only) {
+std::vector<std::vector<std::byte>> TierStack::load(std::span<const TierKey> keys, bool near_only,
+                                                   std::vector<std::size_t>* places) {
   std::vector<std::vector<std::byte>> values(keys.size());
+  std::vector<std::size_t> from(keys.size(), 0);
   for (std::size_t i = 0; i < keys.size(); ++i)
     if (const auto value = queued(keys[i])) values[i] = *value;
   const std::size_t tiers = near_only ? std::min<std::size_t>(1, tiers_.size()) : tiers_.size();
   for (std::size_t t = 0; t < tiers; ++t) {
     std::vector<TierKey> missing;
-    std::vector<std::size_t> places;
+    std::vector<std::size_t> slots;
     for (std::size_t i = 0; i < keys.size(); ++i)
       if (values[i].empty()) {
         missing.push_back(keys[i]);
-        places.push_back(i);
+        slots.push_back(i);
       }
     if (missing.empty()) break;
     std::vector<std::vector<std::byte>> found = tiers_[t]->get(missing);
     for (std::size_t i = 0; i < missing.size(); ++i) {
       if (found[i].empty()) continue;
       bring_near(t, missing[i], found[i]);
-      values[places[i]] = std::move(found[i]);
+      values[slots[i]] = std::move(found[i]);
+      from[slots[i]] = t;
     }
   }
   const auto gap = std::find_if(values.begin(), values.end(), [](const auto& value) { return value.empty(); });
   values.erase(gap, values.end());
+  from.resize(values.size());
+  if (places != nullptr) *places = std::move(from);
   return values;
 }
 

@@ -41,8 +41,8 @@ class TierStack {
   void store(const TierKey& key, std::vector<std::byte> value);
   // How many of the keys, from the first on, are there without a gap. `near_only`: in the queue or the nearest tier.
   std::size_t find(std::span<const TierKey> keys, bool near_only);
-  // Entries from the first on, until one is missing.
-  std::vector<std::vector<std::byte>> load(std::span<const TierKey> keys, bool near_only);
+  // Entries from the first on, until one is missing. `places` (may be null) is given each one's tier, 0 the nearest.
+  std::vector<std::vector<std::byte>> load(std::span<const TierKey> keys, bool near_only, std::vector<std::size_t>* places);
   // Brings entries to the nearest tier, in the background.
   void prefetch(std::vector<TierKey> keys);
   // Returns when everything queued before has been done.
