@@ -126,6 +126,12 @@ Result<SequenceId> CacheImpl::create_sequence() {
   return start.sequence;
 }
 
+std::vector<SequenceId> CacheImpl::sequences() const {
+  std::vector<SequenceId> ids;
+  for (const auto& [id, sequence] : sequences_) ids.push_back(SequenceId{id});
+  return ids;
+}
+
 Status CacheImpl::destroy_sequence(SequenceId id) {
   KVANT_ASSIGN(Sequence* const sequence, find(id));
   KVANT_TRY(check_not_in_step(id, "destroy"));

@@ -183,6 +183,7 @@ class Cache {
   virtual Result<SequenceStart> create_sequence(const SequenceSpec& spec) = 0;
   // How many tokens create_sequence would share now. No lease: a later call may find fewer.
   virtual Result<std::uint64_t> find_prefix(const SequenceSpec& spec) = 0;
+  virtual std::vector<SequenceId> sequences() const = 0;
   virtual Status destroy_sequence(SequenceId sequence) = 0;
   // New sequence holding the first `tokens` tokens of `parent`: full pages are shared, the open page is copied.
   virtual Result<SequenceId> fork_sequence(SequenceId parent, std::uint64_t tokens) = 0;

@@ -44,6 +44,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Result<SequenceId> create_sequence() override;
   Result<SequenceStart> create_sequence(const SequenceSpec& spec) override;
   Result<std::uint64_t> find_prefix(const SequenceSpec& spec) override;
+  std::vector<SequenceId> sequences() const override;
   Status destroy_sequence(SequenceId sequence) override;
   Result<SequenceId> fork_sequence(SequenceId parent, std::uint64_t tokens) override;
   Status truncate_sequence(SequenceId sequence, std::uint64_t tokens) override;

@@ -16,4 +16,26 @@ kvant_error* state_loaded(kvant_cache* cache, std::uint32_t index, std::uint64_t
 kvant_error* state_save_file(kvant_cache* cache, const kvant_state_args* args, const char* path);
 kvant_error* state_load_file(kvant_cache* cache, const char* path, std::uint32_t* out_count);
 
+// stats_api.cpp
+kvant_error* stats_text(kvant_cache* cache, std::uint32_t kind, const char* labels, const char** out_text,
+                        std::uint64_t* out_size);
+kvant_error* stats_observe(kvant_cache* cache);
+kvant_error* stats_sample_errors(kvant_cache* cache, std::uint64_t every_tokens);
+kvant_error* events_poll(kvant_cache* cache, std::uint64_t since, std::uint32_t capacity, kvant_event* events,
+                         std::uint32_t* out_count, std::uint64_t* out_lost);
+
+// store_api.cpp
+kvant_error* store_open(kvant_cache* cache, const kvant_store_options* options);
+kvant_error* store_put(kvant_cache* cache, const kvant_store_args* args);
+kvant_error* store_get(kvant_cache* cache, const kvant_store_args* args, std::uint32_t* out_found);
+kvant_error* store_find(kvant_cache* cache, const kvant_store_args* args, std::uint32_t* out_layers);
+kvant_error* store_erase(kvant_cache* cache, const kvant_store_args* args);
+kvant_error* store_clear(kvant_cache* cache);
+kvant_error* store_stats(kvant_cache* cache, kvant_store_stats* stats);
+
+// write_api.cpp
+kvant_error* sequence_write(kvant_cache* cache, kvant_sequence sequence, std::uint32_t layer, std::uint64_t begin,
+                            std::uint64_t count, const kvant_tensor* k, const kvant_tensor* v);
+kvant_error* clear_all(kvant_cache* cache, std::uint64_t* out_sequences);
+
 }  // namespace kvant::abi

@@ -10,6 +10,19 @@ constexpr kvant_ext_manager kManagerApi = {
     .state_loaded = state_loaded,
     .state_save_file = state_save_file,
     .state_load_file = state_load_file,
+    .stats_text = stats_text,
+    .stats_observe = stats_observe,
+    .stats_sample_errors = stats_sample_errors,
+    .events_poll = events_poll,
+    .store_open = store_open,
+    .store_put = store_put,
+    .store_get = store_get,
+    .store_find = store_find,
+    .store_erase = store_erase,
+    .store_clear = store_clear,
+    .store_stats = store_stats,
+    .sequence_write = sequence_write,
+    .clear_all = clear_all,
 };
 
 }  // namespace kvant::abi

@@ -14,7 +14,9 @@
 #include "backend.hpp"
 #include "cache.hpp"
 #include "handles.hpp"
+#include "monitor.hpp"
 #include "step.hpp"
+#include "tensor_store.hpp"
 
 namespace kvant::abi {
 
@@ -90,6 +92,10 @@ class CacheObject : public Object {
   std::uint64_t mark = 0;                        // upper bits of this cache's sequences
   std::uint64_t sequence_count = 0;
   std::vector<LoadedSequence> loaded;            // by the last load of a state
+  std::string stats_text;                        // as last asked for
+  Monitor monitor;
+  std::shared_ptr<CacheObject> cold;             // of the store
+  std::unique_ptr<TensorStore> store;            // null until store_open
   bool step_open = false;
   std::unordered_set<kvant_sequence> step_sequences;  // of the open step
 

@@ -26,19 +26,24 @@ Result<PolicySpec> read_policy(const kvant_policy_args* args, std::string_view n
   return policy;
 }
 
+Result<std::string_view> read_salt(const void* salt, std::uint64_t size) {
+  if (size > kMaxSalt) return invalid("args.salt_size (", size, ") is greater than ", kMaxSalt);
+  if (size == 0) return std::string_view();
+  KVANT_TRY(check_pointer(salt, "args.salt", text(size, " bytes")));
+  return std::string_view(static_cast<const char*>(salt), size);
+}
+
 Result<SequenceSpec> read_sequence_args(const kvant_sequence_args* args) {
   kvant_sequence_args values{};
   KVANT_TRY(read_args(args, "args", values));
   if (values.token_count > kMaxTokens) return invalid("args.token_count (", values.token_count, ") is greater than ", kMaxTokens);
   if (values.token_count != 0)
     KVANT_TRY(check_pointer(values.tokens, "args.tokens", text(values.token_count, " token ids")));
-  if (values.salt_size > kMaxSalt) return invalid("args.salt_size (", values.salt_size, ") is greater than ", kMaxSalt);
-  if (values.salt_size != 0) KVANT_TRY(check_pointer(values.salt, "args.salt", text(values.salt_size, " bytes")));
   if (values.priority > kMaxPriority) return invalid("args.priority (", values.priority, ") is greater than ", kMaxPriority);
   if (values.reserved != 0) return invalid("args.reserved (", values.reserved, ") is not 0");
   SequenceSpec spec;
   if (values.token_count != 0) spec.tokens = {values.tokens, values.token_count};
-  if (values.salt_size != 0) spec.salt = {static_cast<const char*>(values.salt), values.salt_size};
+  KVANT_ASSIGN(spec.salt, read_salt(values.salt, values.salt_size));
   spec.leave_tokens = values.leave_tokens;
   spec.ttl_ms = values.ttl_ms;
   spec.priority = values.priority;

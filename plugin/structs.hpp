@@ -67,6 +67,12 @@ KVANT_STRUCT(kvant_vulkan_device_args, &S::get_instance_proc_addr, &S::instance,
 KVANT_STRUCT(kvant_vulkan_record, &S::type, &S::flags, &S::command_buffer);
 KVANT_STRUCT(kvant_state_args, &S::sequences, &S::sequence_count, &S::flags);
 KVANT_STRUCT(kvant_state_stream, &S::user_data, &S::write, &S::read);
+KVANT_STRUCT(kvant_event, &S::number, &S::time_ms, &S::a, &S::b, &S::sequence, &S::kind, &S::reserved);
+KVANT_STRUCT(kvant_store_options, &S::cold_cache, &S::policy, &S::promote_uses, &S::reserved);
+KVANT_STRUCT(kvant_store_args, &S::tokens, &S::token_count, &S::salt, &S::salt_size, &S::batch, &S::layer, &S::k, &S::v,
+             &S::k_batch_stride, &S::v_batch_stride);
+KVANT_STRUCT(kvant_store_stats, &S::puts, &S::lookups, &S::hits, &S::prefixes, &S::cold_prefixes, &S::evicted, &S::demoted,
+             &S::promoted);
 #undef KVANT_STRUCT
 
 inline constexpr std::size_t kHeaderBytes = sizeof(std::size_t) + sizeof(void*);  // struct_size and next

@@ -34,6 +34,82 @@ typedef struct kvant_state_stream {
   uint64_t (*read)(void* user_data, void* out, uint64_t size);  /* bytes read, at most size; 0: the end */
 } kvant_state_stream;
 
+/* ---- statistics (docs/monitoring.md has every name) ---- */
+#define KVANT_STATS_JSON 0u        /* one object */
+#define KVANT_STATS_PROMETHEUS 1u  /* text format 0.0.4 */
+#define KVANT_STATS_MONITOR 2u     /* one object: "samples", "trends", "recommendations"; from stats_observe's snapshots */
+
+/* The kinds of events; what a and b mean stands in docs/monitoring.md. */
+#define KVANT_EVENT_PAGE_PUBLISHED 0u
+#define KVANT_EVENT_PAGE_EVICTED 1u
+#define KVANT_EVENT_PREFIX_HIT 2u
+#define KVANT_EVENT_PREFIX_MISS 3u
+#define KVANT_EVENT_TIER_STORE 4u
+#define KVANT_EVENT_TIER_HIT 5u
+#define KVANT_EVENT_TIER_MISS 6u
+#define KVANT_EVENT_CONVERT 7u
+#define KVANT_EVENT_SEQUENCE_CREATED 8u
+#define KVANT_EVENT_SEQUENCE_DESTROYED 9u
+#define KVANT_EVENT_LIMIT_CHANGED 10u
+#define KVANT_EVENT_POLICY_CHANGED 11u
+#define KVANT_EVENT_SAVE 12u
+#define KVANT_EVENT_LOAD 13u
+
+typedef struct kvant_event {
+  size_t struct_size;
+  const kvant_next* next;
+  uint64_t number;            /* from 1 on, without gaps */
+  uint64_t time_ms;           /* of a monotonic clock */
+  uint64_t a;
+  uint64_t b;
+  kvant_sequence sequence;    /* 0: none */
+  uint32_t kind;              /* KVANT_EVENT_* */
+  uint32_t reserved;
+} kvant_event;
+
+/* ---- store: whole tensors by (prefix, layer) ----
+ * Prefixes are kept as sequences of the cache, which needs a prefix cache: they share pages with each other and with the
+ * engine's own sequences. Equal tokens under equal salt mean equal content. */
+typedef struct kvant_store_options {
+  size_t struct_size;
+  const kvant_next* next;
+  kvant_cache* cold_cache;             /* of the same device and layers, in narrower formats: prefixes that the cache has no room
+                                          for move there and come back when used; NULL: they leave. Give it to nobody else */
+  const kvant_policy_args* policy;     /* which prefixes leave first; NULL: KVANT_POLICY_LRU */
+  uint32_t promote_uses;               /* uses of a cold prefix, one a pass over the layers, until it comes back; 0: 2 */
+  uint32_t reserved;
+} kvant_store_options;
+
+typedef struct kvant_store_args {
+  size_t struct_size;
+  const kvant_next* next;
+  const int32_t* tokens;      /* [batch][token_count]: the prefixes */
+  uint64_t token_count;       /* required */
+  const void* salt;           /* as in kvant_sequence_args */
+  uint64_t salt_size;
+  uint32_t batch;             /* 0: 1 */
+  uint32_t layer;
+  /* Of batch row 0, [tokens][kv_heads][head_dim] with any strides, so [kv_heads][tokens][head_dim] too; row i lies i * batch_stride
+   * elements behind (0: kv_heads * token_count * head_dim). `size` reaches to the end of the last row. */
+  const kvant_tensor* k;
+  const kvant_tensor* v;
+  uint64_t k_batch_stride;
+  uint64_t v_batch_stride;
+} kvant_store_args;
+
+typedef struct kvant_store_stats {
+  size_t struct_size;
+  const kvant_next* next;
+  uint64_t puts;              /* layers written; what was there already is not written again */
+  uint64_t lookups;           /* layers asked for */
+  uint64_t hits;              /* of `lookups` */
+  uint64_t prefixes;          /* held now */
+  uint64_t cold_prefixes;     /* of these, in the cold cache */
+  uint64_t evicted;           /* prefixes that left */
+  uint64_t demoted;           /* that moved to the cold cache */
+  uint64_t promoted;          /* that came back */
+} kvant_store_stats;
+
 typedef struct kvant_ext_manager {
   size_t struct_size;
 
@@ -46,6 +122,39 @@ typedef struct kvant_ext_manager {
    * whole, whenever the process ends. KVANT_ERROR_UNAVAILABLE: it cannot be written; KVANT_ERROR_NOT_FOUND: there is none. */
   kvant_error* (*state_save_file)(kvant_cache* cache, const kvant_state_args* args, const char* path);
   kvant_error* (*state_load_file)(kvant_cache* cache, const char* path, uint32_t* out_count);
+
+  /* ---- statistics ---- */
+  /* Text of a kind, KVANT_STATS_*, until the next call for this cache. labels (Prometheus only; may be NULL): "name=value" pairs,
+   * separated by commas, given to every series. */
+  kvant_error* (*stats_text)(kvant_cache* cache, uint32_t kind, const char* labels, const char** out_text, uint64_t* out_size);
+  /* A snapshot for the monitor: call it every few seconds. */
+  kvant_error* (*stats_observe)(kvant_cache* cache);
+  /* Compares one of so many appended tokens with what is stored of it, where K and V come as f32 in host memory; 0: none. */
+  kvant_error* (*stats_sample_errors)(kvant_cache* cache, uint64_t every_tokens);
+  /* Events with numbers above `since`, at most `capacity`, into `events` (struct_size of each set). out_lost (may be NULL): events
+   * before these that are not held any more. The last 4096 are held. */
+  kvant_error* (*events_poll)(kvant_cache* cache, uint64_t since, uint32_t capacity, kvant_event* events, uint32_t* out_count,
+                              uint64_t* out_lost);
+
+  /* ---- store ---- */
+  /* Once a cache, before the other calls; no sequence may be lost by it. */
+  kvant_error* (*store_open)(kvant_cache* cache, const kvant_store_options* options);
+  kvant_error* (*store_put)(kvant_cache* cache, const kvant_store_args* args);
+  /* out_found [batch]: 1 where K and V were written (either tensor may be NULL), 0: a miss. */
+  kvant_error* (*store_get)(kvant_cache* cache, const kvant_store_args* args, uint32_t* out_found);
+  /* Layers that are there of each prefix of the batch; counts no use. args->k and v are NULL. */
+  kvant_error* (*store_find)(kvant_cache* cache, const kvant_store_args* args, uint32_t* out_layers);
+  kvant_error* (*store_erase)(kvant_cache* cache, const kvant_store_args* args);
+  kvant_error* (*store_clear)(kvant_cache* cache);
+  kvant_error* (*store_stats)(kvant_cache* cache, kvant_store_stats* stats);
+
+  /* ---- tokens outside of steps; no step may be open ---- */
+  /* Writes K and V of tokens [begin, begin + count) of one layer of a sequence, which grows to begin + count tokens if it is shorter;
+   * begin may be at most its length. Every layer of a token must be written before it is attended to. */
+  kvant_error* (*sequence_write)(kvant_cache* cache, kvant_sequence sequence, uint32_t layer, uint64_t begin, uint64_t count,
+                                 const kvant_tensor* k, const kvant_tensor* v);
+  /* Destroys all sequences and lets the whole prefix cache go; gives their number. */
+  kvant_error* (*clear_all)(kvant_cache* cache, uint64_t* out_sequences);
 } kvant_ext_manager;
 
 #ifdef __cplusplus

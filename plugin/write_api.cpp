@@ -1,0 +1,63 @@
+// sequence_write and clear_all of the manager extension.
+#include "boundary.hpp"
+#include "checks.hpp"
+#include "manager_api.hpp"
+#include "objects.hpp"
+#include "tensors.hpp"
+
+namespace kvant::abi {
+
+kvant_error* sequence_write(kvant_cache* cache, kvant_sequence sequence, std::uint32_t layer, std::uint64_t begin,
+                            std::uint64_t count, const kvant_tensor* k, const kvant_tensor* v) {
+  return guard("sequence_write", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_sequences_kept(*object));
+    KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
+    KVANT_TRY(check_layer(layer, object->cache->spec()));
+    KVANT_ASSIGN(const std::uint64_t length, object->cache->sequence_length(id));
+    if (begin > length) return invalid("begin (", begin, ") is greater than the sequence's ", length, " tokens");
+    if (count > kMaxTokens || begin + count > kMaxTokens)
+      return invalid("count (", count, ") takes the sequence beyond ", kMaxTokens, " tokens");
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before sequence_write");
+    if (count == 0) return {};
+    const LayerSpec& facts = object->cache->spec().layers[layer];
+    KVANT_ASSIGN(const CheckedTensor k_tensor, check_tensor(k, {"k", count, facts.kv_heads, facts.head_dim_k}, *object->device));
+    KVANT_ASSIGN(const CheckedTensor v_tensor, check_tensor(v, {"v", count, facts.kv_heads, facts.head_dim_v}, *object->device));
+    if (k_tensor.type != v_tensor.type)
+      return invalid("v.type (", static_cast<std::uint32_t>(v_tensor.type), ") is not k.type (",
+                     static_cast<std::uint32_t>(k_tensor.type), ")");
+    CallImports imports(object->device->executor());
+    KVANT_ASSIGN(const TensorView k_view, make_view(k_tensor, object->device->executor(), imports.ids));
+    KVANT_ASSIGN(const TensorView v_view, make_view(v_tensor, object->device->executor(), imports.ids));
+    if (begin + count > length) KVANT_TRY(object->cache->extend_sequence(id, begin + count));
+    const Status written = object->cache->write(id, layer, begin, count, k_view, v_view);
+    // The sequence had no such tokens before: it has none now.
+    if (!written.ok() && begin + count > length) {
+      [[maybe_unused]] const Status cut = object->cache->truncate_sequence(id, length);
+    }
+    return written;
+  });
+}
+
+kvant_error* clear_all(kvant_cache* cache, std::uint64_t* out_sequences) {
+  return guard("clear_all", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_sequences_kept(*object));
+    KVANT_TRY(check_pointer(out_sequences, "out_sequences", "a place for the number of sequences"));
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before clear_all");
+    if (object->store != nullptr) object->store->clear();
+    std::uint64_t destroyed = 0;
+    for (const SequenceId id : object->cache->sequences()) {
+      KVANT_TRY(object->cache->destroy_sequence(id));
+      ++destroyed;
+    }
+    object->sequence_count = 0;
+    if (object->cache->spec().prefix_cache) {
+      KVANT_ASSIGN([[maybe_unused]] const std::uint64_t pages, object->cache->clear_prefixes());
+    }
+    *out_sequences = destroyed;
+    return {};
+  });
+}
+
+}  // namespace kvant::abi
