@@ -51,6 +51,7 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       partial_(executor),
       io_(executor) {
   for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab);
+  sensitivity_.assign(geometry_.layers.size(), MemoryLayer{}.weight);
   step_.groups.resize(geometry_.groups.size());
   step_.appended.resize(geometry_.layers.size());
   log_.write(LogLevel::debug, "cache of " + std::to_string(geometry_.layers.size()) + " layers in " +
@@ -68,7 +69,7 @@ MemoryUse CacheImpl::memory_use() const {
   for (std::size_t g = 0; g < pools_.size(); ++g) {
     use.used_bytes += page_bytes(static_cast<std::uint32_t>(g)) * pools_[g].used_pages();
     use.used_pages += pools_[g].used_pages();
-    use.total_pages += pools_[g].total_pages();
+    use.total_pages += pools_[g].usable_pages();
   }
   for (const auto& [id, sequence] : sequences_) use.sequence_tokens += sequence.length;
   return use;
@@ -102,11 +103,16 @@ Status CacheImpl::check_layer(std::uint32_t layer) const {
                                             std::to_string(geometry_.layers.size()) + " layers"};
 }
 
+std::string CacheImpl::under_limit(std::uint32_t group) const {
+  if (pools_[group].usable_pages() == pools_[group].total_pages()) return "";
+  return ", under a memory limit of " + std::to_string(limit_bytes_) + " bytes";
+}
+
 Status CacheImpl::no_pages(std::uint32_t group, std::uint64_t needed) const {
   return {StatusCode::resource_exhausted,
           std::to_string(needed) + " pages are needed in layer group " + std::to_string(group) + ", " +
-              std::to_string(pools_[group].free_pages()) + " of the " + std::to_string(pools_[group].total_pages()) +
-              " pages of capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") are free"};
+              std::to_string(pools_[group].free_pages()) + " of the " + std::to_string(pools_[group].usable_pages()) +
+              " pages of capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") are free" + under_limit(group)};
 }
 
 std::uint64_t CacheImpl::free_pages() const {

@@ -160,6 +160,9 @@ struct MemoryUse {
   std::uint64_t sequence_tokens = 0;
 };
 
+struct MemoryPlan;     // memory_planner.hpp
+struct MemoryOptions;
+
 class Step;  // a planned step of one cache; defined in step.hpp
 
 class Cache {
@@ -214,6 +217,15 @@ class Cache {
   // Appended tokens become part of the sequences. On error `step` keeps its step, which stays open.
   virtual Status commit(std::unique_ptr<Step>&& step) = 0;
   virtual void abort(std::unique_ptr<Step> step) = 0;  // the cache is as it was before plan
+
+  // Memory (memory_planner.hpp). What it would take to hold all slabs in `limit_bytes` (0: no limit), without doing it. Errors:
+  // resource_exhausted if what sequences hold does not fit even so.
+  virtual Result<MemoryPlan> plan_limit(std::uint64_t limit_bytes, const MemoryOptions& options) const = 0;
+  virtual Result<std::string> plan_limit_text(std::uint64_t limit_bytes, const MemoryOptions& options) const = 0;
+  // Does it, and allocates no slab beyond the limit from then on. While a layer is converted its old and new slabs stand side by side.
+  virtual Status set_memory_limit(std::uint64_t limit_bytes, const MemoryOptions& options) = 0;
+  virtual Status set_sensitivity(std::uint32_t layer, Side side, double weight) = 0;  // MemoryLayer::weight
+  virtual Status quantize_all(FormatId format_k, FormatId format_v) = 0;              // convert of every layer
 
   // Outside of steps; no step may be open. Grows the sequence to `tokens` tokens that hold nothing yet.
   virtual Status extend_sequence(SequenceId sequence, std::uint64_t tokens) = 0;

@@ -44,6 +44,7 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   LayerGeometry& facts = geometry_.layers[layer];
   const auto s = static_cast<std::size_t>(side);
   if (facts.sides[s].format == format) return {};
+  KVANT_TRY(check_limit(layer, side, format));
   const GroupGeometry& group = geometry_.groups[facts.group];
   const ExecutorLimits& limits = executor_.limits();
   const std::uint32_t local_size = executor_.page_kernel_config(KernelId::convert).local_size;
@@ -111,6 +112,7 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   facts = converted;
   (side == Side::k ? spec_.layers[layer].format_k : spec_.layers[layer].format_v) = format;
   if (prefixes_ != nullptr) prefixes_->set_content(cache_content_key(spec_));
+  refresh_slab_limits();
   event(EventKind::convert, layer,
         static_cast<std::uint64_t>(facts.sides[0].format) << 32 | static_cast<std::uint64_t>(facts.sides[1].format));
   return {};

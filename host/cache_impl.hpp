@@ -19,6 +19,7 @@
 #include "device_table.hpp"
 #include "geometry.hpp"
 #include "page_pool.hpp"
+#include "memory_planner.hpp"
 #include "planner.hpp"
 #include "sequence.hpp"
 #include "slab_store.hpp"
@@ -64,6 +65,11 @@ class CacheImpl final : public Cache, public CacheDebug {
                       std::span<const std::byte> v) override;
   Status commit(std::unique_ptr<Step>&& step) override;
   void abort(std::unique_ptr<Step> step) override;
+  Result<MemoryPlan> plan_limit(std::uint64_t limit_bytes, const MemoryOptions& options) const override;
+  Result<std::string> plan_limit_text(std::uint64_t limit_bytes, const MemoryOptions& options) const override;
+  Status set_memory_limit(std::uint64_t limit_bytes, const MemoryOptions& options) override;
+  Status set_sensitivity(std::uint32_t layer, Side side, double weight) override;
+  Status quantize_all(FormatId format_k, FormatId format_v) override;
   Status extend_sequence(SequenceId sequence, std::uint64_t tokens) override;
   Status write(SequenceId sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count, const TensorView& k,
                const TensorView& v) override;
@@ -107,6 +113,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Result<const Sequence*> find(SequenceId id) const;
   Status check_not_in_step(SequenceId id, const char* verb) const;
   Status check_layer(std::uint32_t layer) const;
+  std::string under_limit(std::uint32_t group) const;
   Status no_pages(std::uint32_t group, std::uint64_t needed) const;
   std::uint64_t free_pages() const;  // of all groups
   std::uint64_t page_bytes(std::uint32_t group) const;  // of all its layers
@@ -115,6 +122,10 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status poison_pages(std::span<const SlabId> new_slabs, std::span<const TakenPage> pages);
 
   // cache_prefix.cpp
+  struct SpilledPage {
+    PrefixKey key;
+    std::vector<std::int32_t> pages;  // per layer group
+  };
   struct PrefixMatch {
     std::vector<PrefixNode*> chain;  // one a page
     std::uint64_t tokens = 0;        // usable: at most what is asked for, at most chain.size() pages
@@ -132,15 +143,13 @@ class CacheImpl final : public Cache, public CacheDebug {
   void forget_tokens(Sequence& sequence, std::uint64_t tokens);  // after it was cut to `tokens`
   void evicted(const PrefixNode& node, EvictionCause cause);
   void expire_prefixes();
+  bool let_go(PrefixNode* victim, EvictionCause cause, std::vector<SpilledPage>& spilled);  // whether its pages are held
+  void finish_spill(std::span<const SpilledPage> spilled);
   void evict_for(std::uint32_t group, std::uint64_t needed);
   Status make_room(std::uint32_t group, std::uint64_t needed);
   std::uint64_t now_ms() const { return clock_(); }
 
   // cache_tiers.cpp
-  struct SpilledPage {
-    PrefixKey key;
-    std::vector<std::int32_t> pages;  // per layer group
-  };
   Status need_tiers() const;
   void spill(std::span<const SpilledPage> spilled);
   std::vector<PrefixKey> keys_behind(const SequenceSpec& spec, std::size_t pages) const;
@@ -210,6 +219,13 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status check_no_step(const char* verb) const;
   Status make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end);
 
+  // cache_memory.cpp
+  MemoryState memory_state() const;
+  Status check_limit(std::uint32_t layer, Side side, FormatId format) const;
+  void refresh_slab_limits();
+  Status compact(std::uint32_t group, std::uint32_t slabs);
+  Status evict_pages(std::uint32_t group, std::uint32_t pages);
+
   // cache_import.cpp
   Status check_import(const Step& step, std::uint32_t layer, std::span<const std::byte> k,
                       std::span<const std::byte> v) const;
@@ -230,6 +246,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   PrefixCounters prefix_counters_;
   std::unique_ptr<TierStack> tiers_;  // null: none
   TierOptions tier_options_;
+  std::vector<std::array<double, 2>> sensitivity_;  // per layer, by Side
+  std::uint64_t limit_bytes_ = 0;     // 0: none
   double seconds_per_token_ = 0;      // of computing prompts, smoothed; 0: not known
   std::chrono::steady_clock::time_point planned_at_;
   std::map<std::uint64_t, Sequence> sequences_;  // node-based: steps keep pointers

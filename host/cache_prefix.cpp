@@ -193,31 +193,40 @@ void CacheImpl::expire_prefixes() {
   }
 }
 
-// With tiers the victims' pages are held until they have been read, all in one go.
-void CacheImpl::evict_for(std::uint32_t group, std::uint64_t needed) {
-  std::vector<SpilledPage> spilled;
-  std::uint64_t gained = 0;
-  while (pools_[group].free_pages() + gained < needed) {
-    PrefixNode* const victim = prefixes_->choose_victim(now_ms());
-    if (victim == nullptr) break;
-    if (tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses) {
-      spilled.push_back({victim->key, victim->pages});
-      for (std::uint32_t g = 0; g < pools_.size(); ++g)
-        if (victim->pages[g] != kNoPage) pools_[g].add_reference(static_cast<std::uint32_t>(victim->pages[g]));
-    }
-    const std::int32_t page = victim->pages[group];
-    const bool held = !spilled.empty() && spilled.back().key == victim->key;
-    if (held && page != kNoPage && pools_[group].references(static_cast<std::uint32_t>(page)) == 2) ++gained;
-    evicted(*victim, EvictionCause::capacity);
-    prefixes_->remove(victim, now_ms());
-    ++prefix_counters_.evicted_capacity;
+// Takes a victim out of the index. With tiers its pages are held until finish_spill has read them, all in one go.
+bool CacheImpl::let_go(PrefixNode* victim, EvictionCause cause, std::vector<SpilledPage>& spilled) {
+  const bool held = tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses;
+  if (held) {
+    spilled.push_back({victim->key, victim->pages});
+    for (std::uint32_t g = 0; g < pools_.size(); ++g)
+      if (victim->pages[g] != kNoPage) pools_[g].add_reference(static_cast<std::uint32_t>(victim->pages[g]));
   }
+  evicted(*victim, cause);
+  prefixes_->remove(victim, now_ms());
+  ++(cause == EvictionCause::limit ? prefix_counters_.evicted_limit : prefix_counters_.evicted_capacity);
+  return held;
+}
+
+void CacheImpl::finish_spill(std::span<const SpilledPage> spilled) {
   if (spilled.empty()) return;
   spill(spilled);
   prefix_counters_.spilled += spilled.size();
   for (const SpilledPage& entry : spilled)
     for (std::uint32_t g = 0; g < pools_.size(); ++g)
       if (entry.pages[g] != kNoPage) pools_[g].release(static_cast<std::uint32_t>(entry.pages[g]));
+}
+
+void CacheImpl::evict_for(std::uint32_t group, std::uint64_t needed) {
+  std::vector<SpilledPage> spilled;
+  std::uint64_t gained = 0;
+  while (pools_[group].free_pages() + gained < needed) {
+    PrefixNode* const victim = prefixes_->choose_victim(now_ms());
+    if (victim == nullptr) break;
+    const std::int32_t page = victim->pages[group];
+    const bool held = let_go(victim, EvictionCause::capacity, spilled);
+    if (held && page != kNoPage && pools_[group].references(static_cast<std::uint32_t>(page)) == 1) ++gained;
+  }
+  finish_spill(spilled);
 }
 
 // Lets published pages go until `needed` are free. What cannot succeed costs no page.

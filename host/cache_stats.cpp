@@ -13,6 +13,7 @@ CacheStats CacheImpl::stats() const {
   stats.capacity_tokens = spec_.capacity_tokens;
   stats.page_tokens = geometry_.page_tokens;
   stats.ttl_ms = spec_.policy.ttl_ms;
+  stats.limit_bytes = limit_bytes_;
   stats.latency = journal_.latency;
   const MemoryUse use = memory_use();
   stats.pool.pool_bytes = use.pool_bytes;

@@ -52,6 +52,15 @@ Status SlabStore::ensure(std::span<const SlabId> slabs, std::vector<SlabId>* cre
   return {};
 }
 
+void SlabStore::release(std::uint32_t group, std::uint32_t first) {
+  for (const std::uint32_t layer : geometry_.groups[group].layers)
+    for (std::uint32_t slab = first; slab < layers_[layer].size(); ++slab) {
+      if (layers_[layer][slab] == BufferId::none) continue;
+      allocated_bytes_ -= layout(layer, slab).total_bytes;
+      executor_.destroy_buffer(std::exchange(layers_[layer][slab], BufferId::none));
+    }
+}
+
 void SlabStore::replace(std::uint32_t layer, std::vector<BufferId> buffers, std::uint64_t old_bytes,
                         std::uint64_t new_bytes) {
   for (BufferId buffer : layers_[layer]) executor_.destroy_buffer(buffer);

@@ -29,6 +29,9 @@ class SlabStore {
   // given those that are new.
   Status ensure(std::span<const SlabId> slabs, std::vector<SlabId>* created);
 
+  // Gives back the memory of slabs from `first` on, in all layers of the group. No page of theirs is held.
+  void release(std::uint32_t group, std::uint32_t first);
+
   BufferId buffer(std::uint32_t layer, std::uint32_t slab) const { return layers_[layer][slab]; }
   SlabLayout layout(std::uint32_t layer, std::uint32_t slab) const;
   BufferRange region(std::uint32_t layer, Side side, std::uint32_t slab) const;

@@ -1,0 +1,167 @@
+// CacheImpl: memory under a limit. Carries out what the memory planner says: formats in place, pages of the prefix cache let go,
+// pages moved together so that slabs become free.
+#include <algorithm>
+#include <cassert>
+
+#include "cache_impl.hpp"
+
+namespace kvant {
+
+MemoryState CacheImpl::memory_state() const {
+  MemoryState state;
+  state.page_tokens = geometry_.page_tokens;
+  state.region_alignment = geometry_.region_alignment;
+  state.tiers = tiers_ != nullptr;
+  for (std::size_t i = 0; i < geometry_.layers.size(); ++i) {
+    const LayerGeometry& layer = geometry_.layers[i];
+    MemoryLayer facts;
+    facts.group = layer.group;
+    facts.kv_heads = geometry_.groups[layer.group].kv_heads;
+    for (std::size_t s = 0; s < 2; ++s) {
+      facts.head_dim[s] = layer.sides[s].head_dim;
+      facts.format[s] = layer.sides[s].format;
+      facts.weight[s] = sensitivity_[i][s];
+    }
+    state.layers.push_back(facts);
+  }
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const GroupGeometry& group = geometry_.groups[g];
+    MemoryGroup facts;
+    facts.pages_per_slab = group.pages_per_slab;
+    facts.total_pages = group.total_pages;
+    // What the policy never lets go is as good as held.
+    facts.index_pages = spec_.policy.kind == PolicyKind::none ? 0 : pools_[g].index_only_pages();
+    facts.held_pages = pools_[g].used_pages() - facts.index_pages;
+    for (std::uint32_t slab = 0; slab < group.slab_count; ++slab) facts.allocated_slabs += slabs_.allocated({g, slab}) ? 1 : 0;
+    state.groups.push_back(facts);
+  }
+  return state;
+}
+
+Status CacheImpl::set_sensitivity(std::uint32_t layer, Side side, double weight) {
+  KVANT_TRY(check_layer(layer));
+  sensitivity_[layer][static_cast<std::size_t>(side)] = weight;
+  return {};
+}
+
+Result<MemoryPlan> CacheImpl::plan_limit(std::uint64_t limit_bytes, const MemoryOptions& options) const {
+  if (spec_.external_pages)
+    return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it alone knows which are free");
+  return plan_memory(memory_state(), limit_bytes == 0 ? UINT64_MAX : limit_bytes, options);
+}
+
+Result<std::string> CacheImpl::plan_limit_text(std::uint64_t limit_bytes, const MemoryOptions& options) const {
+  KVANT_ASSIGN(const MemoryPlan plan, plan_limit(limit_bytes, options));
+  return memory_plan_text(plan, memory_state());
+}
+
+// Pages of one group that stand in slabs behind the first `slabs` move into free places of those; then the others' memory goes.
+Status CacheImpl::compact(std::uint32_t g, std::uint32_t slabs) {
+  PagePool& pool = pools_[g];
+  const GroupGeometry& group = geometry_.groups[g];
+  const std::uint32_t end = std::min(group.total_pages, slabs * group.pages_per_slab);
+  assert(pool.used_pages() <= end);
+  std::vector<PagePair> moves;
+  std::vector<SlabId> slab_ids;
+  std::uint32_t target = 0;
+  for (std::uint32_t page = end; page < group.total_pages; ++page) {
+    if (pool.references(page) == 0) continue;
+    while (pool.references(target) != 0) ++target;
+    moves.push_back({g, page, target});
+    slab_ids.push_back({g, group.slab_of(target)});
+    ++target;
+  }
+  std::vector<SlabId> created;
+  KVANT_TRY(slabs_.ensure(slab_ids, &created));
+  KVANT_TRY(device_copy_pages(moves));
+  std::vector<std::int32_t> renamed(group.total_pages, kNoPage);
+  for (const PagePair& move : moves) {
+    pool.move(move.source, move.destination);
+    renamed[move.source] = static_cast<std::int32_t>(move.destination);
+  }
+  const auto rename = [&](std::int32_t page) { return page != kNoPage && renamed[static_cast<std::size_t>(page)] != kNoPage; };
+  for (auto& [id, sequence] : sequences_) {
+    PageTable& table = sequence.tables[g];
+    for (std::uint32_t i = 0; i < table.size(); ++i)
+      if (rename(table.at(i))) table.set(i, renamed[static_cast<std::size_t>(table.at(i))]);
+  }
+  if (prefixes_ != nullptr)
+    for (PrefixNode* node : prefixes_->nodes())
+      if (rename(node->pages[g])) node->pages[g] = renamed[static_cast<std::size_t>(node->pages[g])];
+  slabs_.release(g, slabs);
+  return {};
+}
+
+// `pages` that the prefix cache alone holds leave the group.
+Status CacheImpl::evict_pages(std::uint32_t group, std::uint32_t pages) {
+  const PagePool& pool = pools_[group];
+  // Pages that are being spilled are held twice, so that the pool's own count has let them go already.
+  const std::uint32_t wanted = pool.index_only_pages() - std::min(pool.index_only_pages(), pages);
+  std::vector<SpilledPage> spilled;
+  while (pool.index_only_pages() > wanted) {
+    PrefixNode* const victim = prefixes_->choose_victim(now_ms());
+    if (victim == nullptr) break;
+    let_go(victim, EvictionCause::limit, spilled);
+  }
+  finish_spill(spilled);
+  if (pool.index_only_pages() > wanted && geometry_.groups[group].window != 0)
+    prefixes_->shed_group(group, pool.index_only_pages() - wanted);
+  if (pool.index_only_pages() <= wanted) return {};
+  return {StatusCode::resource_exhausted, "the eviction policy \"" + std::string(policy_name(spec_.policy.kind)) +
+                                              "\" lets no page of the prefix cache go"};
+}
+
+Status CacheImpl::set_memory_limit(std::uint64_t limit_bytes, const MemoryOptions& options) {
+  KVANT_TRY(check_no_step("change the memory limit"));
+  KVANT_ASSIGN(const MemoryPlan plan, plan_limit(limit_bytes, options));
+  for (const MemoryAction& action : plan.actions) {
+    switch (action.kind) {
+      case MemoryActionKind::convert: KVANT_TRY(convert(action.layer, action.side, action.to)); break;
+      case MemoryActionKind::evict: KVANT_TRY(evict_pages(action.group, action.pages)); break;
+      case MemoryActionKind::resize: KVANT_TRY(compact(action.group, action.slabs)); break;
+    }
+  }
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    // Pages must not stand where nothing may be allocated any more, even if their slabs were counted as they are.
+    if (plan.slab_limit[g] < pools_[g].slabs()) KVANT_TRY(compact(g, plan.slab_limit[g]));
+    pools_[g].set_slab_limit(plan.slab_limit[g]);
+  }
+  event(EventKind::limit_changed, limit_bytes_, limit_bytes);
+  limit_bytes_ = limit_bytes;
+  return {};
+}
+
+// Whether a layer's side may become `format` under the limit.
+Status CacheImpl::check_limit(std::uint32_t layer, Side side, FormatId format) const {
+  if (limit_bytes_ == 0) return {};
+  MemoryState state = memory_state();
+  const std::uint64_t before = allocated_bytes(state);
+  state.layers[layer].format[static_cast<std::size_t>(side)] = format;
+  const std::uint64_t after = allocated_bytes(state);
+  if (after <= limit_bytes_ || after <= before) return {};
+  return {StatusCode::resource_exhausted, "layer " + std::to_string(layer) + " in " + std::string(format_info(format).name) +
+                                              " would take the slabs to " + std::to_string(after) +
+                                              " bytes, beyond the memory limit of " + std::to_string(limit_bytes_)};
+}
+
+// After formats have changed: how many slabs the limit has room for.
+void CacheImpl::refresh_slab_limits() {
+  if (limit_bytes_ == 0) return;
+  const Result<MemoryPlan> plan = plan_limit(limit_bytes_, {});
+  if (!plan.ok() || !plan.value().actions.empty()) return;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const std::uint32_t slabs = plan.value().slab_limit[g];
+    if (slabs >= pools_[g].slab_limit()) pools_[g].set_slab_limit(slabs);
+  }
+}
+
+Status CacheImpl::quantize_all(FormatId format_k, FormatId format_v) {
+  KVANT_TRY(check_no_step("convert the cache"));
+  for (std::uint32_t layer = 0; layer < geometry_.layers.size(); ++layer) {
+    KVANT_TRY(convert(layer, Side::k, format_k));
+    KVANT_TRY(convert(layer, Side::v, format_v));
+  }
+  return {};
+}
+
+}  // namespace kvant

@@ -1,0 +1,228 @@
+#include "memory_planner.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+
+#include "checked.hpp"
+#include "geometry.hpp"
+
+namespace kvant {
+namespace {
+
+constexpr double kUnlimited = 1.0, kHalf = 0.5, kQuarter = 0.25;
+
+double bits_of(FormatId format) {
+  constexpr std::uint32_t kElements = 128;
+  return static_cast<double>(canonical_row_bytes(format_info(format), kElements)) * 8 / kElements;
+}
+
+// The planner's own copy of the state, on which actions are tried.
+class Sketch {
+ public:
+  explicit Sketch(const MemoryState& state) : state_(state) {
+    for (const MemoryGroup& group : state_.groups) slabs_.push_back(group.allocated_slabs);
+  }
+
+  std::uint64_t slab_bytes(std::size_t group) const {
+    std::uint64_t bytes = 0;
+    for (const MemoryLayer& layer : state_.layers) {
+      if (layer.group != group) continue;
+      LayerGeometry facts;
+      for (std::size_t s = 0; s < 2; ++s)
+        facts.sides[s] = make_side(layer.format[s], layer.head_dim[s], layer.kv_heads, state_.page_tokens);
+      bytes += slab_layout(facts, state_.groups[group].pages_per_slab, state_.region_alignment).total_bytes;
+    }
+    return bytes;
+  }
+  std::uint64_t bytes() const {
+    std::uint64_t all = 0;
+    for (std::size_t g = 0; g < slabs_.size(); ++g) all += slabs_[g] * slab_bytes(g);
+    return all;
+  }
+  // With every page of the prefix cache gone and no slab without a page of a sequence.
+  std::uint64_t least_bytes() const {
+    std::uint64_t all = 0;
+    for (std::size_t g = 0; g < slabs_.size(); ++g) all += needed_slabs(g, state_.groups[g].held_pages) * slab_bytes(g);
+    return all;
+  }
+  std::uint64_t needed_slabs(std::size_t group, std::uint64_t pages) const {
+    return divide_up(pages, state_.groups[group].pages_per_slab);
+  }
+
+  MemoryState state_;
+  std::vector<std::uint64_t> slabs_;  // per group
+};
+
+class Planner {
+ public:
+  Planner(const MemoryState& state, std::uint64_t limit, const MemoryOptions& options)
+      : sketch_(state), limit_(limit), options_(options) {
+    plan_.limit_bytes = limit;
+    plan_.bytes_before = sketch_.bytes();
+  }
+
+  Result<MemoryPlan> run() {
+    const double ratio = plan_.bytes_before == 0 ? kUnlimited
+                                                 : static_cast<double>(limit_) / static_cast<double>(plan_.bytes_before);
+    if (ratio < kUnlimited) {
+      if (ratio < kHalf) narrow_while([&](FormatId to) { return ratio < kQuarter || bits_of(to) >= 8; }, [&] {
+        return sketch_.bytes() <= limit_;
+      });
+      // What sequences hold must fit, whatever the prefix cache gives.
+      narrow_while([](FormatId) { return true; }, [&] { return sketch_.least_bytes() <= limit_; });
+      if (sketch_.least_bytes() > limit_) return impossible();
+      give_back_room();
+    }
+    if (sketch_.bytes() > limit_) return impossible();
+    set_limits();
+    plan_.bytes_after = sketch_.bytes();
+    return std::move(plan_);
+  }
+
+ private:
+  Status impossible() const {
+    return {StatusCode::resource_exhausted,
+            "a limit of " + std::to_string(limit_) + " bytes cannot be met: what sequences hold takes " +
+                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats that are allowed"};
+  }
+
+  // The next format of the ladder that is narrower than `format`.
+  std::optional<FormatId> narrower(FormatId format) const {
+    for (const FormatId step : options_.ladder)
+      if (bits_of(step) < bits_of(format)) return step;
+    return std::nullopt;
+  }
+
+  // Narrows the side that costs least for what it gives, until `enough`.
+  template <typename Allowed, typename Enough>
+  void narrow_while(Allowed allowed, Enough enough) {
+    while (!enough()) {
+      double best = 0;
+      std::size_t best_layer = 0, best_side = 2;
+      for (std::size_t l = 0; l < sketch_.state_.layers.size(); ++l)
+        for (std::size_t s = 0; s < 2; ++s) {
+          const MemoryLayer& layer = sketch_.state_.layers[l];
+          const std::optional<FormatId> to = narrower(layer.format[s]);
+          if (layer.weight[s] < 0 || !to || !allowed(*to)) continue;
+          // A bit less is four times the squared error.
+          const double cost = layer.weight[s] * (std::exp2(-2 * bits_of(*to)) - std::exp2(-2 * bits_of(layer.format[s])));
+          const double saved = (bits_of(layer.format[s]) - bits_of(*to)) * layer.head_dim[s] * layer.kv_heads;
+          const double merit = saved / std::max(cost, 1e-300);
+          if (best_side == 2 || merit > best) {
+            best = merit;
+            best_layer = l;
+            best_side = s;
+          }
+        }
+      if (best_side == 2) return;
+      MemoryAction action;
+      action.kind = MemoryActionKind::convert;
+      action.layer = static_cast<std::uint32_t>(best_layer);
+      action.side = static_cast<Side>(best_side);
+      FormatId& format = sketch_.state_.layers[best_layer].format[best_side];
+      action.from = format;
+      action.to = *narrower(format);
+      apply(action, [&] { format = action.to; });
+    }
+  }
+
+  // Slabs without pages first; then pages of the prefix cache, where a slab gives most.
+  void give_back_room() {
+    for (std::uint32_t g = 0; g < sketch_.slabs_.size() && sketch_.bytes() > limit_; ++g) {
+      const MemoryGroup& group = sketch_.state_.groups[g];
+      shrink(g, sketch_.needed_slabs(g, std::uint64_t{group.held_pages} + group.index_pages));
+    }
+    while (sketch_.bytes() > limit_) {
+      std::size_t chosen = sketch_.slabs_.size();
+      for (std::size_t g = 0; g < sketch_.slabs_.size(); ++g) {
+        const bool can = sketch_.slabs_[g] > sketch_.needed_slabs(g, sketch_.state_.groups[g].held_pages);
+        if (can && (chosen == sketch_.slabs_.size() || sketch_.slab_bytes(g) > sketch_.slab_bytes(chosen))) chosen = g;
+      }
+      if (chosen == sketch_.slabs_.size()) return;
+      MemoryGroup& group = sketch_.state_.groups[chosen];
+      const std::uint64_t over = sketch_.bytes() - limit_;
+      const std::uint64_t slabs = std::max(sketch_.needed_slabs(chosen, group.held_pages),
+                                           sketch_.slabs_[chosen] - std::min(sketch_.slabs_[chosen],
+                                                                             divide_up(over, sketch_.slab_bytes(chosen))));
+      const std::uint64_t room = slabs * group.pages_per_slab;
+      const std::uint64_t pages = std::uint64_t{group.held_pages} + group.index_pages;
+      if (pages > room) {
+        MemoryAction action;
+        action.kind = MemoryActionKind::evict;
+        action.group = static_cast<std::uint32_t>(chosen);
+        action.pages = static_cast<std::uint32_t>(pages - room);
+        apply(action, [&] { group.index_pages -= action.pages; });
+      }
+      shrink(static_cast<std::uint32_t>(chosen), slabs);
+    }
+  }
+
+  void shrink(std::uint32_t group, std::uint64_t slabs) {
+    if (slabs >= sketch_.slabs_[group]) return;
+    MemoryAction action;
+    action.kind = MemoryActionKind::resize;
+    action.group = group;
+    action.slabs = static_cast<std::uint32_t>(slabs);
+    apply(action, [&] { sketch_.slabs_[group] = slabs; });
+  }
+
+  template <typename F>
+  void apply(MemoryAction& action, F&& change) {
+    action.bytes_before = sketch_.bytes();
+    change();
+    action.bytes_after = sketch_.bytes();
+    plan_.actions.push_back(action);
+  }
+
+  // What is left of the limit may be allocated later, in equal shares of the groups' sizes.
+  void set_limits() {
+    std::vector<std::uint64_t> slabs = sketch_.slabs_;
+    std::uint64_t left = limit_ - sketch_.bytes();
+    for (bool grown = true; grown;) {
+      grown = false;
+      for (std::size_t g = 0; g < slabs.size(); ++g) {
+        if (slabs[g] >= sketch_.needed_slabs(g, sketch_.state_.groups[g].total_pages) || sketch_.slab_bytes(g) > left) continue;
+        left -= sketch_.slab_bytes(g);
+        ++slabs[g];
+        grown = true;
+      }
+    }
+    for (const std::uint64_t count : slabs) plan_.slab_limit.push_back(static_cast<std::uint32_t>(count));
+  }
+
+  Sketch sketch_;
+  std::uint64_t limit_;
+  const MemoryOptions& options_;
+  MemoryPlan plan_;
+};
+
+}  // namespace
+
+std::uint64_t allocated_bytes(const MemoryState& state) { return Sketch(state).bytes(); }
+
+Result<MemoryPlan> plan_memory(const MemoryState& state, std::uint64_t limit_bytes, const MemoryOptions& options) {
+  return Planner(state, limit_bytes, options).run();
+}
+
+std::string memory_plan_text(const MemoryPlan& plan, const MemoryState& state) {
+  std::string out = "limit " + std::to_string(plan.limit_bytes) + " bytes: from " + std::to_string(plan.bytes_before) + " to " +
+                    std::to_string(plan.bytes_after) + " bytes in " + std::to_string(plan.actions.size()) + " actions\n";
+  for (const MemoryAction& action : plan.actions) {
+    out += std::to_string(action.bytes_before) + " -> " + std::to_string(action.bytes_after) + ": ";
+    if (action.kind == MemoryActionKind::convert) {
+      out += "convert " + std::string(action.side == Side::k ? "K" : "V") + " of layer " + std::to_string(action.layer) +
+             " from " + std::string(format_info(action.from).name) + " to " + std::string(format_info(action.to).name);
+    } else if (action.kind == MemoryActionKind::evict) {
+      out += std::string(state.tiers ? "spill " : "evict ") + std::to_string(action.pages) +
+             " pages of the prefix cache from layer group " + std::to_string(action.group);
+    } else {
+      out += "resize layer group " + std::to_string(action.group) + " to " + std::to_string(action.slabs) + " slabs";
+    }
+    out += "\n";
+  }
+  return out;
+}
+
+}  // namespace kvant
