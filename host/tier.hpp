@@ -82,6 +82,7 @@ struct CustomTierFunctions {
   std::uint64_t (*get)(void* user_data, const std::uint8_t key[32], void* out, std::uint64_t out_size) = nullptr;
   std::uint32_t (*contains)(void* user_data, const std::uint8_t key[32]) = nullptr;  // null: get is asked
   void (*erase)(void* user_data, const std::uint8_t key[32]) = nullptr;              // may be null
+  void (*clear)(void* user_data) = nullptr;  // may be null: then clear() leaves the entries where they are
 };
 // Errors: invalid_argument (put or get is missing).
 Result<std::unique_ptr<Tier>> make_custom_tier(const CustomTierFunctions& functions);

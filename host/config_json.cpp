@@ -1,0 +1,70 @@
+// A configuration from and to JSON.
+#include <nlohmann/json.hpp>
+
+#include "config_reader.hpp"
+#include "config_units.hpp"
+
+namespace kvant {
+namespace {
+
+// The value in the field's own type, if it is one that the type can be written as.
+std::optional<ConfigValue> typed_value(const ConfigField& field, const JsonValue& value) {
+  using Kind = JsonValue::Kind;
+  const auto number = [&](std::optional<std::uint64_t> (*from_text)(std::string_view)) -> std::optional<ConfigValue> {
+    if (value.kind == Kind::whole) return value.number;
+    if (value.kind != Kind::string || from_text == nullptr) return std::nullopt;
+    const std::optional<std::uint64_t> parsed = from_text(value.text);
+    return parsed ? std::optional<ConfigValue>(*parsed) : std::nullopt;
+  };
+  switch (field.type) {
+    case FieldType::boolean:
+      return value.kind == Kind::boolean ? std::optional<ConfigValue>(value.flag) : std::nullopt;
+    case FieldType::count:
+      return number(nullptr);
+    case FieldType::bytes:
+      return number(bytes_from_text);
+    case FieldType::duration:
+      return number(duration_from_text);
+    default:
+      return value.kind == Kind::string ? std::optional<ConfigValue>(value.text) : std::nullopt;
+  }
+}
+
+Status apply(const ConfigEntry& entry, CacheConfig& config) {
+  const std::optional<ConfigValue> value = typed_value(*entry.field, entry.value);
+  if (!value || !check_value(*entry.field, *value).ok())
+    return refused_value(*entry.field, json_value_text(entry.value));
+  if (entry.field->key == "preset") {
+    KVANT_ASSIGN(config, config_preset(std::get<std::string>(*value)));
+  } else {
+    entry.field->set(config, *value);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<CacheConfig> config_from_json(std::string_view text) {
+  KVANT_ASSIGN(const std::vector<ConfigEntry> entries, read_config_json(text));
+  CacheConfig config;
+  for (const bool preset : {true, false})
+    for (const ConfigEntry& entry : entries)
+      if ((entry.field->key == "preset") == preset) KVANT_TRY(apply(entry, config));
+  KVANT_TRY(validate_config(config));
+  return config;
+}
+
+std::string config_to_json(const CacheConfig& config) {
+  nlohmann::ordered_json json;
+  for (const ConfigField& field : config_fields()) {
+    const std::size_t dot = field.key.find('.');
+    const bool top = dot == std::string_view::npos;
+    nlohmann::ordered_json& parent = top ? json : json[std::string(field.key.substr(0, dot))];
+    parent[std::string(top ? field.key : field.key.substr(dot + 1))] =
+        std::visit([](const auto& value) { return nlohmann::ordered_json(value); }, field.get(config));
+  }
+  // Invalid text in an invalid configuration is replaced: writing one for a look at it must not fail.
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace kvant

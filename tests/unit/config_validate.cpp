@@ -1,0 +1,97 @@
+// Rules between keys: each is broken alone, named in the sentence, and satisfied.
+#include <doctest/doctest.h>
+
+#include "cache.hpp"
+#include "config_fields.hpp"
+#include "geometry.hpp"
+#include "monitor.hpp"
+
+namespace kvant {
+namespace {
+
+struct Rule {
+  std::string_view broken, message, kept;
+};
+
+constexpr Rule kRules[] = {
+    {R"({"memory_limit_bytes": "1MiB", "preallocate_bytes": "2MiB"})",
+     "preallocate_bytes (2097152) is greater than memory_limit_bytes (1048576)",
+     R"({"memory_limit_bytes": "2MiB", "preallocate_bytes": "2MiB"})"},
+    {R"({"memory_limit_bytes": "1MiB", "slab_bytes": "2MiB"})",
+     "slab_bytes (2097152) is greater than memory_limit_bytes (1048576)",
+     R"({"memory_limit_bytes": 0, "slab_bytes": "2MiB", "preallocate_bytes": "2MiB"})"},
+    {R"({"window_sinks": 4})", "window_sinks (4) needs a window; window is 0", R"({"window_sinks": 4, "window": 64})"},
+    {R"({"policy": {"sink_pages": 1, "kind": "adaptive"}, "capacity_tokens": 512})",
+     "policy.sink_pages (1) needs policy.kind window; it is adaptive",
+     R"({"policy": {"sink_pages": 1, "kind": "window"}})"},
+    {R"({"policy": {"kind": "adaptive"}})",
+     "policy.kind (adaptive) needs capacity_tokens, which size its queues; capacity_tokens is 0",
+     R"({"policy": {"kind": "adaptive"}, "capacity_tokens": 512})"},
+    {R"({"prefix_cache": true, "tiers": {"disk_bytes": "1GB"}})",
+     "tiers.disk_bytes (1000000000) needs tiers.disk_folder, which is empty",
+     R"({"prefix_cache": true, "tiers": {"disk_bytes": "1GB", "disk_folder": "cache"}})"},
+    {R"({"preset": "mobile", "tiers": {"disk_bytes": "65MiB"}})",
+     "tiers.disk_bytes (68157440) needs tiers.disk_folder, which is empty",
+     R"({"preset": "mobile", "tiers": {"disk_bytes": "64MiB"}})"},
+    {R"({"tiers": {"host_bytes": 1}})", "tiers.host_bytes (1) needs prefix_cache, which is false: tiers hold its pages",
+     R"({"tiers": {"host_bytes": 1}, "prefix_cache": true})"},
+    {R"({"tiers": {"disk_folder": "cache"}})",
+     "tiers.disk_folder (\"cache\") needs prefix_cache, which is false: tiers hold its pages",
+     R"({"tiers": {"disk_folder": "cache"}, "prefix_cache": true})"},
+    {R"({"tiers": {"remote_servers": "a:1"}})",
+     "tiers.remote_servers (\"a:1\") needs prefix_cache, which is false: tiers hold its pages",
+     R"({"tiers": {"remote_servers": "a:1"}, "prefix_cache": true})"},
+    {R"({"hybrid": {"cold_format": "q4_0"}})", "hybrid.cold_format (q4_0) needs hybrid.hot_format, which is empty",
+     R"({"hybrid": {"cold_format": "q4_0", "hot_format": "f16"}})"},
+    {R"({"hybrid": {"hot_format": "q8_0/q4_0"}})",
+     "hybrid.hot_format (q8_0/q4_0) needs hybrid.cold_format, which is empty",
+     R"({"hybrid": {"hot_format": "q8_0/q4_0", "cold_format": "q4_0"}})"},
+    {R"({"hybrid": {"hot_format": "q8_0", "cold_format": "q8_0/q8_0"}})",
+     "hybrid.cold_format (q8_0/q8_0) is the same as hybrid.hot_format (q8_0); expected another one", "{}"},
+};
+
+TEST_CASE("config: rules between keys") {
+  for (const Rule& rule : kRules) {
+    const Result<CacheConfig> broken = config_from_json(rule.broken);
+    INFO(rule.broken);
+    REQUIRE_FALSE(broken.ok());
+    CHECK(broken.status().code() == StatusCode::invalid_argument);
+    CHECK(broken.status().message() == rule.message);
+    const Result<CacheConfig> kept = config_from_json(rule.kept);
+    INFO(kept.status().message());
+    CHECK(kept.ok());
+  }
+}
+
+TEST_CASE("config: defaults are valid, and what validation refuses no JSON brings in") {
+  CHECK(validate_config(CacheConfig()).ok());
+  CacheConfig config;
+  config.window_sinks = 4;
+  CHECK_FALSE(validate_config(config).ok());
+  CHECK_FALSE(config_from_json(config_to_json(config)).ok());
+  config.window_sinks = 0;
+  config.preset = "nobody's";
+  CHECK(validate_config(config).message() == "preset (\"nobody's\") is not one of llm, mobile, research, or empty");
+}
+
+TEST_CASE("config: defaults are those of the parts that it feeds") {
+  const CacheConfig config;
+  CHECK(config.page_tokens == CacheSpec().page_tokens);
+  CHECK(config.prefix_cache == CacheSpec().prefix_cache);
+  CHECK(config.policy.kind == PolicySpec().kind);
+  CHECK(config.policy.ttl_ms == PolicySpec().ttl_ms);
+  CHECK(config.policy.sink_pages == PolicySpec().sink_entries);
+  CHECK(config.tiers.disk_bytes == DiskTierSpec().capacity_bytes);
+  CHECK(config.tiers.remote_timeout_ms == RemoteTierSpec().timeout_ms);
+  CHECK(config.tiers.min_tokens == TierOptions().min_tokens);
+  CHECK(config.tiers.store_after_uses == TierOptions().store_after_uses);
+  CHECK(config.tiers.compare_recompute == TierOptions().compare_recompute);
+  CHECK(config.tiers.queue_bytes == TierOptions().queue_bytes);
+  CHECK(config.monitor.history == MonitorOptions().capacity);
+  // What the help of slab_bytes says.
+  CHECK(kTargetSlabBytes == 256ull << 20);
+  CHECK(config_field("slab_bytes")->help.ends_with("0: 256 MiB."));
+}
+
+}  // namespace
+}  // namespace kvant
