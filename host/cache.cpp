@@ -23,7 +23,9 @@ std::uint64_t steady_now_ms() {
 
 Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec& spec, const Log& log,
                                             const GeometryOptions& options) {
-  KVANT_ASSIGN(Geometry geometry, make_geometry(spec, executor.limits(), options));
+  GeometryOptions slabs = options;
+  if (spec.slab_bytes != 0) slabs.target_slab_bytes = spec.slab_bytes;
+  KVANT_ASSIGN(Geometry geometry, make_geometry(spec, executor.limits(), slabs));
   if (spec.external_pages && geometry.groups.size() != 1)
     return Status(StatusCode::invalid_argument,
                   "external pages need layers of one layer group (equal KV heads, head sizes and "
@@ -31,6 +33,7 @@ Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec&
                       std::to_string(geometry.groups.size()));
   auto cache = std::make_unique<CacheImpl>(executor, spec, log, std::move(geometry));
   KVANT_TRY(cache->open_prefixes());
+  KVANT_TRY(cache->preallocate(spec.preallocate_bytes));
   return std::unique_ptr<Cache>(std::move(cache));
 }
 
@@ -43,7 +46,7 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       spec_(std::move(spec)),
       log_(log),
       geometry_(std::move(geometry)),
-      journal_(geometry_.layers.size()),
+      journal_(geometry_.layers.size(), spec_.events),
       slabs_(executor, geometry_),
       clock_(steady_now_ms),
       next_sequence_(spec_.first_sequence),
@@ -61,6 +64,21 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
 CacheImpl::~CacheImpl() {
   if (open_step_ != nullptr) open_step_->cache_ = nullptr;
   for (BufferId buffer : retired_) executor_.destroy_buffer(buffer);
+}
+
+// Slab by slab in all groups in turn, from the lowest, which are used first.
+Status CacheImpl::preallocate(std::uint64_t bytes) {
+  for (std::uint32_t slab = 0; slabs_.allocated_bytes() < bytes; ++slab) {
+    bool any = false;
+    for (std::uint32_t g = 0; g < pools_.size() && slabs_.allocated_bytes() < bytes; ++g) {
+      if (slab >= geometry_.groups[g].slab_count) continue;
+      any = true;
+      const SlabId id{g, slab};
+      KVANT_TRY(slabs_.ensure({&id, 1}, nullptr));
+    }
+    if (!any) break;
+  }
+  return {};
 }
 
 MemoryUse CacheImpl::memory_use() const {

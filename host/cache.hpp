@@ -49,6 +49,9 @@ struct CacheSpec {
   std::string model_id;  // with rope: what K and V depend on besides tokens, layers and formats; part of every prefix key
   std::string rope;      // parameters of the position encoding in any fixed form
   PolicySpec policy;     // of the prefix cache; capacity_entries 0 = the pool's pages
+  std::uint64_t slab_bytes = 0;         // bytes that a slab of one layer aims at; 0 = 256 MiB
+  std::uint64_t preallocate_bytes = 0;  // of slabs, allocated at creation, at most the pool
+  std::uint32_t events = 4096;          // that are held for readers
 };
 
 // How a sequence begins. `tokens` are the ids of what is going to be appended, as far as they are known: those that the cache

@@ -100,6 +100,7 @@ class CacheImpl final : public Cache, public CacheDebug {
     attend_override_ = std::move(config);
   }
 
+  Status preallocate(std::uint64_t bytes);  // after construction
   void end_step();  // aborts the open step; called by ~Step
 
  private:

@@ -21,9 +21,7 @@ struct LayerJournal {
 
 class CacheJournal {
  public:
-  static constexpr std::size_t kEvents = 4096;
-
-  explicit CacheJournal(std::size_t layer_count) : layers(layer_count), events_(kEvents) {}
+  CacheJournal(std::size_t layer_count, std::size_t events) : layers(layer_count), events_(events) {}
 
   void event(EventKind kind, std::uint64_t now_ms, std::uint64_t a, std::uint64_t b = 0, std::uint64_t sequence = 0) {
     events_.add(kind, now_ms, a, b, sequence);

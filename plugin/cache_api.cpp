@@ -1,6 +1,7 @@
 // cache_create, cache_destroy, cache_stats, cache_convert.
 #include "api.hpp"
 #include "boundary.hpp"
+#include "cache_args.hpp"
 #include "checks.hpp"
 #include "objects.hpp"
 #include "prefix_args.hpp"
@@ -61,6 +62,8 @@ Status read_prefix_args(const kvant_cache_args& values, CacheSpec& spec) {
   return {};
 }
 
+}  // namespace
+
 Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
   kvant_cache_args values{};
   KVANT_TRY(read_args(args, "args", values));
@@ -83,6 +86,7 @@ Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
   spec.page_tokens = values.page_tokens != 0 ? values.page_tokens : 16;
   spec.capacity_tokens = values.capacity_tokens;
   spec.external_pages = (values.flags & KVANT_CACHE_EXTERNAL_PAGES) != 0;
+  spec.slab_bytes = values.slab_bytes;
   spec.layers.reserve(values.layer_count);
   for (std::uint32_t i = 0; i < values.layer_count; ++i) {
     KVANT_ASSIGN(const LayerSpec layer, read_layer(element_at(values.layers, stride, i), text("args.layers[", i, "]")));
@@ -92,8 +96,6 @@ Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
   KVANT_TRY(read_prefix_args(values, spec));
   return spec;
 }
-
-}  // namespace
 
 kvant_error* cache_create(kvant_device* device, const kvant_cache_args* args, kvant_cache** out_cache) {
   return guard("cache_create", [&]() -> Status {

@@ -38,4 +38,20 @@ kvant_error* sequence_write(kvant_cache* cache, kvant_sequence sequence, std::ui
                             std::uint64_t count, const kvant_tensor* k, const kvant_tensor* v);
 kvant_error* clear_all(kvant_cache* cache, std::uint64_t* out_sequences);
 
+// tiers_api.cpp
+kvant_error* tiers_set(kvant_cache* cache, const kvant_tiers_args* args);
+kvant_error* tiers_store(kvant_cache* cache);
+kvant_error* tiers_prefetch(kvant_cache* cache, const kvant_sequence_args* args);
+kvant_error* tiers_wait(kvant_cache* cache);
+
+// memory_api.cpp
+kvant_error* memory_plan(kvant_cache* cache, const kvant_memory_args* args, const char** out_text);
+kvant_error* memory_limit(kvant_cache* cache, const kvant_memory_args* args);
+kvant_error* memory_weight(kvant_cache* cache, std::uint32_t layer, std::uint32_t side, double weight);
+kvant_error* cache_quantize(kvant_cache* cache, std::uint32_t format_k, std::uint32_t format_v);
+
+// config_api.cpp
+kvant_error* cache_configure(kvant_device* device, const kvant_cache_args* args, const char* json, kvant_cache** out_cache);
+kvant_error* config_text(kvant_cache* cache, const char** out_json);
+
 }  // namespace kvant::abi

@@ -23,6 +23,16 @@ constexpr kvant_ext_manager kManagerApi = {
     .store_stats = store_stats,
     .sequence_write = sequence_write,
     .clear_all = clear_all,
+    .tiers_set = tiers_set,
+    .tiers_store = tiers_store,
+    .tiers_prefetch = tiers_prefetch,
+    .tiers_wait = tiers_wait,
+    .memory_plan = memory_plan,
+    .memory_limit = memory_limit,
+    .memory_weight = memory_weight,
+    .cache_quantize = cache_quantize,
+    .cache_configure = cache_configure,
+    .config_text = config_text,
 };
 
 }  // namespace kvant::abi

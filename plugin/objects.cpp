@@ -1,6 +1,8 @@
 // Life and death of the objects behind the handles.
 #include "objects.hpp"
 
+#include <chrono>
+
 namespace kvant::abi {
 namespace {
 
@@ -63,6 +65,21 @@ Result<SequenceId> CacheObject::sequence(kvant_sequence handle, std::string_view
 void CacheObject::end_step() {
   step_open = false;
   step_sequences.clear();
+}
+
+void CacheObject::observe() {
+  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
+  observed_ms = static_cast<std::uint64_t>(duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count());
+  // Two snapshots of one millisecond are one: no time lies between them.
+  [[maybe_unused]] const bool taken = monitor.observe(cache->stats(), observed_ms);
+}
+
+void CacheObject::observe_if_due() {
+  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
+  if (observe_interval_ms == 0) return;
+  const auto now =
+      static_cast<std::uint64_t>(duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count());
+  if (now - observed_ms >= observe_interval_ms) observe();
 }
 
 StepObject::~StepObject() {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_set>
@@ -13,6 +14,7 @@
 
 #include "backend.hpp"
 #include "cache.hpp"
+#include "config.hpp"
 #include "handles.hpp"
 #include "monitor.hpp"
 #include "step.hpp"
@@ -92,7 +94,10 @@ class CacheObject : public Object {
   std::uint64_t mark = 0;                        // upper bits of this cache's sequences
   std::uint64_t sequence_count = 0;
   std::vector<LoadedSequence> loaded;            // by the last load of a state
-  std::string stats_text;                        // as last asked for
+  std::string stats_text, plan_text, config_text;  // as last asked for
+  std::optional<CacheConfig> config;             // that it was created from
+  std::uint64_t observe_interval_ms = 0;         // between the monitor's own snapshots; 0: none
+  std::uint64_t observed_ms = 0;
   Monitor monitor;
   std::shared_ptr<CacheObject> cold;             // of the store
   std::unique_ptr<TensorStore> store;            // null until store_open
@@ -102,6 +107,8 @@ class CacheObject : public Object {
   // A sequence handle carries the cache it came from, so that another cache's is not taken for one of ours.
   Result<SequenceId> sequence(kvant_sequence handle, std::string_view name) const;
   void end_step();
+  void observe();         // a snapshot for the monitor
+  void observe_if_due();  // by observe_interval_ms
   DeviceObject& owner() { return *device; }
 };
 

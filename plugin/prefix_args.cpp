@@ -40,13 +40,15 @@ Result<SequenceSpec> read_sequence_args(const kvant_sequence_args* args) {
   if (values.token_count != 0)
     KVANT_TRY(check_pointer(values.tokens, "args.tokens", text(values.token_count, " token ids")));
   if (values.priority > kMaxPriority) return invalid("args.priority (", values.priority, ") is greater than ", kMaxPriority);
-  if (values.reserved != 0) return invalid("args.reserved (", values.reserved, ") is not 0");
+  if ((values.flags & ~KVANT_SEQUENCE_NEAR_TIERS) != 0)
+    return invalid("args.flags (", hex(values.flags), ") have bits beyond ", hex(KVANT_SEQUENCE_NEAR_TIERS));
   SequenceSpec spec;
   if (values.token_count != 0) spec.tokens = {values.tokens, values.token_count};
   KVANT_ASSIGN(spec.salt, read_salt(values.salt, values.salt_size));
   spec.leave_tokens = values.leave_tokens;
   spec.ttl_ms = values.ttl_ms;
   spec.priority = values.priority;
+  spec.near_tiers_only = (values.flags & KVANT_SEQUENCE_NEAR_TIERS) != 0;
   return spec;
 }
 

@@ -1,6 +1,4 @@
 // The statistics functions of the manager extension: texts, snapshots for the monitor, events.
-#include <chrono>
-
 #include "boundary.hpp"
 #include "checks.hpp"
 #include "manager_api.hpp"
@@ -9,11 +7,6 @@
 
 namespace kvant::abi {
 namespace {
-
-std::uint64_t now_ms() {
-  using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
-  return static_cast<std::uint64_t>(duration_cast<milliseconds>(steady_clock::now().time_since_epoch()).count());
-}
 
 // "name=value,name=value". A value may hold anything but a comma.
 Result<Labels> read_labels(const char* text_in) {
@@ -58,8 +51,7 @@ kvant_error* stats_text(kvant_cache* cache, std::uint32_t kind, const char* labe
 kvant_error* stats_observe(kvant_cache* cache) {
   return guard("stats_observe", [&]() -> Status {
     KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
-    // Two snapshots of one millisecond are one: no time lies between them.
-    [[maybe_unused]] const bool taken = object->monitor.observe(object->cache->stats(), now_ms());
+    object->observe();
     return {};
   });
 }

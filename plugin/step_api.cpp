@@ -57,6 +57,7 @@ kvant_error* step_commit(kvant_step* step) {
     }
     KVANT_TRY(object->cache->cache->commit(std::move(object->step)));
     object->cache->end_step();
+    object->cache->observe_if_due();
     remove_object(step, HandleType::step);
     return {};
   });

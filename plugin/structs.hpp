@@ -41,10 +41,10 @@ KVANT_STRUCT(kvant_format_info, &S::name, &S::block_elements, &S::block_bytes, &
 KVANT_STRUCT(kvant_layer_args, &S::kv_heads, &S::head_dim_k, &S::head_dim_v, &S::format_k, &S::format_v, &S::window,
              &S::window_sinks);
 KVANT_STRUCT(kvant_cache_args, &S::layer_count, &S::layer_stride, &S::layers, &S::capacity_tokens, &S::page_tokens, &S::flags,
-             &S::model_id, &S::rope, &S::policy);
+             &S::model_id, &S::rope, &S::policy, &S::slab_bytes);
 KVANT_STRUCT(kvant_policy_args, &S::kind, &S::sink_pages, &S::ttl_ms);
 KVANT_STRUCT(kvant_sequence_args, &S::tokens, &S::token_count, &S::salt, &S::salt_size, &S::leave_tokens, &S::ttl_ms,
-             &S::priority, &S::reserved);
+             &S::priority, &S::flags);
 KVANT_STRUCT(kvant_prefix_stats, &S::lookups, &S::lookup_tokens, &S::hits, &S::hit_tokens, &S::published_pages,
              &S::merged_pages, &S::evicted_capacity, &S::evicted_expired, &S::evicted_cleared, &S::evicted_limit, &S::pages,
              &S::unshared_pages);
@@ -73,6 +73,11 @@ KVANT_STRUCT(kvant_store_args, &S::tokens, &S::token_count, &S::salt, &S::salt_s
              &S::k_batch_stride, &S::v_batch_stride);
 KVANT_STRUCT(kvant_store_stats, &S::puts, &S::lookups, &S::hits, &S::prefixes, &S::cold_prefixes, &S::evicted, &S::demoted,
              &S::promoted);
+KVANT_STRUCT(kvant_tier_functions, &S::user_data, &S::name, &S::put, &S::get, &S::contains, &S::erase, &S::clear);
+KVANT_STRUCT(kvant_tier_args, &S::kind, &S::timeout_ms, &S::capacity_bytes, &S::location, &S::functions);
+KVANT_STRUCT(kvant_tiers_args, &S::tier_count, &S::tier_stride, &S::tiers, &S::format_k, &S::format_v, &S::store_after_uses,
+             &S::flags, &S::min_tokens, &S::queue_bytes);
+KVANT_STRUCT(kvant_memory_args, &S::limit_bytes, &S::formats, &S::format_count, &S::reserved);
 #undef KVANT_STRUCT
 
 inline constexpr std::size_t kHeaderBytes = sizeof(std::size_t) + sizeof(void*);  // struct_size and next

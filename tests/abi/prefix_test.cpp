@@ -173,7 +173,7 @@ TEST_CASE("prefix: refusals") {
   changed([](auto& a) { a.salt = nullptr, a.salt_size = 1; }, "args.salt is NULL");
   changed([](auto& a) { a.salt_size = 4097; }, "salt_size (4097)");
   changed([](auto& a) { a.priority = 101; }, "priority (101)");
-  changed([](auto& a) { a.reserved = 1; }, "reserved (1)");
+  changed([](auto& a) { a.flags = 2; }, "flags (0x2)");
   changed([](auto& a) { a.struct_size = 8; }, "struct_size (8)");
   check_error(api().sequence_open(cache, nullptr, &sequence, &number), KVANT_ERROR_INVALID_ARGUMENT, "sequence_open", "args is NULL");
   const auto good = sequence_args(prompt);

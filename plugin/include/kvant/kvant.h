@@ -164,6 +164,7 @@ typedef struct kvant_cache_args {
   const char* model_id;              /* with `rope`: all that K and V depend on besides tokens, layers and formats: weights, */
   const char* rope;                  /* adapters; position encoding. Read during the call. NULL: "" */
   const kvant_policy_args* policy;   /* NULL: KVANT_POLICY_LRU */
+  uint64_t slab_bytes;               /* bytes that a slab of one layer aims at: memory is taken and given back by the slab; 0: 256 MiB */
 } kvant_cache_args;
 /* The engine keeps the page tables: only paged_plan, paged_read and paged_copy (and the steps that paged_plan makes). Page ids
  * are 0 .. kvant_cache_stats.total_pages - 1. All layers must have equal head counts, head dimensions and windows. */
@@ -194,8 +195,9 @@ typedef struct kvant_sequence_args {
   uint64_t leave_tokens;      /* so many of the last tokens are not taken from the cache; 1 to get the last one's logits */
   uint64_t ttl_ms;            /* of the pages that the sequence publishes; 0: the policy's */
   uint32_t priority;          /* of the same, 0..100; pages of lower priority leave first */
-  uint32_t reserved;
+  uint32_t flags;             /* KVANT_SEQUENCE_* */
 } kvant_sequence_args;
+#define KVANT_SEQUENCE_NEAR_TIERS 1u  /* waits for no tier but the nearest one (kvant_ext_manager.h) */
 
 /* Counts since cache_create. Since 1.1. */
 typedef struct kvant_prefix_stats {

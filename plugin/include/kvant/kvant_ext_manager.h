@@ -110,6 +110,63 @@ typedef struct kvant_store_stats {
   uint64_t promoted;          /* that came back */
 } kvant_store_stats;
 
+/* ---- tiers: where pages of the prefix cache go when their room on the device is needed (docs/tiers.md) ---- */
+#define KVANT_TIER_HOST 1u      /* memory of this process */
+#define KVANT_TIER_DISK 2u      /* plain files; survives restarts */
+#define KVANT_TIER_REMOTE 3u    /* memcached servers */
+#define KVANT_TIER_CUSTOM 4u    /* the engine's own */
+
+/* The engine's own tier. Called from any thread, also after tiers_set has returned, until the tiers are replaced or the cache is
+ * destroyed; must not call back into the library. Entries are immutable and named by a 32-byte key; their bytes are checked when
+ * they come back, so that a wrong answer is a miss. */
+typedef struct kvant_tier_functions {
+  size_t struct_size;
+  const kvant_next* next;
+  void* user_data;
+  const char* name;           /* in statistics; NULL: "custom" */
+  uint32_t (*put)(void* user_data, const uint8_t* key, const void* value, uint64_t size);      /* required. 1: stored */
+  /* Required. Size of the entry, 0: a miss; written to `out` if out_size is enough, else asked again with enough. */
+  uint64_t (*get)(void* user_data, const uint8_t* key, void* out, uint64_t out_size);
+  uint32_t (*contains)(void* user_data, const uint8_t* key);  /* NULL: get is asked */
+  void (*erase)(void* user_data, const uint8_t* key);         /* may be NULL */
+  void (*clear)(void* user_data);                             /* may be NULL */
+} kvant_tier_functions;
+
+typedef struct kvant_tier_args {
+  size_t struct_size;
+  const kvant_next* next;
+  uint32_t kind;              /* required: KVANT_TIER_* */
+  uint32_t timeout_ms;        /* remote: of connecting and transfers; 0: 200 */
+  uint64_t capacity_bytes;    /* host: required; disk: 0: no limit */
+  const char* location;       /* disk: folder, made if missing; remote: "host:port,host:port"; else NULL */
+  const kvant_tier_functions* functions;  /* custom; else NULL */
+} kvant_tier_args;
+
+typedef struct kvant_tiers_args {
+  size_t struct_size;
+  const kvant_next* next;
+  uint32_t tier_count;        /* nearest first; 0: no tiers from now on */
+  uint32_t tier_stride;       /* bytes between elements of `tiers`; 0: tiers[0].struct_size */
+  const kvant_tier_args* tiers;
+  const char* format_k;       /* narrower formats in which the tiers keep K and V; NULL: the cache's */
+  const char* format_v;
+  uint32_t store_after_uses;  /* only pages that so many sequences began with are kept; 0: all */
+  uint32_t flags;             /* KVANT_TIERS_* */
+  uint64_t min_tokens;        /* fewer tokens in a row are not worth a load */
+  uint64_t queue_bytes;       /* what may wait to be stored, beyond it is dropped; 0: 256 MiB */
+} kvant_tiers_args;
+#define KVANT_TIERS_ALWAYS_LOAD 1u  /* also what would be computed quicker, by the rates measured so far */
+
+/* ---- memory ---- */
+typedef struct kvant_memory_args {
+  size_t struct_size;
+  const kvant_next* next;
+  uint64_t limit_bytes;       /* of all slabs; 0: no limit */
+  const uint32_t* formats;    /* [format_count] what a layer's side may become, from wide to narrow; NULL: q8_0, q4_0 */
+  uint32_t format_count;
+  uint32_t reserved;
+} kvant_memory_args;
+
 typedef struct kvant_ext_manager {
   size_t struct_size;
 
@@ -155,6 +212,33 @@ typedef struct kvant_ext_manager {
                                  const kvant_tensor* k, const kvant_tensor* v);
   /* Destroys all sequences and lets the whole prefix cache go; gives their number. */
   kvant_error* (*clear_all)(kvant_cache* cache, uint64_t* out_sequences);
+
+  /* ---- tiers; the cache needs a prefix cache ---- */
+  /* Replaces the tiers; what waits for the old ones is stored first. A disk folder that cannot be made is KVANT_ERROR_UNAVAILABLE;
+   * servers that do not answer are no error, ever: a miss. sequence_open takes from the tiers what the device does not have. */
+  kvant_error* (*tiers_set)(kvant_cache* cache, const kvant_tiers_args* args);
+  kvant_error* (*tiers_store)(kvant_cache* cache);      /* hands every page of the prefix cache to the tiers */
+  /* Brings what farther tiers hold of the prompt to the nearest one, in the background, ahead of its sequence_open. */
+  kvant_error* (*tiers_prefetch)(kvant_cache* cache, const kvant_sequence_args* args);
+  kvant_error* (*tiers_wait)(kvant_cache* cache);       /* until all that was asked for has been done */
+
+  /* ---- memory; no step may be open ---- */
+  /* What memory_limit would do, an action a line with bytes before and after, until the next call for this cache. Does nothing. */
+  kvant_error* (*memory_plan)(kvant_cache* cache, const kvant_memory_args* args, const char** out_text);
+  /* Does it, and allocates no slab beyond the limit from then on. Sequences lose nothing but precision; if they do not fit even in the
+   * narrowest formats: KVANT_ERROR_RESOURCE_EXHAUSTED, and nothing has changed. */
+  kvant_error* (*memory_limit)(kvant_cache* cache, const kvant_memory_args* args);
+  /* How much an error of a layer's side hurts, relative to the others (K: 2, V: 1 at first): decides what is narrowed first.
+   * Negative: never. */
+  kvant_error* (*memory_weight)(kvant_cache* cache, uint32_t layer, uint32_t side, double weight);
+  /* cache_convert of all layers. On error the layers before keep their new formats. */
+  kvant_error* (*cache_quantize)(kvant_cache* cache, uint32_t format_k, uint32_t format_v);
+
+  /* ---- configuration (docs/configuration.md has the keys) ---- */
+  /* cache_create, with what the JSON says instead of what `args` say: formats, capacity, prefix cache, policy, tiers, limit, store. */
+  kvant_error* (*cache_configure)(kvant_device* device, const kvant_cache_args* args, const char* json, kvant_cache** out_cache);
+  /* The configuration complete, every key with its value, as JSON: of the cache as it was created. */
+  kvant_error* (*config_text)(kvant_cache* cache, const char** out_json);
 } kvant_ext_manager;
 
 #ifdef __cplusplus

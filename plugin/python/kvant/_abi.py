@@ -42,9 +42,9 @@ LayerArgs = _struct("LayerArgs", ("kv_heads", _u32), ("head_dim_k", _u32), ("hea
 PolicyArgs = _struct("PolicyArgs", ("kind", _u32), ("sink_pages", _u32), ("ttl_ms", _u64))
 CacheArgs = _struct("CacheArgs", ("layer_count", _u32), ("layer_stride", _u32), ("layers", c.POINTER(LayerArgs)),
                     ("capacity_tokens", _u64), ("page_tokens", _u32), ("flags", _u32), ("model_id", _str), ("rope", _str),
-                    ("policy", c.POINTER(PolicyArgs)))
+                    ("policy", c.POINTER(PolicyArgs)), ("slab_bytes", _u64))
 SequenceArgs = _struct("SequenceArgs", ("tokens", _ptr), ("token_count", _u64), ("salt", _str), ("salt_size", _u64),
-                       ("leave_tokens", _u64), ("ttl_ms", _u64), ("priority", _u32), ("reserved", _u32))
+                       ("leave_tokens", _u64), ("ttl_ms", _u64), ("priority", _u32), ("flags", _u32))
 PrefixStats = _struct("PrefixStats", ("lookups", _u64), ("lookup_tokens", _u64), ("hits", _u64), ("hit_tokens", _u64),
                       ("published_pages", _u64), ("merged_pages", _u64), ("evicted_capacity", _u64), ("evicted_expired", _u64),
                       ("evicted_cleared", _u64), ("evicted_limit", _u64), ("pages", _u64), ("unshared_pages", _u64))
