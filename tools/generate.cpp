@@ -10,6 +10,7 @@
 #include "engine/sampler.hpp"
 #include "engine/session.hpp"
 #include "engine/tokenizer.hpp"
+#include "generate_draft.hpp"
 #include "table.hpp"
 
 namespace kvant::tools {
@@ -25,6 +26,7 @@ struct GenerateOptions {
   std::string v_format = "q4_0";
   engine::SamplerOptions sampler{0.7f, 40, 0.95f, 1};
   bool no_cache = false;
+  DraftOptions draft;
 };
 
 // What a phase (prefill, decode) cost.
@@ -59,8 +61,11 @@ class Generation {
     if (cache_ != nullptr) {
       KVANT_TRY(warm_up(session));
     }
+    if (drafted_ != nullptr) {
+      return run_drafted();
+    }
     KVANT_TRY(write(session));
-    std::printf("\n\n%s", summary(session).render().c_str());
+    std::printf("\n\n%s", summary(session.length()).render().c_str());
     return {};
   }
 
@@ -112,8 +117,16 @@ class Generation {
     if (!v.ok()) {
       return v.failure();
     }
-    auto cache = engine::CacheAttention::create(device_, model_->config().attention(), k->id, v->id,
-                                                prompt_.size() + budget_, 1);
+    uint64_t capacity = prompt_.size() + budget_;
+    if (!options_.draft.draft.empty()) {
+      auto drafted = DraftedGeneration::create(options_.draft, *model_, device_, capacity, tokenizer_->eos());
+      if (!drafted.ok()) {
+        return drafted.failure();
+      }
+      drafted_ = std::move(*drafted);
+      capacity += drafted_->extra_tokens();
+    }
+    auto cache = engine::CacheAttention::create(device_, model_->config().attention(), k->id, v->id, capacity, 1);
     if (!cache.ok()) {
       return cache.failure();
     }
@@ -133,6 +146,15 @@ class Generation {
     }
     session.reset();
     KVANT_TRY(cache_->truncate(0));
+    if (drafted_ != nullptr) {
+      // Twice the tokens of a step: trees and chains of every length that the end of the text leaves.
+      const auto tried = drafted_->write(
+          *cache_, prompt_, std::min(budget_, 2 * (options_.draft.tokens + 1)), [] {}, [](uint32_t) {});
+      if (!tried.ok()) {
+        return tried.failure();
+      }
+      KVANT_TRY(cache_->truncate(0));
+    }
     cache_->take_times();
     device_->take_profile();
     warm_up_seconds_ = watch.seconds();
@@ -148,9 +170,41 @@ class Generation {
     }
   }
 
-  Outcome<void> write(engine::Session& session) {
-    std::printf("%s", options_.prompt.c_str());
+  void print(const std::string& text) const {
+    std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
+  }
+
+  Outcome<void> run_drafted() {
+    print(options_.prompt);
+    Stopwatch watch;
+    const auto prompt_done = [&] {
+      end_phase(prefill_, prompt_.size(), watch.seconds());
+      watch.restart();
+    };
+    const auto text = drafted_->write(*cache_, prompt_, budget_, prompt_done,
+                                      [&](uint32_t token) { print(tokenizer_->decode(token)); });
+    if (!text.ok()) {
+      return text.failure();
+    }
+    end_phase(decode_, text->tokens.empty() ? 0 : text->tokens.size() - 1, watch.seconds());
+    Table table = summary(cache_->length(0));
+    drafted_->describe(table, *text);
+    Outcome<void> equal;
+    if (options_.draft.compare) {
+      const auto alone = drafted_->write_alone(*cache_, prompt_, budget_);
+      if (!alone.ok()) {
+        return alone.failure();
+      }
+      equal = check_equal(text->tokens, alone->tokens);
+      table.add({"without draft", alone->rate() + (equal.ok() ? "; the same tokens" : "; other tokens")});
+    }
+    std::printf("\n\n%s", table.render().c_str());
+    return equal;
+  }
+
+  Outcome<void> write(engine::Session& session) {
+    print(options_.prompt);
     std::vector<float> logits;
     Stopwatch watch;
     KVANT_TRY(session.feed(prompt_, logits));
@@ -164,9 +218,7 @@ class Generation {
       if (token == tokenizer_->eos()) {
         break;
       }
-      const std::string piece = tokenizer_->decode(token);
-      std::fwrite(piece.data(), 1, piece.size(), stdout);
-      std::fflush(stdout);
+      print(tokenizer_->decode(token));
       ++written;
       if (written < budget_) {
         KVANT_TRY(session.feed({&token, 1}, logits));
@@ -177,11 +229,11 @@ class Generation {
     return {};
   }
 
-  Table summary(const engine::Session& session) {
+  Table summary(uint64_t held_tokens) {
     Table table({"", ""});
     const auto& config = model_->config();
     const auto bytes_at = [&](uint32_t bits) {
-      return bytes_text(static_cast<double>(config.kv_bytes_per_token(bits) * session.length()));
+      return bytes_text(static_cast<double>(config.kv_bytes_per_token(bits) * held_tokens));
     };
     if (cache_ == nullptr) {
       table.add({"cache", "none: every token is computed again for each new one, on the CPU"});
@@ -191,7 +243,9 @@ class Generation {
       table.add({"formats", "K " + options_.k_format + ", V " + options_.v_format});
       table.add({"first use", significant(warm_up_seconds_) + " s (pipelines compiled, not counted below)"});
     }
-    table.add({"prefill", std::to_string(prefill_.tokens) + " tokens, " + prefill_.rate()});
+    const bool drafted = drafted_ != nullptr;
+    table.add({"prefill", std::to_string(prefill_.tokens) + " tokens, " + prefill_.rate() +
+                              (drafted ? ", read by the draft as well" : "")});
     table.add({"decode", std::to_string(decode_.tokens) + " tokens, " + decode_.rate()});
     if (cache_ != nullptr) {
       const auto stats = cache_->cache().stats();
@@ -201,7 +255,8 @@ class Generation {
                                   bytes_at(16) + ")"});
       }
       table.add({"attention", percent(prefill_.attention_share()) + " of prefill's and " +
-                                  percent(decode_.attention_share()) + " of decode's wall time (calls of step_run)"});
+                                  percent(decode_.attention_share()) + " of decode's wall time (" +
+                                  (drafted ? "the target's " : "") + "calls of step_run)"});
       if (prefill_.device_seconds + decode_.device_seconds > 0) {
         table.add({"on the device", percent(prefill_.device_seconds / prefill_.seconds) + " of prefill's and " +
                                         percent(decode_.device_seconds / decode_.seconds) +
@@ -217,6 +272,7 @@ class Generation {
   std::shared_ptr<Device> device_;
   std::unique_ptr<engine::Attention> attention_;
   engine::CacheAttention* cache_ = nullptr;  // attention_ as the cached kind, or null
+  std::unique_ptr<DraftedGeneration> drafted_;
   std::vector<uint32_t> prompt_;
   uint32_t budget_ = 0;
   double warm_up_seconds_ = 0;
@@ -238,9 +294,11 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--k-format", options->k_format, "format of the keys; `kvant info` lists the formats")
       ->capture_default_str();
   command->add_option("--v-format", options->v_format, "format of the values")->capture_default_str();
-  command->add_option("--temperature", options->sampler.temperature, "divides the logits before sampling; 0: greedy")
-      ->check(CLI::Range(0.0f, 100.0f))
-      ->capture_default_str();
+  CLI::Option* temperature = command
+                                 ->add_option("--temperature", options->sampler.temperature,
+                                              "divides the logits before sampling; 0: greedy, as always with --draft")
+                                 ->check(CLI::Range(0.0f, 100.0f))
+                                 ->capture_default_str();
   command->add_option("--top-k", options->sampler.top_k, "sample among so many of the most probable tokens; 0: all")
       ->check(at_least(0))
       ->capture_default_str();
@@ -252,8 +310,17 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--seed", options->sampler.seed, "seed of the sampler: the same seed writes the same text")
       ->check(at_least(0))
       ->capture_default_str();
-  command->add_flag("--no-cache", options->no_cache, "recompute every token instead, without the plugin");
-  command->callback([options] {
+  CLI::Option* no_cache =
+      command->add_flag("--no-cache", options->no_cache, "recompute every token instead, without the plugin");
+  add_draft_options(*command, options->draft);
+  command->get_option("--draft")->excludes(no_cache);
+  command->callback([options, temperature] {
+    if (!options->draft.draft.empty() && temperature->count() > 0 && options->sampler.temperature > 0.0f) {
+      finish(Failure{"the temperature (" + significant(static_cast<double>(options->sampler.temperature)) +
+                         ") is not 0, and --draft writes greedy text only",
+                     Exit::kUsage});
+      return;
+    }
     Generation generation(*options);
     finish(generation.run());
   });

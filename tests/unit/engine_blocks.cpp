@@ -1,6 +1,7 @@
 // RoPE, RMS norm, SwiGLU, the matrix product and attention without a cache, each against plain code in double.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -105,6 +106,24 @@ TEST_CASE("matmul: one row, few rows and rows shared by threads") {
     }
     CAPTURE(rows);
     CHECK(worst < 2e-5);
+  }
+}
+
+TEST_CASE("matmul: a row's bits do not depend on the rows beside it") {
+  for (const size_t in : {5u, 37u, 256u}) {
+    constexpr size_t kOut = 29;
+    const std::vector<float> x = random_floats(kMostUniformRows * in, 16), w = random_floats(kOut * in, 17);
+    std::vector<float> alone(kMostUniformRows * kOut);
+    for (size_t r = 0; r < kMostUniformRows; ++r) {
+      matmul(&x[r * in], w.data(), &alone[r * kOut], 1, in, kOut);
+    }
+    for (size_t rows = 2; rows <= kMostUniformRows; ++rows) {
+      CAPTURE(in);
+      CAPTURE(rows);
+      std::vector<float> together(rows * kOut);
+      matmul(x.data(), w.data(), together.data(), rows, in, kOut);
+      CHECK(std::equal(together.begin(), together.end(), alone.begin()));
+    }
   }
 }
 

@@ -17,6 +17,10 @@ struct BatchEntry {
   uint32_t slot = 0;  // which sequence: 0 .. slots - 1
   uint32_t position = 0;
   uint32_t count = 0;
+  // `count` rows of equally many words, or empty: bit i of a token's row says whether it sees the token that stands at
+  // mask_begin + i in the sequence. Every token sees those before mask_begin. Read by begin() only.
+  std::span<const uint32_t> mask = {};
+  uint32_t mask_begin = 0;
 };
 
 struct AttentionShape {

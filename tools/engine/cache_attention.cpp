@@ -1,4 +1,4 @@
-// The calls of a step, timed.
+// The calls of a step, timed; and what is kept of a tree of drafted tokens.
 #include "cache_attention.hpp"
 
 #include <algorithm>
@@ -35,7 +35,7 @@ Outcome<void> CacheAttention::begin(std::span<const BatchEntry> entries) {
   std::vector<kvant_step_entry> step_entries;
   entries_.assign(entries.begin(), entries.end());
   tokens_ = 0;
-  for (const BatchEntry& entry : entries_) {
+  for (BatchEntry& entry : entries_) {
     if (entry.slot >= sequences_.size() || entry.position != lengths_[entry.slot]) {
       return Failure{"the batch puts tokens at position " + std::to_string(entry.position) + " of slot " +
                      std::to_string(entry.slot) + ", which is not the end of that sequence"};
@@ -45,13 +45,30 @@ Outcome<void> CacheAttention::begin(std::span<const BatchEntry> entries) {
     step_entry.sequence = sequences_[entry.slot];
     step_entry.append = entry.count;
     step_entry.queries = entry.count;
+    if (!entry.mask.empty()) {
+      if (entry.count == 0 || entry.mask.size() % entry.count != 0) {
+        return Failure{"the mask of " + std::to_string(entry.mask.size()) + " words is not " +
+                       std::to_string(entry.count) + " rows of equal length"};
+      }
+      step_entry.mask = entry.mask.data();
+      step_entry.mask_begin = entry.mask_begin;
+      step_entry.mask_row_words = static_cast<uint32_t>(entry.mask.size() / entry.count);
+    }
     step_entries.push_back(step_entry);
     tokens_ += entry.count;
   }
+  const auto planned = plan(step_entries);
+  for (BatchEntry& entry : entries_) {
+    entry.mask = {};  // the caller's, and read
+  }
+  return planned;
+}
+
+Outcome<void> CacheAttention::plan(std::span<const kvant_step_entry> entries) {
   kvant_step_args args{};
   args.struct_size = sizeof(args);
-  args.entry_count = static_cast<uint32_t>(step_entries.size());
-  args.entries = step_entries.data();
+  args.entry_count = static_cast<uint32_t>(entries.size());
+  args.entries = entries.data();
   const tools::Stopwatch watch;
   const auto planned = cache_->check(cache_->api().step_plan(cache_->handle(), &args, &step_));
   times_.plan_seconds += watch.seconds();
@@ -59,6 +76,20 @@ Outcome<void> CacheAttention::begin(std::span<const BatchEntry> entries) {
 }
 
 Outcome<void> CacheAttention::run(uint32_t layer, const float* k, const float* v, const float* q, float* out) {
+  if (recording_) {
+    // By place and not at the end: an aborted step or a layer that runs twice leaves nothing behind.
+    const size_t row = size_t{shape_.kv_heads} * shape_.head_dim;
+    const size_t kept = (lengths_[0] - recorded_begin_) * row;
+    Recorded& recorded = recorded_[layer];
+    recorded.k.resize(kept);
+    recorded.v.resize(kept);
+    recorded.k.insert(recorded.k.end(), k, k + tokens_ * row);
+    recorded.v.insert(recorded.v.end(), v, v + tokens_ * row);
+  }
+  return run_step(layer, k, v, q, out);
+}
+
+Outcome<void> CacheAttention::run_step(uint32_t layer, const float* k, const float* v, const float* q, float* out) {
   const uint64_t kv_elements = tokens_ * shape_.kv_heads * shape_.head_dim;
   const uint64_t q_elements = tokens_ * shape_.q_heads * shape_.head_dim;
   const kvant_tensor k_tensor = tools::float_tensor(k, kv_elements);
@@ -69,9 +100,11 @@ Outcome<void> CacheAttention::run(uint32_t layer, const float* k, const float* v
   args.struct_size = sizeof(args);
   args.k = &k_tensor;
   args.v = &v_tensor;
-  args.q = &q_tensor;
-  args.out = &out_tensor;
-  args.q_heads = shape_.q_heads;
+  if (q != nullptr) {
+    args.q = &q_tensor;
+    args.out = &out_tensor;
+    args.q_heads = shape_.q_heads;
+  }
   const tools::Stopwatch watch;
   const auto ran = cache_->check(cache_->api().step_run(step_, layer, &args));
   times_.run_seconds += watch.seconds();
@@ -104,6 +137,64 @@ Outcome<void> CacheAttention::truncate(uint64_t tokens) {
     lengths_[slot] = static_cast<uint32_t>(length);
   }
   return {};
+}
+
+Outcome<void> CacheAttention::record() {
+  if (sequences_.size() != 1) {
+    return Failure{"a cache of " + std::to_string(sequences_.size()) + " slots cannot record: it must have one"};
+  }
+  recording_ = true;
+  recorded_begin_ = lengths_[0];
+  recorded_.assign(shape_.layers, {});
+  return {};
+}
+
+Outcome<void> CacheAttention::keep(std::span<const uint32_t> places) {
+  if (!recording_) {
+    return Failure{"no record was begun"};
+  }
+  uint64_t least = recorded_begin_;
+  size_t in_place = 0;
+  for (const uint32_t place : places) {
+    if (place < least || place >= lengths_[0]) {
+      return Failure{"the place (" + std::to_string(place) + ") is not from " + std::to_string(least) + " to before " +
+                     std::to_string(lengths_[0])};
+    }
+    in_place += place == recorded_begin_ + in_place ? 1 : 0;
+    least = uint64_t{place} + 1;
+  }
+  recording_ = false;
+  KVANT_TRY(truncate(recorded_begin_ + in_place));
+  return in_place == places.size() ? Outcome<void>() : append_recorded(places.subspan(in_place));
+}
+
+Outcome<void> CacheAttention::append_recorded(std::span<const uint32_t> places) {
+  const auto count = static_cast<uint32_t>(places.size());
+  kvant_step_entry entry{};
+  entry.struct_size = sizeof(entry);
+  entry.sequence = sequences_[0];
+  entry.append = count;
+  entries_ = {{0, lengths_[0], count}};
+  tokens_ = count;
+  KVANT_TRY(plan({&entry, 1}));
+  const size_t row = size_t{shape_.kv_heads} * shape_.head_dim;
+  std::vector<float> k(count * row), v(count * row);
+  for (uint32_t layer = 0; layer < shape_.layers; ++layer) {
+    for (size_t i = 0; i < places.size(); ++i) {
+      const size_t from = (places[i] - recorded_begin_) * row;
+      std::copy_n(recorded_[layer].k.data() + from, row, k.data() + i * row);
+      std::copy_n(recorded_[layer].v.data() + from, row, v.data() + i * row);
+    }
+    if (auto ran = run_step(layer, k.data(), v.data(), nullptr, nullptr); !ran.ok()) {
+      abort();
+      return ran;
+    }
+  }
+  auto committed = commit();
+  if (!committed.ok()) {
+    abort();
+  }
+  return committed;
 }
 
 AttentionTimes CacheAttention::take_times() { return std::exchange(times_, {}); }

@@ -32,12 +32,26 @@ class CacheAttention : public Attention {
   // Forgets the tokens of every slot from `tokens` on.
   Outcome<void> truncate(uint64_t tokens);
 
+  // For trees of drafted tokens, with one slot: from record() on a copy of the keys and values that come in is kept,
+  // and keep() leaves of the tokens since then those at the ascending `places` of the sequence, next to each other in
+  // that order. Those that stand right already stay; the others go in once more from the copy, without the model.
+  Outcome<void> record();
+  Outcome<void> keep(std::span<const uint32_t> places);
+
   tools::Cache& cache() { return *cache_; }
   kvant_sequence sequence(uint32_t slot) const { return sequences_[slot]; }
+  uint32_t length(uint32_t slot) const { return lengths_[slot]; }
   AttentionTimes take_times();
 
  private:
   explicit CacheAttention(const AttentionShape& shape) : shape_(shape) {}
+  struct Recorded {
+    std::vector<float> k, v;  // [tokens since recorded_begin_][kv_heads][head_dim]
+  };
+  Outcome<void> plan(std::span<const kvant_step_entry> entries);
+  // q and out are null in a step without queries.
+  Outcome<void> run_step(uint32_t layer, const float* k, const float* v, const float* q, float* out);
+  Outcome<void> append_recorded(std::span<const uint32_t> places);
 
   AttentionShape shape_;
   std::shared_ptr<tools::Cache> cache_;
@@ -46,6 +60,9 @@ class CacheAttention : public Attention {
   std::vector<BatchEntry> entries_;
   kvant_step* step_ = nullptr;
   uint64_t tokens_ = 0;  // of the open step
+  bool recording_ = false;
+  uint32_t recorded_begin_ = 0;
+  std::vector<Recorded> recorded_;  // of each layer
   AttentionTimes times_;
 };
 

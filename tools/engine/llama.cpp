@@ -19,7 +19,7 @@ Outcome<void> Llama::check(const Batch& batch) const {
   size_t rows = 0;
   for (const BatchEntry& entry : batch.entries) {
     rows += entry.count;
-    if (uint64_t{entry.position} + entry.count > config_.context) {
+    if (batch.positions.empty() && uint64_t{entry.position} + entry.count > config_.context) {
       return Failure{"positions up to " + std::to_string(uint64_t{entry.position} + entry.count) +
                      " are beyond the model's context of " + std::to_string(config_.context)};
     }
@@ -27,6 +27,20 @@ Outcome<void> Llama::check(const Batch& batch) const {
   if (rows != batch.tokens.size() || rows == 0) {
     return Failure{"the batch has " + std::to_string(batch.tokens.size()) + " tokens for entries of " +
                    std::to_string(rows) + " in all"};
+  }
+  if (!batch.positions.empty() && batch.positions.size() != rows) {
+    return Failure{"the batch has " + std::to_string(batch.positions.size()) + " positions for " +
+                   std::to_string(rows) + " tokens"};
+  }
+  for (const uint32_t position : batch.positions) {
+    if (position >= config_.context) {
+      return Failure{"the position (" + std::to_string(position) + ") is beyond the model's context of " +
+                     std::to_string(config_.context)};
+    }
+  }
+  if (batch.layers > config_.layers) {
+    return Failure{"the batch asks for " + std::to_string(batch.layers) + " layers, the model has " +
+                   std::to_string(config_.layers)};
   }
   for (const uint32_t token : batch.tokens) {
     if (token >= config_.vocabulary) {
@@ -93,9 +107,12 @@ Outcome<void> Llama::forward(const Batch& batch, Attention& attention, std::vect
   a.v.resize(a.k.size());
   a.gate.resize(a.rows * config_.ffn);
   a.up.resize(a.gate.size());
-  for (const BatchEntry& entry : batch.entries) {
-    for (uint32_t i = 0; i < entry.count; ++i) {
-      a.positions.push_back(entry.position + i);
+  a.positions = batch.positions;
+  if (a.positions.empty()) {
+    for (const BatchEntry& entry : batch.entries) {
+      for (uint32_t i = 0; i < entry.count; ++i) {
+        a.positions.push_back(entry.position + i);
+      }
     }
   }
   for (size_t row = 0; row < a.rows; ++row) {
@@ -103,7 +120,8 @@ Outcome<void> Llama::forward(const Batch& batch, Attention& attention, std::vect
   }
 
   KVANT_TRY(attention.begin(batch.entries));
-  for (uint32_t index = 0; index < config_.layers; ++index) {
+  const uint32_t layers = batch.layers != 0 ? batch.layers : config_.layers;
+  for (uint32_t index = 0; index < layers; ++index) {
     if (auto ran = block(index, batch, attention, a); !ran.ok()) {
       attention.abort();
       return ran;

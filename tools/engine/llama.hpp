@@ -33,6 +33,8 @@ struct Batch {
   std::vector<BatchEntry> entries;
   std::vector<uint32_t> tokens;      // of all entries, one after another
   std::vector<uint32_t> logit_rows;  // which of them need logits
+  std::vector<uint32_t> positions;   // for RoPE, of each token; empty: as the entries count
+  uint32_t layers = 0;               // only so many of the first layers, then norm and output; 0: all
 };
 
 class Llama {

@@ -1,9 +1,12 @@
-// The one matrix product of the engine: rows of activations times the transpose of a weight matrix, by Eigen in f32.
+// The one matrix product of the engine: rows of activations times the transpose of a weight matrix, in f32.
 #pragma once
 
 #include <cstddef>
 
 namespace kvant::engine {
+
+// Up to so many rows a row's result has the same bits whatever stands beside it; taller products are Eigen's.
+inline constexpr size_t kMostUniformRows = 32;
 
 // out[rows][out_features] = input[rows][in_features] * weight[out_features][in_features]^T, all row-major.
 // Chooses code for AVX2 at run time where the processor has it.

@@ -12,6 +12,9 @@ Outcome<void> PlainAttention::begin(std::span<const BatchEntry> entries) {
       return Failure{"without a cache a batch must bring all tokens of a sequence, and this one starts at position " +
                      std::to_string(entry.position)};
     }
+    if (!entry.mask.empty()) {
+      return Failure{"without a cache a batch cannot have a mask"};
+    }
   }
   entries_.assign(entries.begin(), entries.end());
   return {};

@@ -12,6 +12,7 @@ Outcome<void> Session::feed(std::span<const uint32_t> tokens, std::vector<float>
   if (!cached_) {
     history_.insert(history_.end(), tokens.begin(), tokens.end());
     Batch batch;
+    batch.layers = layers_;
     batch.entries = {{0, 0, length()}};
     batch.tokens = history_;
     batch.logit_rows = {length() - 1};
@@ -20,6 +21,7 @@ Outcome<void> Session::feed(std::span<const uint32_t> tokens, std::vector<float>
   for (size_t begin = 0; begin < tokens.size(); begin += batch_) {
     const auto part = tokens.subspan(begin, std::min<size_t>(batch_, tokens.size() - begin));
     Batch batch;
+    batch.layers = layers_;
     batch.entries = {{0, length(), static_cast<uint32_t>(part.size())}};
     batch.tokens.assign(part.begin(), part.end());
     if (begin + part.size() == tokens.size()) {

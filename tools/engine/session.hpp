@@ -1,6 +1,7 @@
 // One sequence being read and written: with a cache only fresh tokens are computed, without one all of them every time.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -11,9 +12,10 @@ namespace kvant::engine {
 
 class Session {
  public:
-  // `cached` says whether `attention` keeps what it was given; `batch` is the most tokens of one step then.
-  Session(Llama& model, Attention& attention, bool cached, uint32_t batch = 512)
-      : model_(model), attention_(attention), cached_(cached), batch_(batch) {}
+  // `cached` says whether `attention` keeps what it was given; `batch` is the most tokens of one step then, `layers`
+  // how many of the model's layers run (0: all).
+  Session(Llama& model, Attention& attention, bool cached, uint32_t batch = 512, uint32_t layers = 0)
+      : model_(model), attention_(attention), cached_(cached), batch_(batch), layers_(layers) {}
 
   // Appends the tokens; `logits` gets those after the last one.
   Outcome<void> feed(std::span<const uint32_t> tokens, std::vector<float>& logits);
@@ -21,12 +23,15 @@ class Session {
   uint32_t length() const { return static_cast<uint32_t>(history_.size()); }
   // Starts again from nothing; the caller empties the cache.
   void reset() { history_.clear(); }
+  // Forgets the tokens from `tokens` on; the caller truncates the cache.
+  void truncate(uint32_t tokens) { history_.resize(std::min<size_t>(history_.size(), tokens)); }
 
  private:
   Llama& model_;
   Attention& attention_;
   bool cached_;
   uint32_t batch_;
+  uint32_t layers_;
   std::vector<uint32_t> history_;
 };
 
