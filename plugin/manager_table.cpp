@@ -1,6 +1,8 @@
 // The table of the manager extension.
 #include "manager_api.hpp"
 
+#include <cstddef>
+
 namespace kvant::abi {
 
 constexpr kvant_ext_manager kManagerApi = {
@@ -34,5 +36,9 @@ constexpr kvant_ext_manager kManagerApi = {
     .cache_configure = cache_configure,
     .config_text = config_text,
 };
+
+// Revision 1 is not released yet: slots and fields still come at the ends, and from the release on only there.
+static_assert(offsetof(kvant_ext_manager, state_save) == 8 && offsetof(kvant_ext_manager, stats_text) == 48);
+static_assert(sizeof(kvant_ext_manager) == 8 + 28 * sizeof(void*));
 
 }  // namespace kvant::abi
