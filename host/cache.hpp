@@ -230,6 +230,12 @@ class Cache {
   virtual Status set_sensitivity(std::uint32_t layer, Side side, double weight) = 0;  // MemoryLayer::weight
   virtual Status quantize_all(FormatId format_k, FormatId format_v) = 0;              // convert of every layer
 
+  // Keeps the tokens at these places, ascending, and closes the gaps, on the device, codes as they are: nothing is quantized again.
+  // Keys keep the rotation they were stored with, so that later queries go on at the positions they would have had. Tokens from
+  // the first gap on are not shared by the prefix cache. No step may be open. Errors: invalid_argument, failed_precondition (a token
+  // has left its layer's window), resource_exhausted.
+  virtual Status keep_tokens(SequenceId sequence, std::span<const std::uint64_t> kept) = 0;
+
   // Outside of steps; no step may be open. Grows the sequence to `tokens` tokens that hold nothing yet.
   virtual Status extend_sequence(SequenceId sequence, std::uint64_t tokens) = 0;
   // Writes K and V of tokens [begin, begin + count) of one layer over what was there; pages that others hold too are copied first.

@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_write.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
+// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
 // (saving and loading) cache_stats.cpp and cache_debug.cpp.
 #pragma once
 
@@ -70,6 +70,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status set_memory_limit(std::uint64_t limit_bytes, const MemoryOptions& options) override;
   Status set_sensitivity(std::uint32_t layer, Side side, double weight) override;
   Status quantize_all(FormatId format_k, FormatId format_v) override;
+  Status keep_tokens(SequenceId sequence, std::span<const std::uint64_t> kept) override;
   Status extend_sequence(SequenceId sequence, std::uint64_t tokens) override;
   Status write(SequenceId sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count, const TensorView& k,
                const TensorView& v) override;
@@ -226,6 +227,16 @@ class CacheImpl final : public Cache, public CacheDebug {
   void refresh_slab_limits();
   Status compact(std::uint32_t group, std::uint32_t slabs);
   Status evict_pages(std::uint32_t group, std::uint32_t pages);
+
+  // cache_gather.cpp
+  struct GatherJob {
+    std::uint32_t source_slab, destination_slab;
+    std::vector<std::int32_t> map;  // as the kernel reads it
+  };
+  Status check_kept(const Sequence& sequence, std::span<const std::uint64_t> kept) const;
+  std::vector<GatherJob> gather_jobs(const PageTable& table, std::uint32_t group, std::span<const std::uint64_t> kept,
+                                     std::uint32_t first_page, std::span<const std::int32_t> pages) const;
+  Status run_gather(std::uint32_t group, std::span<const GatherJob> jobs);
 
   // cache_import.cpp
   Status check_import(const Step& step, std::uint32_t layer, std::span<const std::byte> k,

@@ -1,4 +1,4 @@
-// sequence_write and clear_all of the manager extension.
+// sequence_write, sequence_keep, sequence_identify and clear_all of the manager extension.
 #include "boundary.hpp"
 #include "checks.hpp"
 #include "manager_api.hpp"
@@ -36,6 +36,37 @@ kvant_error* sequence_write(kvant_cache* cache, kvant_sequence sequence, std::ui
       [[maybe_unused]] const Status cut = object->cache->truncate_sequence(id, length);
     }
     return written;
+  });
+}
+
+kvant_error* sequence_keep(kvant_cache* cache, kvant_sequence sequence, std::uint64_t count, const std::uint64_t* places) {
+  return guard("sequence_keep", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_sequences_kept(*object));
+    KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
+    KVANT_ASSIGN(const std::uint64_t length, object->cache->sequence_length(id));
+    if (count > length) return invalid("count (", count, ") is greater than the sequence's ", length, " tokens");
+    if (count != 0) KVANT_TRY(check_pointer(places, "places", text(count, " places of tokens")));
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before sequence_keep");
+    for (std::uint64_t i = 0; i < count; ++i) {
+      if (places[i] >= length) return invalid("places[", i, "] (", places[i], ") is not less than the sequence's ", length, " tokens");
+      if (i != 0 && places[i] <= places[i - 1])
+        return invalid("places[", i, "] (", places[i], ") is not greater than the one before, ", places[i - 1]);
+    }
+    return object->cache->keep_tokens(id, {places, count});
+  });
+}
+
+kvant_error* sequence_identify(kvant_cache* cache, kvant_sequence sequence, std::uint64_t count, const std::int32_t* tokens) {
+  return guard("sequence_identify", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_sequences_kept(*object));
+    KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
+    KVANT_ASSIGN(const std::uint64_t length, object->cache->sequence_length(id));
+    if (count > length) return invalid("count (", count, ") is greater than the sequence's ", length, " tokens");
+    if (count != 0) KVANT_TRY(check_pointer(tokens, "tokens", text(count, " token ids")));
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before sequence_identify");
+    return object->cache->identify(id, {tokens, count});
   });
 }
 

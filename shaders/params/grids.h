@@ -53,6 +53,11 @@ constexpr Grid convert_grid(uint kv_heads, uint page_tokens, uint head_dim, uint
   return {clamp_groups(ceil_div(units, local_size), max_groups_x), clamp_groups(triple_count, max_groups_y), 1};
 }
 
+// gather: one lane per 32-bit word of a page; y = page.
+constexpr Grid gather_grid(std::uint64_t page_bytes, uint page_count, uint local_size, uint max_groups_x, uint max_groups_y) {
+  return {clamp_groups(ceil_div(page_bytes / 4, local_size), max_groups_x), clamp_groups(page_count, max_groups_y), 1};
+}
+
 }  // namespace kvant::params
 #endif
 #endif

@@ -1,4 +1,4 @@
-// Push constants of the kernels that move tokens between tensors and pages: append, read, copy, convert.
+// Push constants of the kernels that move tokens between tensors and pages: append, read, copy, convert, gather.
 #ifndef KVANT_PARAMS_PAGES_H
 #define KVANT_PARAMS_PAGES_H
 #include "types.h"
@@ -50,6 +50,15 @@ struct CopyParams {
 struct ConvertParams {
   uint triples_offset;
   uint triple_count;
+  uint kv_heads;
+};
+
+// gather: tokens of one side from one slab into new pages, codes as they are. Bindings: 0 source region, 1 destination region,
+// 2 map, page_tokens + 1 words a page: local destination page, then the local source slot of each token (negative = not from
+// this slab).
+struct GatherParams {
+  uint map_offset;      // word offset in binding 2
+  uint page_count;
   uint kv_heads;
 };
 

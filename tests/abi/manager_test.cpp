@@ -306,6 +306,47 @@ TEST_CASE("manager: tokens written outside of steps") {
   api().cache_destroy(cache);
 }
 
+TEST_CASE("manager: the accepted path of a tree stays, and can be shared") {
+  Session& session = shared_session();
+  if (!session.has_device()) return;
+  const kvant_ext_manager& m = manager(session);
+  kvant_cache* cache = prefix_cache(session, 2, 256, "q4_0");
+  kvant_sequence sequence = 0;
+  require_ok(api().sequence_create(cache, &sequence));
+  StepData data;
+  data.k = random_floats(40 * 64, 1);
+  data.v = random_floats(40 * 64, 2);
+  run_step(cache, 2, sequence, 40, 0, data);
+  const CacheState before = state_of(cache, {sequence}, 2, 32);
+  std::vector<std::uint64_t> places;
+  for (std::uint64_t i = 0; i < 30; ++i) places.push_back(i);
+  for (const std::uint64_t place : {31u, 34u, 38u}) places.push_back(place);  // one branch of the tree behind 30 tokens
+  require_ok(m.sequence_keep(cache, sequence, places.size(), places.data()));
+  const CacheState after = state_of(cache, {sequence}, 2, 32);
+  REQUIRE(after.lengths[0] == 33);
+  for (std::size_t i = 0; i < places.size(); ++i)
+    CHECK(std::equal(after.keys[0].begin() + static_cast<std::ptrdiff_t>(i * 64),
+                     after.keys[0].begin() + static_cast<std::ptrdiff_t>((i + 1) * 64),
+                     before.keys[0].begin() + static_cast<std::ptrdiff_t>(places[i] * 64)));
+  const Prompt prompt(3, 33);
+  require_ok(m.sequence_identify(cache, sequence, 33, prompt.tokens.data()));
+  auto find = make<kvant_sequence_args>();
+  find.tokens = prompt.tokens.data();
+  find.token_count = 33;
+  std::uint64_t found = 0;
+  require_ok(api().prefix_find(cache, &find, &found));
+  CHECK(found == 32);
+  const std::uint64_t wrong[] = {4, 4};
+  check_error(m.sequence_keep(cache, sequence, 2, wrong), KVANT_ERROR_INVALID_ARGUMENT, "sequence_keep", "places[1] (4)");
+  const std::uint64_t far = 33;
+  check_error(m.sequence_keep(cache, sequence, 1, &far), KVANT_ERROR_INVALID_ARGUMENT, "sequence_keep", "places[0] (33)");
+  check_error(m.sequence_keep(cache, sequence, 34, &far), KVANT_ERROR_INVALID_ARGUMENT, "sequence_keep", "count (34)");
+  check_error(m.sequence_keep(cache, sequence, 1, nullptr), KVANT_ERROR_INVALID_ARGUMENT, "sequence_keep", "places is NULL");
+  check_error(m.sequence_identify(cache, sequence, 34, prompt.tokens.data()), KVANT_ERROR_INVALID_ARGUMENT, "sequence_identify", "count (34)");
+  check_error(m.sequence_identify(cache, sequence, 1, nullptr), KVANT_ERROR_INVALID_ARGUMENT, "sequence_identify", "tokens is NULL");
+  api().cache_destroy(cache);
+}
+
 TEST_CASE("manager: the store's refusals") {
   Session& session = shared_session();
   if (!session.has_device()) return;

@@ -133,7 +133,7 @@ void check_shapes(Check& check, const DevicePlan& plan) {
           if (config.kernel != chosen.kernel && seen.insert(config.kernel).second) check.attend(shape, config, describe(config, "other"), false);
       }
   for (const FormatInfo& format : formats())
-    for (const KernelId kernel : {KernelId::append, KernelId::read, KernelId::convert}) check.page_kernel(kernel, format, 128);
+    for (const KernelId kernel : {KernelId::append, KernelId::read, KernelId::convert, KernelId::gather}) check.page_kernel(kernel, format, 128);
   check.page_kernel(KernelId::copy, format_info(FormatId::f16), 128);
   check.page_kernel(KernelId::attend_merge, format_info(FormatId::f16), 128);
 }

@@ -136,4 +136,31 @@ void run_convert(KernelCall& call) {
   }
 }
 
+// Rows of bytes, plane by plane.
+void run_gather(KernelCall& call) {
+  const auto p = call.params<params::GatherParams>();
+  const std::uint32_t page_tokens = call.spec[KVANT_SPEC_PAGE_TOKENS];
+  const auto region = make_region(call, call.spec[KVANT_SPEC_FORMAT_K], call.spec[KVANT_SPEC_HEAD_DIM_K], p.kv_heads);
+  if (!region) return;
+  const PageLayout& layout = region->layout;
+  const std::uint32_t planes[][2] = {
+      {0, layout.code_row_bytes}, {layout.high_offset, layout.high_row_bytes}, {layout.scale_offset, layout.scale_row_bytes}};
+  for (std::uint32_t i = 0; i < p.page_count; ++i) {
+    const std::uint64_t entry = p.map_offset + std::uint64_t{i} * (page_tokens + 1);
+    const std::uint32_t page = call.bindings[2].word(entry);
+    for (std::uint32_t token = 0; token < page_tokens; ++token) {
+      const auto slot = static_cast<std::int32_t>(call.bindings[2].word(entry + 1 + token));
+      if (slot < 0) continue;
+      const auto from = static_cast<std::uint32_t>(slot);
+      for (std::uint32_t head = 0; head < p.kv_heads; ++head) {
+        const std::byte* in = region->head(call.bindings[0], from / page_tokens, head, "reads");
+        std::byte* out = region->head(call.bindings[1], page, head, "writes");
+        if (in == nullptr || out == nullptr) return;
+        for (const auto& [begin, row] : planes)
+          std::memcpy(out + begin + token * row, in + begin + from % page_tokens * row, row);
+      }
+    }
+  }
+}
+
 }  // namespace kvant::reference

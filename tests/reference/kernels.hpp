@@ -45,6 +45,7 @@ void run_append(KernelCall& call);
 void run_read(KernelCall& call);
 void run_copy(KernelCall& call);
 void run_convert(KernelCall& call);
+void run_gather(KernelCall& call);
 void run_attend(KernelCall& call);
 void run_merge(KernelCall& call);
 

@@ -1,4 +1,4 @@
-// read, copy and convert on the device against the host, bit for bit.
+// read, copy, gather and convert on the device against the host, bit for bit.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -148,6 +148,63 @@ TEST_CASE("page kernels: copy moves whole pages and nothing else") {
                                       grid);
     REQUIRE_MESSAGE(status.ok(), status.message());
     CHECK(actual == expected);
+  }
+}
+
+TEST_CASE("page kernels: gather brings tokens of a slab together and leaves the bytes of others") {
+  KVANT_DEVICE_OR_SKIP(device);
+  std::mt19937 engine(25);
+  std::uint32_t index = 0;
+  for (const FormatInfo& format : formats()) {
+    const std::uint32_t head_dims[] = {32, 40, 72, 128};
+    for (std::uint32_t d = 0; d < 4; ++d) {
+      if (!take_combination(index, d, 4)) continue;
+      const std::uint32_t head_dim = head_dims[d];
+      const std::uint32_t page_tokens = (index + d) % 2 == 0 ? 16 : 32;
+      CAPTURE(format.name);
+      CAPTURE(head_dim);
+      CAPTURE(page_tokens);
+      HostRegion source = written_region(engine, format.id, head_dim, page_tokens);
+      HostRegion destination(format.id, head_dim, page_tokens, kHeads, kPages, std::byte{0x5C});
+      Bytes actual = destination.bytes;
+      std::vector<std::uint32_t> map{7, 7};  // the first words are another dispatch's
+      const PageLayout& layout = source.layout;
+      const std::uint32_t planes[][2] = {{0, layout.code_row_bytes},
+                                         {layout.high_offset, layout.high_row_bytes},
+                                         {layout.scale_offset, layout.scale_row_bytes}};
+      for (const std::uint32_t page : {2u, 0u}) {
+        map.push_back(page);
+        for (std::uint32_t token = 0; token < page_tokens; ++token) {
+          const bool here = engine() % 4 != 0;
+          const auto slot = static_cast<std::uint32_t>(engine() % (kPages * page_tokens));
+          map.push_back(here ? slot : UINT32_MAX);
+          if (!here) continue;
+          for (std::uint32_t head = 0; head < kHeads; ++head)
+            for (const auto& [begin, row] : planes)
+              std::memcpy(destination.head(page, head) + begin + token * row,
+                          source.head(slot / page_tokens, head) + begin + slot % page_tokens * row, row);
+        }
+      }
+      params::GatherParams push{};
+      push.map_offset = 2;
+      push.page_count = 2;
+      push.kv_heads = kHeads;
+      SpecValues spec{};
+      spec[KVANT_SPEC_LOCAL_SIZE] = 64;
+      spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(format.id);
+      spec[KVANT_SPEC_HEAD_DIM_K] = head_dim;
+      spec[KVANT_SPEC_PAGE_TOKENS] = page_tokens;
+      for (const std::uint32_t limit : {65535u, 1u}) {
+        Bytes result = actual, map_bytes = bytes_of(map);
+        const params::Grid grid =
+            params::gather_grid(std::uint64_t{kHeads} * layout.head_bytes, push.page_count, 64, limit, limit);
+        const Status status =
+            device->run(KernelId::gather, spec, &push, sizeof(push), {&source.bytes, &result, &map_bytes}, grid);
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        CHECK(result == destination.bytes);
+      }
+    }
+    ++index;
   }
 }
 

@@ -239,6 +239,16 @@ typedef struct kvant_ext_manager {
   kvant_error* (*cache_configure)(kvant_device* device, const kvant_cache_args* args, const char* json, kvant_cache** out_cache);
   /* The configuration complete, every key with its value, as JSON: of the cache as it was created. */
   kvant_error* (*config_text)(kvant_cache* cache, const char** out_json);
+
+  /* ---- tokens of a sequence, on the device; no step may be open ---- */
+  /* Keeps the tokens at these places ([count], ascending) and closes the gaps, codes as they are: the accepted path of a tree of
+   * drafts, or what pruning leaves. Keys keep the rotation they were stored with; later queries go on at the positions that they would
+   * have had. Causal and custom masks count places, not positions: with a sliding window or ALiBi dropped tokens shift both.
+   * From the first gap on the tokens' ids are forgotten, see sequence_identify. */
+  kvant_error* (*sequence_keep)(kvant_cache* cache, kvant_sequence sequence, uint64_t count, const uint64_t* places);
+  /* Tells the ids of the first `count` tokens, whose K and V are those of exactly these tokens in this order: their full pages
+   * may be shared from now on. For tokens that came by sequence_write, or that sequence_keep has put together again. */
+  kvant_error* (*sequence_identify)(kvant_cache* cache, kvant_sequence sequence, uint64_t count, const int32_t* tokens);
 } kvant_ext_manager;
 
 #ifdef __cplusplus
