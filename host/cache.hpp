@@ -156,6 +156,12 @@ struct LoadedSequence {
   SequenceId saved{}, sequence{};  // its id when it was saved, and now
 };
 
+// RoPE as its inventor's formula has it: element pair i turns by frequencies[i] radians a position.
+struct Rotation {
+  std::vector<double> frequencies;  // at most head_dim_k / 2; elements beyond the pairs have no position
+  bool halves = false;              // pair i is (i, i + pairs) instead of (2i, 2i + 1)
+};
+
 struct MemoryUse {
   std::uint64_t pool_bytes = 0;  // slabs allocated on the device
   std::uint64_t used_bytes = 0;  // pages held by sequences, shared pages once
@@ -235,6 +241,11 @@ class Cache {
   // the first gap on are not shared by the prefix cache. No step may be open. Errors: invalid_argument, failed_precondition (a token
   // has left its layer's window), resource_exhausted.
   virtual Status keep_tokens(SequenceId sequence, std::span<const std::uint64_t> kept) = 0;
+
+  // Turns the keys of tokens [begin, begin + count), stored after RoPE, by so many positions, in all layers, on the device. They are
+  // decoded and encoded again; pages that others hold are copied first. On error some layers may have been turned.
+  virtual Status shift_keys(SequenceId sequence, std::uint64_t begin, std::uint64_t count, const Rotation& rotation,
+                            std::int64_t positions) = 0;
 
   // Outside of steps; no step may be open. Grows the sequence to `tokens` tokens that hold nothing yet.
   virtual Status extend_sequence(SequenceId sequence, std::uint64_t tokens) = 0;

@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
+// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
 // (saving and loading) cache_stats.cpp and cache_debug.cpp.
 #pragma once
 
@@ -71,6 +71,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status set_sensitivity(std::uint32_t layer, Side side, double weight) override;
   Status quantize_all(FormatId format_k, FormatId format_v) override;
   Status keep_tokens(SequenceId sequence, std::span<const std::uint64_t> kept) override;
+  Status shift_keys(SequenceId sequence, std::uint64_t begin, std::uint64_t count, const Rotation& rotation,
+                    std::int64_t positions) override;
   Status extend_sequence(SequenceId sequence, std::uint64_t tokens) override;
   Status write(SequenceId sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count, const TensorView& k,
                const TensorView& v) override;
@@ -237,6 +239,14 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::vector<GatherJob> gather_jobs(const PageTable& table, std::uint32_t group, std::span<const std::uint64_t> kept,
                                      std::uint32_t first_page, std::span<const std::int32_t> pages) const;
   Status run_gather(std::uint32_t group, std::span<const GatherJob> jobs);
+
+  // cache_shift.cpp
+  Status check_shift(const Rotation& rotation) const;
+  Status shift_layer(const Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count,
+                     const Rotation& rotation, std::span<const float> angles);
+  Status record_rotation(std::uint32_t group, std::uint64_t tokens, std::uint32_t head_dim, const Rotation& rotation,
+                         std::span<const float> angles);
+  Status append_keys(std::uint32_t layer, std::span<const std::int32_t> slots, const BufferRange& rows);
 
   // cache_import.cpp
   Status check_import(const Step& step, std::uint32_t layer, std::span<const std::byte> k,

@@ -15,6 +15,8 @@ constexpr std::size_t kFileHeader = 16, kRecordHeader = 32;
 constexpr std::uint32_t kRecordMagic = 0x4352564B;  // "KVRC"
 // Payloads are read in pieces of this: a size that lies costs no memory.
 constexpr std::uint64_t kPiece = 1u << 20;
+// The largest record that anybody writes: the tables of a sequence of 2^31 tokens, or a page of 32 tokens of the widest layers.
+constexpr std::uint64_t kMostPayload = std::uint64_t{1} << 35;
 
 void put_little_endian(std::byte* out, std::uint64_t value, int size) {
   for (int i = 0; i < size; ++i) out[i] = static_cast<std::byte>(value >> (8 * i) & 0xFF);
@@ -129,7 +131,9 @@ Result<StateRecord> StateReader::next() {
   KVANT_TRY(fill(header));
   if (get_little_endian(header.data(), 4) != kRecordMagic) return broken("does not begin as one");
   if (get_little_endian(header.data() + 16, 8) != number_) return broken("has the number of another one");
-  KVANT_TRY(fill_payload(get_little_endian(header.data() + 8, 8)));
+  const std::uint64_t size = get_little_endian(header.data() + 8, 8);
+  if (size > kMostPayload) return broken("says that it has " + std::to_string(size) + " bytes");
+  KVANT_TRY(fill_payload(size));
   if (get_little_endian(header.data() + 24, 8) != checksum(std::span(header).first(24), payload_, number_))
     return broken("does not have its checksum");
   const auto type = static_cast<StateRecord>(get_little_endian(header.data() + 4, 4));

@@ -38,6 +38,8 @@ kvant_error* sequence_write(kvant_cache* cache, kvant_sequence sequence, std::ui
                             std::uint64_t count, const kvant_tensor* k, const kvant_tensor* v);
 kvant_error* sequence_keep(kvant_cache* cache, kvant_sequence sequence, std::uint64_t count, const std::uint64_t* places);
 kvant_error* sequence_identify(kvant_cache* cache, kvant_sequence sequence, std::uint64_t count, const std::int32_t* tokens);
+kvant_error* sequence_shift(kvant_cache* cache, kvant_sequence sequence, std::uint64_t begin, std::uint64_t count,
+                            const kvant_rotation* rotation, std::int64_t positions);
 kvant_error* clear_all(kvant_cache* cache, std::uint64_t* out_sequences);
 
 // tiers_api.cpp

@@ -37,10 +37,11 @@ constexpr kvant_ext_manager kManagerApi = {
     .config_text = config_text,
     .sequence_keep = sequence_keep,
     .sequence_identify = sequence_identify,
+    .sequence_shift = sequence_shift,
 };
 
 // Revision 1 is not released yet: slots and fields still come at the ends, and from the release on only there.
 static_assert(offsetof(kvant_ext_manager, state_save) == 8 && offsetof(kvant_ext_manager, stats_text) == 48);
-static_assert(sizeof(kvant_ext_manager) == 8 + 30 * sizeof(void*));
+static_assert(sizeof(kvant_ext_manager) == 8 + 31 * sizeof(void*));
 
 }  // namespace kvant::abi

@@ -78,6 +78,7 @@ KVANT_STRUCT(kvant_tier_args, &S::kind, &S::timeout_ms, &S::capacity_bytes, &S::
 KVANT_STRUCT(kvant_tiers_args, &S::tier_count, &S::tier_stride, &S::tiers, &S::format_k, &S::format_v, &S::store_after_uses,
              &S::flags, &S::min_tokens, &S::queue_bytes);
 KVANT_STRUCT(kvant_memory_args, &S::limit_bytes, &S::formats, &S::format_count, &S::reserved);
+KVANT_STRUCT(kvant_rotation, &S::frequencies, &S::pair_count, &S::flags);
 #undef KVANT_STRUCT
 
 inline constexpr std::size_t kHeaderBytes = sizeof(std::size_t) + sizeof(void*);  // struct_size and next

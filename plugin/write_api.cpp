@@ -1,4 +1,6 @@
-// sequence_write, sequence_keep, sequence_identify and clear_all of the manager extension.
+// sequence_write, sequence_keep, sequence_identify, sequence_shift and clear_all of the manager extension.
+#include <cmath>
+
 #include "boundary.hpp"
 #include "checks.hpp"
 #include "manager_api.hpp"
@@ -67,6 +69,34 @@ kvant_error* sequence_identify(kvant_cache* cache, kvant_sequence sequence, std:
     if (count != 0) KVANT_TRY(check_pointer(tokens, "tokens", text(count, " token ids")));
     if (object->step_open) return precondition("a step of the cache is open; commit or abort it before sequence_identify");
     return object->cache->identify(id, {tokens, count});
+  });
+}
+
+kvant_error* sequence_shift(kvant_cache* cache, kvant_sequence sequence, std::uint64_t begin, std::uint64_t count,
+                            const kvant_rotation* rotation, std::int64_t positions) {
+  return guard("sequence_shift", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_sequences_kept(*object));
+    KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
+    KVANT_TRY(check_token_range(*object, id, begin, count));
+    kvant_rotation values{};
+    KVANT_TRY(read_args(rotation, "rotation", values));
+    if ((values.flags & ~KVANT_ROTATION_HALVES) != 0)
+      return invalid("rotation.flags (", hex(values.flags), ") have bits beyond ", hex(KVANT_ROTATION_HALVES));
+    if (values.pair_count == 0) return invalid("rotation.pair_count (0) is not at least 1");
+    for (const LayerSpec& layer : object->cache->spec().layers)
+      if (values.pair_count > layer.head_dim_k / 2)
+        return invalid("rotation.pair_count (", values.pair_count, ") is greater than half of a layer's head_dim_k, ", layer.head_dim_k);
+    KVANT_TRY(check_pointer(values.frequencies, "rotation.frequencies", text(values.pair_count, " numbers")));
+    Rotation turn;
+    turn.halves = (values.flags & KVANT_ROTATION_HALVES) != 0;
+    for (std::uint32_t i = 0; i < values.pair_count; ++i) {
+      if (!std::isfinite(values.frequencies[i]))
+        return invalid("rotation.frequencies[", i, "] (", values.frequencies[i], ") is not a finite number");
+      turn.frequencies.push_back(values.frequencies[i]);
+    }
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before sequence_shift");
+    return object->cache->shift_keys(id, begin, count, turn, positions);
   });
 }
 

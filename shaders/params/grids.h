@@ -58,6 +58,11 @@ constexpr Grid gather_grid(std::uint64_t page_bytes, uint page_count, uint local
   return {clamp_groups(ceil_div(page_bytes / 4, local_size), max_groups_x), clamp_groups(page_count, max_groups_y), 1};
 }
 
+// rotate: one lane per pair of a row.
+constexpr Grid rotate_grid(uint rows, uint pairs, uint local_size, uint max_groups_x) {
+  return {clamp_groups(ceil_div(std::uint64_t{rows} * pairs, local_size), max_groups_x), 1, 1};
+}
+
 }  // namespace kvant::params
 #endif
 #endif

@@ -1,4 +1,5 @@
-// Push constants of the kernels that move tokens between tensors and pages: append, read, copy, convert, gather.
+// Push constants of the kernels that move tokens between tensors and pages: append, read, copy, convert, gather; and of rotate, which turns
+// rows of a tensor.
 #ifndef KVANT_PARAMS_PAGES_H
 #define KVANT_PARAMS_PAGES_H
 #include "types.h"
@@ -60,6 +61,16 @@ struct GatherParams {
   uint map_offset;      // word offset in binding 2
   uint page_count;
   uint kv_heads;
+};
+
+// rotate: pairs of elements of f32 rows [row][head_dim], turned in place. Bindings: 0 rows, 1 angles (float[2]: cosine, sine).
+struct RotateParams {
+  uint rows;
+  uint head_dim;
+  uint pairs;           // pairs turned in each row
+  uint halves;          // 0: pair i is (2i, 2i + 1); 1: (i, i + pairs)
+  uint row_offset;      // first element in binding 0
+  uint angles_offset;   // first pair in binding 1
 };
 
 #ifdef __cplusplus

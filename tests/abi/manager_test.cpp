@@ -347,6 +347,48 @@ TEST_CASE("manager: the accepted path of a tree stays, and can be shared") {
   api().cache_destroy(cache);
 }
 
+TEST_CASE("manager: keys turn by positions") {
+  Session& session = shared_session();
+  if (!session.has_device()) return;
+  const kvant_ext_manager& m = manager(session);
+  kvant_cache* cache = prefix_cache(session, 1, 64, "f32");
+  kvant_sequence sequence = 0;
+  require_ok(api().sequence_create(cache, &sequence));
+  StepData data;
+  data.k = random_floats(20 * 64, 1);
+  data.v = random_floats(20 * 64, 2);
+  run_step(cache, 1, sequence, 20, 0, data);
+  const double frequencies[2] = {0.5, 0.25};
+  auto rotation = make<kvant_rotation>();
+  rotation.frequencies = frequencies;
+  rotation.pair_count = 2;
+  require_ok(m.sequence_shift(cache, sequence, 5, 10, &rotation, -3));
+  const CacheState after = state_of(cache, {sequence}, 2, 32);
+  CHECK(after.values[0] == data.v);
+  for (std::size_t row = 0; row < 40; ++row)
+    for (std::size_t i = 0; i < 32; ++i) {
+      const float* const before = data.k.data() + row * 32;
+      float expected = before[i];
+      if (row >= 10 && row < 30 && i < 4) {
+        const double angle = -3.0 * frequencies[i / 2], x = before[i / 2 * 2], y = before[i / 2 * 2 + 1];
+        expected = static_cast<float>(i % 2 == 0 ? x * std::cos(angle) - y * std::sin(angle) : x * std::sin(angle) + y * std::cos(angle));
+      }
+      CHECK(std::abs(after.keys[0][row * 32 + i] - expected) <= 1e-6F);
+    }
+  const auto refused = [&](auto change, const char* part) {
+    kvant_rotation wrong = rotation;
+    change(wrong);
+    check_error(m.sequence_shift(cache, sequence, 0, 1, &wrong, 1), KVANT_ERROR_INVALID_ARGUMENT, "sequence_shift", part);
+  };
+  refused([](auto& r) { r.flags = 2; }, "rotation.flags (0x2)");
+  refused([](auto& r) { r.pair_count = 0; }, "pair_count (0)");
+  refused([](auto& r) { r.pair_count = 17; }, "pair_count (17)");
+  refused([](auto& r) { r.frequencies = nullptr; }, "rotation.frequencies is NULL");
+  check_error(m.sequence_shift(cache, sequence, 0, 1, nullptr, 1), KVANT_ERROR_INVALID_ARGUMENT, "sequence_shift", "rotation is NULL");
+  check_error(m.sequence_shift(cache, sequence, 10, 11, &rotation, 1), KVANT_ERROR_INVALID_ARGUMENT, "sequence_shift", "begin (10)");
+  api().cache_destroy(cache);
+}
+
 TEST_CASE("manager: the store's refusals") {
   Session& session = shared_session();
   if (!session.has_device()) return;

@@ -171,6 +171,7 @@ Status CpuExecutor::run_dispatch(const Command& command) {
   else if (name == "copy") run_copy(call);
   else if (name == "convert") run_convert(call);
   else if (name == "gather") run_gather(call);
+  else if (name == "rotate") run_rotate(call);
   else if (name == "attend_merge") run_merge(call);
   else if (name.starts_with("attend_decode") || name.starts_with("attend_prefill")) run_attend(call);
   else return bad(command, "kernel " + std::string(name) + " has no reference");

@@ -163,4 +163,19 @@ void run_gather(KernelCall& call) {
   }
 }
 
+void run_rotate(KernelCall& call) {
+  const auto p = call.params<params::RotateParams>();
+  for (std::uint64_t row = 0; row < p.rows; ++row)
+    for (std::uint64_t pair = 0; pair < p.pairs; ++pair) {
+      const std::uint64_t begin = p.row_offset + row * p.head_dim;
+      const std::uint64_t first = begin + (p.halves != 0 ? pair : 2 * pair);
+      const std::uint64_t second = first + (p.halves != 0 ? p.pairs : 1);
+      const double cosine = static_cast<double>(call.bindings[1].float_at((p.angles_offset + pair) * 2));
+      const double sine = static_cast<double>(call.bindings[1].float_at((p.angles_offset + pair) * 2 + 1));
+      const double a = static_cast<double>(call.bindings[0].float_at(first)), b = static_cast<double>(call.bindings[0].float_at(second));
+      call.bindings[0].store(first * 4, static_cast<float>(a * cosine - b * sine));
+      call.bindings[0].store(second * 4, static_cast<float>(a * sine + b * cosine));
+    }
+}
+
 }  // namespace kvant::reference

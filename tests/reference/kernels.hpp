@@ -46,6 +46,7 @@ void run_read(KernelCall& call);
 void run_copy(KernelCall& call);
 void run_convert(KernelCall& call);
 void run_gather(KernelCall& call);
+void run_rotate(KernelCall& call);
 void run_attend(KernelCall& call);
 void run_merge(KernelCall& call);
 

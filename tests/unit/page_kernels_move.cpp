@@ -1,4 +1,4 @@
-// read, copy, gather and convert on the device against the host, bit for bit.
+// read, copy, gather, rotate and convert on the device against the host, bit for bit.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -205,6 +205,44 @@ TEST_CASE("page kernels: gather brings tokens of a slab together and leaves the 
       }
     }
     ++index;
+  }
+}
+
+TEST_CASE("page kernels: rotate turns pairs, and nothing else") {
+  KVANT_DEVICE_OR_SKIP(device);
+  std::mt19937 engine(26);
+  constexpr std::uint32_t kRows = 37, kDim = 40, kPairs = 12, kOffset = 5, kAngles = 3;
+  for (const std::uint32_t halves : {0u, 1u}) {
+    std::vector<float> rows = random_row(engine, kOffset + kRows * kDim + 7, 3.0f), expected = rows, angles((kAngles + kPairs) * 2, 9.0f);
+    for (std::uint32_t pair = 0; pair < kPairs; ++pair) {
+      angles[(kAngles + pair) * 2] = std::cos(0.37f * static_cast<float>(pair + 1));
+      angles[(kAngles + pair) * 2 + 1] = std::sin(0.37f * static_cast<float>(pair + 1));
+    }
+    for (std::uint32_t row = 0; row < kRows; ++row)
+      for (std::uint32_t pair = 0; pair < kPairs; ++pair) {
+        float* const begin = expected.data() + kOffset + row * kDim;
+        float& a = begin[halves != 0 ? pair : 2 * pair];
+        float& b = begin[halves != 0 ? pair + kPairs : 2 * pair + 1];
+        const float c = angles[(kAngles + pair) * 2], s = angles[(kAngles + pair) * 2 + 1], x = a, y = b;
+        a = x * c - y * s;
+        b = x * s + y * c;
+      }
+    params::RotateParams push{kRows, kDim, kPairs, halves, kOffset, kAngles};
+    SpecValues spec{};
+    spec[KVANT_SPEC_LOCAL_SIZE] = 64;
+    for (const std::uint32_t limit : {65535u, 2u}) {
+      Bytes bytes = bytes_of(rows), angle_bytes = bytes_of(angles);
+      const Status status = device->run(KernelId::rotate, spec, &push, sizeof(push), {&bytes, &angle_bytes},
+                                        params::rotate_grid(kRows, kPairs, 64, limit));
+      REQUIRE_MESSAGE(status.ok(), status.message());
+      std::vector<float> result(rows.size());
+      std::memcpy(result.data(), bytes.data(), result.size() * 4);
+      // Two products and a sum, each rounded: of the larger of the two, a few units in the last place.
+      for (std::size_t i = 0; i < rows.size(); ++i) CHECK(std::fabs(result[i] - expected[i]) <= 20.0f * 1.2e-7f * 4);
+      for (std::size_t i = 0; i < kOffset; ++i) CHECK(result[i] == rows[i]);
+      for (std::uint32_t row = 0; row < kRows; ++row)
+        for (std::uint32_t i = 2 * kPairs; i < kDim; ++i) CHECK(result[kOffset + row * kDim + i] == rows[kOffset + row * kDim + i]);
+    }
   }
 }
 

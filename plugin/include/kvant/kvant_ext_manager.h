@@ -167,6 +167,17 @@ typedef struct kvant_memory_args {
   uint32_t reserved;
 } kvant_memory_args;
 
+/* ---- rotation of keys by positions ---- */
+typedef struct kvant_rotation {
+  size_t struct_size;
+  const kvant_next* next;
+  const double* frequencies;  /* [pair_count] radians that pair i turns a position: theta^(-2i / rotary dimensions), scaled as the
+                                 model scales it */
+  uint32_t pair_count;        /* at most head_dim_k / 2 of every layer; elements beyond the pairs stay */
+  uint32_t flags;             /* KVANT_ROTATION_* */
+} kvant_rotation;
+#define KVANT_ROTATION_HALVES 1u  /* pair i is (i, i + pair_count); else (2i, 2i + 1) */
+
 typedef struct kvant_ext_manager {
   size_t struct_size;
 
@@ -249,6 +260,11 @@ typedef struct kvant_ext_manager {
   /* Tells the ids of the first `count` tokens, whose K and V are those of exactly these tokens in this order: their full pages
    * may be shared from now on. For tokens that came by sequence_write, or that sequence_keep has put together again. */
   kvant_error* (*sequence_identify)(kvant_cache* cache, kvant_sequence sequence, uint64_t count, const int32_t* tokens);
+  /* Context shift: the keys of tokens [begin, begin + count), stored after RoPE, turn by `positions` (negative: back), in all layers.
+   * They are decoded and encoded again. Typical: sequence_keep without the oldest tokens, then turn those behind the gap back by
+   * its length. If it fails midway some layers have been turned: drop those tokens. */
+  kvant_error* (*sequence_shift)(kvant_cache* cache, kvant_sequence sequence, uint64_t begin, uint64_t count,
+                                 const kvant_rotation* rotation, int64_t positions);
 } kvant_ext_manager;
 
 #ifdef __cplusplus
