@@ -39,6 +39,7 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg .tick { fill: var(--soft); font-size: 11px; }
 svg .middle { text-anchor: middle; } svg .end { text-anchor: end; }
 svg .grid { stroke: var(--rule); stroke-width: 1; }
+svg .quiet { opacity: 0; } svg .quiet:hover { opacity: 1; }
 svg .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; }
 svg .c0 { fill: var(--0); } svg .c1 { fill: var(--1); } svg .c2 { fill: var(--2); }
 svg .c3 { fill: var(--3); } svg .c4 { fill: var(--4); } svg .c5 { fill: var(--5); }

@@ -34,7 +34,7 @@ std::string escape_html(const std::string& text) {
 namespace {
 
 constexpr double kWidth = 720, kLeft = 78, kRight = 20, kTop = 14;
-constexpr size_t kColours = 6;
+constexpr size_t kColours = 6, kMostMarks = 40;
 
 std::string number(double value) { return fixed(value, 1); }
 
@@ -55,7 +55,7 @@ std::string tip(const std::string& words) { return "<title>" + escape_html(words
 // Maps values to pixels, with ticks at round values.
 class Axis {
  public:
-  Axis(double least, double most, bool logarithmic, double begin, double end)
+  Axis(double least, double most, bool logarithmic, double begin, double end, bool tight = false)
       : logarithmic_(logarithmic), begin_(begin), end_(end) {
     if (logarithmic_) {
       low_ = std::floor(std::log10(least) - 1e-9);
@@ -78,8 +78,12 @@ class Axis {
     low_ = std::floor(least / step) * step;
     high_ = std::ceil(most / step) * step;
     for (double tick = low_; tick <= high_ + step / 2; tick += step) {
-      ticks_.push_back(std::fabs(tick) < step * 1e-6 ? 0.0 : tick);
+      if (!tight || (tick >= least - step * 1e-6 && tick <= most + step * 1e-6)) {
+        ticks_.push_back(std::fabs(tick) < step * 1e-6 ? 0.0 : tick);
+      }
     }
+    low_ = tight ? least : low_;
+    high_ = tight ? most : high_;
   }
 
   double at(double value) const {
@@ -184,7 +188,7 @@ std::string render(const XyPlot& plot) {
   }
   const auto [x_least, x_most] = std::minmax_element(xs.begin(), xs.end());
   const auto [y_least, y_most] = std::minmax_element(ys.begin(), ys.end());
-  const Axis x_axis(*x_least, *x_most, plot.log_x, kLeft, kWidth - kRight);
+  const Axis x_axis(*x_least, *x_most, plot.log_x, kLeft, kWidth - kRight, plot.tight_x);
   // Lines of amounts start at zero, so that heights compare.
   const Axis y_axis(plot.log_y ? *y_least : std::min(0.0, *y_least), *y_most, plot.log_y, height - below, kTop);
   std::string svg = open_svg(plot.title, height);
@@ -202,6 +206,8 @@ std::string render(const XyPlot& plot) {
   for (size_t i = 0; i < plot.series.size(); ++i) {
     const PlotSeries& series = plot.series[i];
     std::string path, marks;
+    // Many marks would hide their line: they appear under the pointer.
+    const char* const quiet = plot.lines && series.points.size() > kMostMarks ? " quiet" : "";
     for (size_t j = 0; j < series.points.size(); ++j) {
       const auto [x, y] = series.points[j];
       if ((plot.log_x && x <= 0) || (plot.log_y && y <= 0) || !std::isfinite(y)) {
@@ -210,7 +216,7 @@ std::string render(const XyPlot& plot) {
       const std::string label = j < series.labels.size() ? series.labels[j] : "";
       path += (path.empty() ? "M" : "L") + number(x_axis.at(x)) + " " + number(y_axis.at(y));
       marks += "<circle cx=\"" + number(x_axis.at(x)) + "\" cy=\"" + number(y_axis.at(y)) + "\" r=\"4.5\" class=\"" +
-               colour(i) + "\">" +
+               colour(i) + quiet + "\">" +
                tip((label.empty() ? series.name : label) + ": " + significant(x, 4) + ", " + significant(y, 4)) +
                "</circle>\n";
       if (!label.empty()) {

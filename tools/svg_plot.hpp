@@ -22,6 +22,7 @@ struct XyPlot {
   bool log_x = false;
   bool log_y = false;
   std::vector<PlotSeries> series;
+  bool tight_x = false;  // the axis ends where the points do, not at a round value
 };
 
 // One group of bars a category, one bar a series in each; the values are printed beside the bars.

@@ -24,10 +24,11 @@ LAYERS = {
     "tools/engine": ["plugin/include", "tools"],
     "tools/conform": ["plugin/include", "tools", "tests", "host", "backend", "shaders"],
     "tools/replay": ["tools", "host", "backend"],
-    "tools": ["plugin/include", "tools/engine", "tools/replay"],
+    "tools/stats": ["plugin/include", "tools"],
+    "tools": ["plugin/include", "tools/engine", "tools/replay", "tools/stats"],
     "tests/reference": ["host", "backend", "shaders"],
     "tests/abi": ["plugin/include", "tests"],
-    "tests": ["tests", "plugin/include", "host", "backend", "shaders", "tools/engine", "tools/replay"],
+    "tests": ["tests", "plugin/include", "host", "backend", "shaders", "tools/engine", "tools/replay", "tools/stats"],
 }
 GENERATED_HEADERS = {"build_facts.hpp", "shader_set_hash.inc"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
