@@ -158,6 +158,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   void spill(std::span<const SpilledPage> spilled);
   std::vector<PrefixKey> keys_behind(const SequenceSpec& spec, std::size_t pages) const;
   bool worth_loading(std::size_t entries);
+  PrefixNode* place_loaded(PrefixNode* node, std::span<const std::int32_t> tokens, std::span<const std::int32_t> pages,
+                           const PublishFacts& facts);
   void load_from_tiers(const SequenceSpec& spec, const PrefixMatch& match);
   Status upload_entries(std::span<const GroupBlobs> entries, std::span<const std::vector<std::int32_t>> pages);
 

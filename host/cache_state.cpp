@@ -69,7 +69,11 @@ Status CacheImpl::save_state(const StateSelection& selection, const StateSink& s
   }
   const StatePlan plan = plan_state(chosen, selection.prefixes);
 
-  StateWriter writer(sink);
+  std::uint64_t bytes = 0, tokens = 0;
+  StateWriter writer([&](std::span<const std::byte> piece) {
+    bytes += piece.size();
+    return sink(piece);
+  });
   KVANT_TRY(writer.begin());
   RecordFields fields;
   write_state_header(spec_, cache_content_key(spec_), fields);
@@ -95,8 +99,11 @@ Status CacheImpl::save_state(const StateSelection& selection, const StateSink& s
     fields.clear();
     write_state_sequence(sequence, fields);
     KVANT_TRY(writer.record(StateRecord::sequence, fields.data()));
+    tokens += sequence.length;
   }
-  return writer.end();
+  KVANT_TRY(writer.end());
+  event(EventKind::save, bytes, tokens, chosen.size() == 1 && !selection.prefixes ? chosen.front()->id : SequenceId::none);
+  return {};
 }
 
 // Pages of a state that is being loaded: taken, filled, and given back unless everything came well.
@@ -107,6 +114,7 @@ struct CacheImpl::StateLoad {
   std::uint32_t group = 0;
   std::uint64_t blob_bytes = 0;
   std::vector<SavedSequence> sequences;
+  std::map<std::pair<std::size_t, std::int32_t>, PrefixKey> named;  // (group, page): what its known tokens are
 
   explicit StateLoad(CacheImpl& owner) : cache(owner), pages(owner.pools_.size()) {}
   ~StateLoad() {
@@ -147,6 +155,21 @@ struct CacheImpl::StateLoad {
     return blob_bytes >= kUploadBytes ? upload() : Status();
   }
 
+  // A page stands for one beginning of tokens: the prefix cache holds it once.
+  Status check_named(const SavedSequence& saved) {
+    if (cache.prefixes_ == nullptr) return {};
+    const std::uint32_t page_tokens = cache.geometry_.page_tokens;
+    const std::uint64_t known = std::min<std::uint64_t>(saved.tokens.size(), saved.length) / page_tokens;
+    PrefixKey key = root_key(cache.prefixes_->content(), saved.salt);
+    for (std::uint64_t i = 0; i < known; ++i) {
+      key = page_key(key, std::span(saved.tokens).subspan(i * page_tokens, page_tokens));
+      for (std::size_t g = 0; g < pages.size(); ++g)
+        if (saved.tables[g][i] != kNoPage && named.try_emplace({g, saved.tables[g][i]}, key).first->second != key)
+          return damaged("a page of layer group " + std::to_string(g) + " is named for different tokens");
+    }
+    return {};
+  }
+
   // A sequence's page numbers must be of pages that hold enough.
   Status sequence(FieldReader fields) {
     SavedSequence saved;
@@ -172,6 +195,7 @@ struct CacheImpl::StateLoad {
         if (table[i] == kNoPage && (i < past.begin || i >= past.end))
           return damaged("page " + std::to_string(i) + " of a sequence is missing");
     }
+    KVANT_TRY(check_named(saved));
     sequences.push_back(std::move(saved));
     return {};
   }
@@ -201,7 +225,12 @@ Sequence CacheImpl::revive(SavedSequence&& saved) {
 Result<std::vector<LoadedSequence>> CacheImpl::load_state(const StateSource& source) {
   if (spec_.external_pages)
     return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it loads them itself");
-  StateReader reader(source);
+  std::uint64_t bytes = 0, tokens = 0;
+  StateReader reader([&](std::span<std::byte> out) -> Result<std::size_t> {
+    KVANT_ASSIGN(const std::size_t got, source(out));
+    bytes += got;
+    return got;
+  });
   KVANT_TRY(reader.begin());
   KVANT_ASSIGN(const StateRecord first, reader.next());
   if (first != StateRecord::header) return damaged("its first record is not the header");
@@ -224,14 +253,18 @@ Result<std::vector<LoadedSequence>> CacheImpl::load_state(const StateSource& sou
   for (SavedSequence& saved : load.sequences) {
     const std::uint64_t id = saved.id;
     Sequence sequence = revive(std::move(saved));
+    tokens += sequence.length;
     if (id == 0) {  // of the prefix cache: what was published stays, nobody holds it
       if (sequence.node != nullptr) prefixes_->unpin(sequence.node, now_ms());
       shrink_sequence(sequence, pools_, 0, geometry_.page_tokens);
       continue;
     }
     loaded.push_back({SequenceId{id}, sequence.id});
+    event(EventKind::sequence_created, sequence.length, sequence.length, sequence.id);
     sequences_.emplace(next_sequence_++, std::move(sequence));
   }
+  event(EventKind::load, bytes, tokens,
+        load.sequences.size() == 1 && loaded.size() == 1 ? loaded.front().sequence : SequenceId::none);
   return loaded;
 }
 

@@ -107,6 +107,26 @@ bool CacheImpl::worth_loading(std::size_t entries) {
   return false;
 }
 
+// The node behind `node` with a page of a tier: a new one, or one that is there already, its gaps filled. Null: another content has
+// its key.
+PrefixNode* CacheImpl::place_loaded(PrefixNode* node, std::span<const std::int32_t> tokens, std::span<const std::int32_t> pages,
+                                    const PublishFacts& facts) {
+  PrefixNode* placed = prefixes_->child(node, tokens);
+  bool used = placed == nullptr;
+  if (placed == nullptr) {
+    placed = prefixes_->insert(node, tokens, pages, facts, now_ms());
+    if (placed == nullptr) return nullptr;
+  } else {
+    for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+      if (placed->pages[g] != kNoPage || pages[g] == kNoPage) continue;
+      prefixes_->complete(*placed, g, pages[g]);
+      used = true;
+    }
+  }
+  prefix_counters_.loaded += used ? 1 : 0;
+  return placed;
+}
+
 // Brings the pages behind `match` from the tiers to the device and into the index; what does not fit or is wrong ends it.
 void CacheImpl::load_from_tiers(const SequenceSpec& spec, const PrefixMatch& match) {
   const std::vector<PrefixKey> pages_behind = keys_behind(spec, match.chain.size());
@@ -135,16 +155,17 @@ void CacheImpl::load_from_tiers(const SequenceSpec& spec, const PrefixMatch& mat
   }
   const Status uploaded = upload_entries(entries, pages);
   if (!uploaded.ok()) log_.write(LogLevel::warning, "pages of a tier are not used: " + uploaded.message());
+  bool placing = uploaded.ok();
   for (std::size_t i = 0; i < pages.size(); ++i) {
-    if (uploaded.ok()) {
+    if (placing) {
       const std::size_t begin = (match.chain.size() + i) * geometry_.page_tokens;
-      PrefixNode* const added = prefixes_->insert(node, spec.tokens.subspan(begin, geometry_.page_tokens), pages[i],
-                                                  {spec.priority, spec.ttl_ms}, now_ms());
-      if (added != nullptr) {
-        prefixes_->pin(added);
+      PrefixNode* const placed = place_loaded(node, spec.tokens.subspan(begin, geometry_.page_tokens), pages[i],
+                                              {spec.priority, spec.ttl_ms});
+      placing = placed != nullptr;  // what follows belongs behind it, nowhere else
+      if (placing) {
+        prefixes_->pin(placed);
         prefixes_->unpin(node, now_ms());
-        node = added;
-        ++prefix_counters_.loaded;
+        node = placed;
       }
     }
     for (std::uint32_t g = 0; g < pools_.size(); ++g)

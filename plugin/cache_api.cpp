@@ -125,7 +125,7 @@ kvant_error* cache_stats(kvant_cache* cache, kvant_cache_stats* stats) {
     values.used_pages = use.used_pages;
     values.total_pages = use.total_pages;
     values.sequence_tokens = use.sequence_tokens;
-    values.sequence_count = object->sequence_count;
+    values.sequence_count = object->cache->sequences().size();  // with those of a store
     write_struct(stats, values);
     return {};
   });

@@ -50,7 +50,10 @@ CacheObject::CacheObject(std::shared_ptr<DeviceObject> parent) : Object(parent),
   mark = (++serial) << kSequenceBits;
 }
 
-CacheObject::~CacheObject() = default;
+CacheObject::~CacheObject() {
+  store.reset();
+  if (cold != nullptr) cold->cold_of_store = false;
+}
 
 Result<SequenceId> CacheObject::sequence(kvant_sequence handle, std::string_view name) const {
   if (handle == 0) return invalid(name, " is 0; expected a sequence of this cache");

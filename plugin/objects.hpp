@@ -92,7 +92,7 @@ class CacheObject : public Object {
   std::shared_ptr<DeviceObject> device;
   std::unique_ptr<Cache> cache;
   std::uint64_t mark = 0;                        // upper bits of this cache's sequences
-  std::uint64_t sequence_count = 0;
+  bool cold_of_store = false;                    // some store moves prefixes here
   std::vector<LoadedSequence> loaded;            // by the last load of a state
   std::string stats_text, plan_text, config_text;  // as last asked for
   std::optional<CacheConfig> config;             // that it was created from

@@ -24,7 +24,6 @@ kvant_error* sequence_open(kvant_cache* cache, const kvant_sequence_args* args, 
     KVANT_TRY(check_sequences_kept(*object));
     KVANT_ASSIGN(const SequenceSpec spec, read_sequence_args(args));
     KVANT_ASSIGN(const SequenceStart start, object->cache->create_sequence(spec));
-    ++object->sequence_count;
     *out_sequence = static_cast<kvant_sequence>(start.sequence);
     if (out_reused_tokens != nullptr) *out_reused_tokens = start.reused_tokens;
     return {};

@@ -49,7 +49,6 @@ kvant_error* sequence_create(kvant_cache* cache, kvant_sequence* out_sequence) {
     KVANT_TRY(check_pointer(out_sequence, "out_sequence", "a place for the sequence"));
     KVANT_TRY(check_sequences_kept(*object));
     KVANT_ASSIGN(const SequenceId id, object->cache->create_sequence());
-    ++object->sequence_count;
     *out_sequence = static_cast<kvant_sequence>(id);
     return {};
   });
@@ -62,7 +61,6 @@ kvant_error* sequence_destroy(kvant_cache* cache, kvant_sequence sequence) {
     KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
     KVANT_TRY(check_not_in_step(*object, sequence, "sequence"));
     KVANT_TRY(object->cache->destroy_sequence(id));
-    --object->sequence_count;
     return {};
   });
 }
@@ -75,7 +73,6 @@ kvant_error* sequence_fork(kvant_cache* cache, kvant_sequence parent, std::uint6
     KVANT_ASSIGN(const SequenceId id, object->sequence(parent, "parent"));
     KVANT_TRY(check_tokens(*object, id, tokens));
     KVANT_ASSIGN(const SequenceId child, object->cache->fork_sequence(id, tokens));
-    ++object->sequence_count;
     *out_child = static_cast<kvant_sequence>(child);
     return {};
   });

@@ -36,7 +36,6 @@ Status read_state_args(const kvant_state_args* args, const CacheObject& cache, S
 Status load(CacheObject& cache, const StateSource& source, std::uint32_t* out_count) {
   KVANT_ASSIGN(std::vector<LoadedSequence> loaded, cache.cache->load_state(source));
   cache.loaded = std::move(loaded);
-  cache.sequence_count += cache.loaded.size();
   *out_count = static_cast<std::uint32_t>(cache.loaded.size());
   return {};
 }

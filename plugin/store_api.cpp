@@ -102,6 +102,7 @@ kvant_error* store_open(kvant_cache* cache, const kvant_store_options* options) 
     if (!object->cache->spec().prefix_cache)
       return precondition("the cache was created without KVANT_CACHE_PREFIXES; a store needs its prefix cache");
     if (object->store != nullptr) return precondition("the cache has a store already");
+    if (object->cold_of_store) return precondition("the cache is the cold cache of another store");
     StoreSpec spec;
     spec.hot = object->cache.get();
     std::shared_ptr<CacheObject> cold;
@@ -110,6 +111,8 @@ kvant_error* store_open(kvant_cache* cache, const kvant_store_options* options) 
       if (cold->device != object->device) return invalid("options.cold_cache is of another device");
       if (!cold->cache->spec().prefix_cache)
         return precondition("options.cold_cache was created without KVANT_CACHE_PREFIXES");
+      if (cold->store != nullptr) return precondition("options.cold_cache has a store of its own");
+      if (cold->cold_of_store) return precondition("options.cold_cache is the cold cache of another store");
       spec.cold = cold->cache.get();
     }
     if (values.policy != nullptr) {
@@ -118,6 +121,7 @@ kvant_error* store_open(kvant_cache* cache, const kvant_store_options* options) 
     if (values.promote_uses != 0) spec.promote_uses = values.promote_uses;
     KVANT_ASSIGN(object->store, TensorStore::create(object->device->executor(), spec));
     object->cold = std::move(cold);
+    if (object->cold != nullptr) object->cold->cold_of_store = true;
     return {};
   });
 }

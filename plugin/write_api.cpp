@@ -112,7 +112,6 @@ kvant_error* clear_all(kvant_cache* cache, std::uint64_t* out_sequences) {
       KVANT_TRY(object->cache->destroy_sequence(id));
       ++destroyed;
     }
-    object->sequence_count = 0;
     if (object->cache->spec().prefix_cache) {
       KVANT_ASSIGN([[maybe_unused]] const std::uint64_t pages, object->cache->clear_prefixes());
     }
