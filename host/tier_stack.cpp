@@ -1,6 +1,7 @@
 #include "tier_stack.hpp"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 namespace kvant {
@@ -47,6 +48,30 @@ void TierStack::bring_near(std::size_t from, const TierKey& key, std::span<const
   for (std::size_t t = 0; t < from; ++t) tiers_[t]->put(key, value);
 }
 
+void TierStack::carry_out(const Job& job) {
+  if (const Store* store = std::get_if<Store>(&job)) {
+    for (const std::unique_ptr<Tier>& tier : tiers_) tier->put(store->key, *store->value);
+  } else {
+    std::vector<TierKey> missing;
+    const std::vector<TierKey>& keys = std::get<Prefetch>(job).keys;
+    const std::vector<bool> near = tiers_.front()->contains(keys);
+    for (std::size_t i = 0; i < keys.size(); ++i)
+      if (!near[i]) missing.push_back(keys[i]);
+    for (std::size_t t = 1; t < tiers_.size() && !missing.empty(); ++t) {
+      const std::vector<std::vector<std::byte>> found = tiers_[t]->get(missing);
+      std::vector<TierKey> still;
+      for (std::size_t i = 0; i < missing.size(); ++i) {
+        if (found[i].empty()) {
+          still.push_back(missing[i]);
+        } else {
+          bring_near(t, missing[i], found[i]);
+        }
+      }
+      missing = std::move(still);
+    }
+  }
+}
+
 void TierStack::work() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -55,26 +80,11 @@ void TierStack::work() {
     const Job job = std::move(jobs_.front());
     jobs_.pop_front();
     lock.unlock();
-    if (const Store* store = std::get_if<Store>(&job)) {
-      for (const std::unique_ptr<Tier>& tier : tiers_) tier->put(store->key, *store->value);
-    } else {
-      std::vector<TierKey> missing;
-      const std::vector<TierKey>& keys = std::get<Prefetch>(job).keys;
-      const std::vector<bool> near = tiers_.front()->contains(keys);
-      for (std::size_t i = 0; i < keys.size(); ++i)
-        if (!near[i]) missing.push_back(keys[i]);
-      for (std::size_t t = 1; t < tiers_.size() && !missing.empty(); ++t) {
-        const std::vector<std::vector<std::byte>> found = tiers_[t]->get(missing);
-        std::vector<TierKey> still;
-        for (std::size_t i = 0; i < missing.size(); ++i) {
-          if (found[i].empty()) {
-            still.push_back(missing[i]);
-          } else {
-            bring_near(t, missing[i], found[i]);
-          }
-        }
-        missing = std::move(still);
-      }
+    // Memory may run out in a tier: then the job is lost, which costs a miss, not the process.
+    try {
+      carry_out(job);
+    } catch (const std::exception&) {
+      failed_jobs_.fetch_add(1, std::memory_order_relaxed);
     }
     lock.lock();
     if (const Store* store = std::get_if<Store>(&job)) {
@@ -169,7 +179,7 @@ TierStackStats TierStack::stats() const {
   TierStackStats stats;
   for (const std::unique_ptr<Tier>& tier : tiers_) stats.tiers.push_back({std::string(tier->name()), tier->stats()});
   const std::lock_guard lock(mutex_);
-  stats.dropped_stores = dropped_;
+  stats.dropped_stores = dropped_ + failed_jobs_.load(std::memory_order_relaxed);
   stats.declined_loads = declined_;
   stats.queued_bytes = waiting_bytes_;
   return stats;

@@ -2,6 +2,7 @@
 // the tiers in order and bring what a farther one had to the nearer ones. Thread rule: any thread.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -25,7 +26,7 @@ struct TierStackStats {
     TierStats stats;
   };
   std::vector<Named> tiers;
-  std::uint64_t dropped_stores = 0;    // the queue was full
+  std::uint64_t dropped_stores = 0;    // the queue was full, or memory ran out
   std::uint64_t declined_loads = 0;    // entries that were there, and computing them anew was quicker
   std::uint64_t queued_bytes = 0;
 };
@@ -65,6 +66,7 @@ class TierStack {
   using Job = std::variant<Store, Prefetch>;
 
   void work();
+  void carry_out(const Job& job);
   void push(Job job, std::unique_lock<std::mutex>& lock);
   void bring_near(std::size_t from, const TierKey& key, std::span<const std::byte> value);
   std::shared_ptr<const std::vector<std::byte>> queued(const TierKey& key) const;
@@ -78,6 +80,7 @@ class TierStack {
   std::unordered_map<TierKey, std::shared_ptr<const std::vector<std::byte>>, TierKeyHash> waiting_;  // of jobs_ and `busy_`
   std::uint64_t waiting_bytes_ = 0, pushed_ = 0, done_ = 0;
   std::uint64_t dropped_ = 0, declined_ = 0;
+  std::atomic<std::uint64_t> failed_jobs_{0};
   bool stop_ = false;
   std::thread worker_;  // last: it uses all of the above
 };
