@@ -192,7 +192,8 @@ typedef struct kvant_sequence_args {
   uint64_t token_count;
   const void* salt;           /* salt_size bytes, at most 4096: sequences share with those of equal salt only */
   uint64_t salt_size;
-  uint64_t leave_tokens;      /* so many of the last tokens are not taken from the cache; 1 to get the last one's logits */
+  uint64_t leave_tokens;      /* so many of the last tokens are not taken from the cache; 1 to get the last one's logits. Else
+                                 whole pages are shared */
   uint64_t ttl_ms;            /* of the pages that the sequence publishes; 0: the policy's */
   uint32_t priority;          /* of the same, 0..100; pages of lower priority leave first */
   uint32_t flags;             /* KVANT_SEQUENCE_* */
@@ -436,7 +437,7 @@ typedef struct kvant_api {
    * append the tokens from there on. What it shares stays until it is destroyed. Without a prefix cache as sequence_create. */
   kvant_error* (*sequence_open)(kvant_cache* cache, const kvant_sequence_args* args, kvant_sequence* out_sequence,
                                 uint64_t* out_reused_tokens);
-  /* What sequence_open would share now; nothing is held. */
+  /* What sequence_open would share now of what the device has; no tier is asked, nothing is held. */
   kvant_error* (*prefix_find)(kvant_cache* cache, const kvant_sequence_args* args, uint64_t* out_tokens);
   /* Lets go every page that no sequence holds; gives their number. */
   kvant_error* (*prefix_clear)(kvant_cache* cache, uint64_t* out_pages);

@@ -69,7 +69,7 @@ typedef struct kvant_event {
 
 /* ---- store: whole tensors by (prefix, layer) ----
  * Prefixes are kept as sequences of the cache, which needs a prefix cache: they share pages with each other and with the
- * engine's own sequences. Equal tokens under equal salt mean equal content. */
+ * engine's own sequences. Equal tokens under equal salt mean equal content. A prefix is found by exactly its tokens. */
 typedef struct kvant_store_options {
   size_t struct_size;
   const kvant_next* next;
@@ -197,10 +197,11 @@ typedef struct kvant_ext_manager {
   kvant_error* (*stats_text)(kvant_cache* cache, uint32_t kind, const char* labels, const char** out_text, uint64_t* out_size);
   /* A snapshot for the monitor: call it every few seconds. */
   kvant_error* (*stats_observe)(kvant_cache* cache);
-  /* Compares one of so many appended tokens with what is stored of it, where K and V come as f32 in host memory; 0: none. */
+  /* Compares one of so many appended tokens, at most one a step, with what is stored of it, where K and V come as f32 in host
+   * memory; 0: none. A later conversion changes nothing of the figure. */
   kvant_error* (*stats_sample_errors)(kvant_cache* cache, uint64_t every_tokens);
-  /* Events with numbers above `since`, at most `capacity`, into `events` (struct_size of each set). out_lost (may be NULL): events
-   * before these that are not held any more. The last 4096 are held. */
+  /* Events with numbers above `since`, at most `capacity`, into `events`, in each of which the caller has set struct_size. out_lost
+   * (may be NULL): events before these that are not held any more. The last 4096 are held (cache_configure: `events`). */
   kvant_error* (*events_poll)(kvant_cache* cache, uint64_t since, uint32_t capacity, kvant_event* events, uint32_t* out_count,
                               uint64_t* out_lost);
 
@@ -210,7 +211,7 @@ typedef struct kvant_ext_manager {
   kvant_error* (*store_put)(kvant_cache* cache, const kvant_store_args* args);
   /* out_found [batch]: 1 where K and V were written (either tensor may be NULL), 0: a miss. */
   kvant_error* (*store_get)(kvant_cache* cache, const kvant_store_args* args, uint32_t* out_found);
-  /* Layers that are there of each prefix of the batch; counts no use. args->k and v are NULL. */
+  /* Layers that are there of each prefix of the batch; counts no use. args->k and v are NULL, layer may be any of the cache's. */
   kvant_error* (*store_find)(kvant_cache* cache, const kvant_store_args* args, uint32_t* out_layers);
   kvant_error* (*store_erase)(kvant_cache* cache, const kvant_store_args* args);
   kvant_error* (*store_clear)(kvant_cache* cache);
@@ -218,7 +219,8 @@ typedef struct kvant_ext_manager {
 
   /* ---- tokens outside of steps; no step may be open ---- */
   /* Writes K and V of tokens [begin, begin + count) of one layer of a sequence, which grows to begin + count tokens if it is shorter;
-   * begin may be at most its length. Every layer of a token must be written before it is attended to. */
+   * begin may be at most its length. Every layer of a token must be written before it is attended to. Token ids from begin on are
+   * forgotten: those pages are not published. */
   kvant_error* (*sequence_write)(kvant_cache* cache, kvant_sequence sequence, uint32_t layer, uint64_t begin, uint64_t count,
                                  const kvant_tensor* k, const kvant_tensor* v);
   /* Destroys all sequences and lets the whole prefix cache go; gives their number. */
@@ -246,9 +248,12 @@ typedef struct kvant_ext_manager {
   kvant_error* (*cache_quantize)(kvant_cache* cache, uint32_t format_k, uint32_t format_v);
 
   /* ---- configuration (docs/configuration.md has the keys) ---- */
-  /* cache_create, with what the JSON says instead of what `args` say: formats, capacity, prefix cache, policy, tiers, limit, store. */
+  /* cache_create, with what the JSON says instead of what `args` say: formats, capacity, prefix cache, policy, tiers, limit, store.
+   * Prefix cache, page size and policy are the JSON's (its defaults where it names none), whatever `args` say. rope is no key: it
+   * comes from `args`, which needs KVANT_CACHE_PREFIXES to have one. */
   kvant_error* (*cache_configure)(kvant_device* device, const kvant_cache_args* args, const char* json, kvant_cache** out_cache);
-  /* The configuration complete, every key with its value, as JSON: of the cache as it was created. */
+  /* The configuration complete, every key with its value, as JSON: as cache_configure read it, without what came from `args`.
+   * KVANT_ERROR_FAILED_PRECONDITION for a cache of cache_create. */
   kvant_error* (*config_text)(kvant_cache* cache, const char** out_json);
 
   /* ---- tokens of a sequence, on the device; no step may be open ---- */
