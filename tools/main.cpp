@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
   add_eval_command(app);
   add_bench_command(app);
   add_replay_command(app);
+  add_memory_curve_command(app);
 #if defined(KVANT_HAS_CONFORM)
   add_conform_command(app);
 #endif
