@@ -72,9 +72,10 @@ std::span<const std::string_view> config_preset_names();  // "llm", "mobile", "r
 // Empty: the defaults. Errors: not_found, naming the presets.
 Result<CacheConfig> config_preset(std::string_view name);
 
-// "preset" first, then the other keys. The result is valid. Errors: invalid_argument, naming the key and what was
+// "preset" first, then the other keys; what neither says is `base`'s. A preset replaces `base`, but for its model, and its capacity if
+// it has one: whoever made `base` knows those better. The result is valid. Errors: invalid_argument, naming the key and what was
 // expected.
-Result<CacheConfig> config_from_json(std::string_view text);
+Result<CacheConfig> config_from_json(std::string_view text, const CacheConfig& base = {});
 // Every key, in the order of the table. Of a valid configuration config_from_json makes the same one again.
 std::string config_to_json(const CacheConfig& config);
 // Each key for itself, then those that depend on each other. Errors: invalid_argument.

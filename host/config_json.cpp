@@ -35,7 +35,10 @@ Status apply(const ConfigEntry& entry, CacheConfig& config) {
   if (!value || !check_value(*entry.field, *value).ok())
     return refused_value(*entry.field, json_value_text(entry.value));
   if (entry.field->key == "preset") {
+    const CacheConfig base = config;
     KVANT_ASSIGN(config, config_preset(std::get<std::string>(*value)));
+    if (base.capacity_tokens != 0) config.capacity_tokens = base.capacity_tokens;
+    config.model_id = base.model_id;
   } else {
     entry.field->set(config, *value);
   }
@@ -44,9 +47,9 @@ Status apply(const ConfigEntry& entry, CacheConfig& config) {
 
 }  // namespace
 
-Result<CacheConfig> config_from_json(std::string_view text) {
+Result<CacheConfig> config_from_json(std::string_view text, const CacheConfig& base) {
   KVANT_ASSIGN(const std::vector<ConfigEntry> entries, read_config_json(text));
-  CacheConfig config;
+  CacheConfig config = base;
   for (const bool preset : {true, false})
     for (const ConfigEntry& entry : entries)
       if ((entry.field->key == "preset") == preset) KVANT_TRY(apply(entry, config));

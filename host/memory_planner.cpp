@@ -207,7 +207,8 @@ Result<MemoryPlan> plan_memory(const MemoryState& state, std::uint64_t limit_byt
 }
 
 std::string memory_plan_text(const MemoryPlan& plan, const MemoryState& state) {
-  std::string out = "limit " + std::to_string(plan.limit_bytes) + " bytes: from " + std::to_string(plan.bytes_before) + " to " +
+  const std::string limit = plan.limit_bytes == UINT64_MAX ? "no limit" : "limit " + std::to_string(plan.limit_bytes) + " bytes";
+  std::string out = limit + ": from " + std::to_string(plan.bytes_before) + " to " +
                     std::to_string(plan.bytes_after) + " bytes in " + std::to_string(plan.actions.size()) + " actions\n";
   for (const MemoryAction& action : plan.actions) {
     out += std::to_string(action.bytes_before) + " -> " + std::to_string(action.bytes_after) + ": ";

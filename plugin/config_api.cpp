@@ -6,9 +6,24 @@
 #include "manager_api.hpp"
 #include "memory_planner.hpp"
 #include "objects.hpp"
+#include "prefix_args.hpp"
 
 namespace kvant::abi {
 namespace {
+
+// What the arguments say of the configuration's matters: it stands where the JSON says nothing.
+Result<CacheConfig> config_of(const kvant_cache_args& values) {
+  CacheConfig config;
+  config.capacity_tokens = values.capacity_tokens;
+  if (values.page_tokens != 0) config.page_tokens = values.page_tokens;
+  config.prefix_cache = (values.flags & KVANT_CACHE_PREFIXES) != 0;
+  if (values.model_id != nullptr) config.model_id = values.model_id;
+  if (values.policy != nullptr) {
+    KVANT_ASSIGN(const PolicySpec policy, read_policy(values.policy, "args.policy"));
+    config.policy = {policy.kind, policy.ttl_ms, policy.sink_entries};
+  }
+  return config;
+}
 
 Status open_hybrid(const CacheConfig& config, CacheObject& cache) {
   auto cold = std::make_shared<CacheObject>(cache.device);
@@ -32,11 +47,13 @@ kvant_error* cache_configure(kvant_device* device, const kvant_cache_args* args,
     KVANT_ASSIGN(const auto object, access<DeviceObject>(device, "device"));
     KVANT_TRY(check_pointer(json, "json", "a configuration, \"{}\" for the defaults"));
     KVANT_TRY(check_pointer(out_cache, "out_cache", "a place for the cache"));
-    KVANT_ASSIGN(CacheConfig config, config_from_json(json));
-    // The engine's figure stands in where the configuration has none: policies and limits are sized by it.
     kvant_cache_args values{};
     KVANT_TRY(read_args(args, "args", values));
+    KVANT_ASSIGN(const CacheConfig base, config_of(values));
+    KVANT_ASSIGN(CacheConfig config, config_from_json(json, base));
+    // What the two say together is checked as one.
     if (values.capacity_tokens == 0) values.capacity_tokens = config.capacity_tokens;
+    if (config.prefix_cache) values.flags |= KVANT_CACHE_PREFIXES;
     values.struct_size = sizeof values;
     KVANT_ASSIGN(CacheSpec spec, read_cache_args(&values));
     KVANT_TRY(apply_config(config, spec));

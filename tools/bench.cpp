@@ -173,6 +173,7 @@ void add_bench_command(CLI::App& app) {
   add_case_command(*command, "decode", "attention of one query a sequence over the cache", decode_case, "4096");
   add_case_command(*command, "prefill", "append and causal attention of a whole prompt", prefill_case, "1024");
   add_bench_generate_command(*command);
+  add_bench_reuse_command(*command);
 }
 
 }  // namespace kvant::tools

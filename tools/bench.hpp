@@ -82,5 +82,6 @@ std::string bench_html(const BenchReport& report);
 double median(std::vector<double> values);
 
 void add_bench_generate_command(CLI::App& bench);
+void add_bench_reuse_command(CLI::App& bench);
 
 }  // namespace kvant::tools

@@ -17,6 +17,7 @@ void add_bench_command(CLI::App& app);
 void add_replay_command(CLI::App& app);
 void add_top_command(CLI::App& app);
 void add_report_command(CLI::App& app);
+void add_memory_curve_command(CLI::App& app);
 
 // Options of every command that opens the library and a device.
 struct HostOptions {

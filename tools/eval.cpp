@@ -10,6 +10,22 @@
 
 namespace kvant::tools {
 
+Outcome<EvalModel> EvalModel::load(const std::string& name) {
+  const auto file = engine::GgufFile::load(find_model_file(name));
+  if (!file.ok()) {
+    return file.failure();
+  }
+  auto tokenizer = engine::Tokenizer::from(*file);
+  if (!tokenizer.ok()) {
+    return tokenizer.failure();
+  }
+  auto llama = engine::Llama::load(*file);
+  if (!llama.ok()) {
+    return llama.failure();
+  }
+  return EvalModel{std::move(*tokenizer), std::move(*llama)};
+}
+
 namespace {
 
 const char* const kAllPairs = "f16,bf16,q8_0,f8_e4m3,q5_1,q5_0,q4_1,q4_0,nf4,nf4_dq,q8_0/q4_0,q4_0/q8_0,q8_0/nf4_dq";
@@ -32,22 +48,6 @@ struct EvalOptions {
   std::string html_path;
 };
 
-Outcome<EvalModel> load_model(const std::string& path) {
-  const auto file = engine::GgufFile::load(find_model_file(path));
-  if (!file.ok()) {
-    return file.failure();
-  }
-  auto tokenizer = engine::Tokenizer::from(*file);
-  if (!tokenizer.ok()) {
-    return tokenizer.failure();
-  }
-  auto llama = engine::Llama::load(*file);
-  if (!llama.ok()) {
-    return llama.failure();
-  }
-  return EvalModel{std::move(*tokenizer), std::move(*llama)};
-}
-
 uint32_t count_of(int given, bool quick, uint32_t quick_count, uint32_t usual) {
   return given >= 0 ? static_cast<uint32_t>(given) : quick ? quick_count : usual;
 }
@@ -66,7 +66,7 @@ Outcome<void> run(const EvalOptions& options) {
   if (!pairs.ok()) {
     return pairs.failure();
   }
-  auto model = load_model(options.model);
+  auto model = EvalModel::load(options.model);
   if (!model.ok()) {
     return model.failure();
   }

@@ -58,7 +58,11 @@ struct SyntheticFigures {
 struct EvalModel {
   engine::Tokenizer tokenizer;
   engine::Llama llama;
+
+  // A path, or a name in the models folder.
+  static Outcome<EvalModel> load(const std::string& name);
 };
+Outcome<std::string> read_text(const std::string& path);
 
 // Perplexity and divergence. The first pair that runs must be the f32 reference: its logits are kept.
 class TextEval {
@@ -67,6 +71,7 @@ class TextEval {
   Outcome<TextFigures> run(EvalModel& model, const std::shared_ptr<Device>& device, const FormatPair& pair,
                            double& bits_per_element, Progress& progress);
   uint32_t chunks() const { return static_cast<uint32_t>(chunks_.size()); }
+  const std::vector<uint32_t>& chunk(uint32_t index) const { return chunks_[index]; }
 
  private:
   std::vector<std::vector<uint32_t>> chunks_;

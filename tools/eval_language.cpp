@@ -13,10 +13,6 @@
 
 namespace kvant::tools {
 
-namespace {
-
-constexpr uint32_t kBatch = 512;  // tokens of one step
-
 Outcome<std::string> read_text(const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
@@ -30,6 +26,10 @@ Outcome<std::string> read_text(const std::string& path) {
   text << stream.rdbuf();
   return text.str();
 }
+
+namespace {
+
+constexpr uint32_t kBatch = 512;  // tokens of one step
 
 // logits -> log-probabilities, in place.
 void log_softmax(float* row, uint32_t count) {

@@ -84,6 +84,9 @@ Outcome<std::shared_ptr<Library>> Library::open(const LibraryOptions& options) {
   args.enable_validation = options.validation ? 1 : 0;
   KVANT_TRY(library->check(library->api_->context_create(&args, &library->context_)));
 
+  library->manager_ =
+      static_cast<const kvant_ext_manager*>(library->api_->get_extension(library->context_, KVANT_EXT_MANAGER));
+
   kvant_build_info build{};
   build.struct_size = sizeof(build);
   KVANT_TRY(library->check(library->api_->get_build_info(&build)));
@@ -216,6 +219,11 @@ Outcome<std::shared_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, co
   args.layer_count = shape.layers;
   args.layers = layers.data();
   args.capacity_tokens = shape.capacity_tokens;
+  args.slab_bytes = shape.slab_bytes;
+  if (shape.prefixes) {
+    args.flags = KVANT_CACHE_PREFIXES;
+    args.model_id = shape.model_id.c_str();
+  }
   KVANT_TRY(cache->check(cache->api().cache_create(cache->device_->handle(), &args, &cache->handle_)));
   return cache;
 }
@@ -237,6 +245,66 @@ Outcome<kvant_cache_stats> Cache::stats() {
   stats.struct_size = sizeof(stats);
   KVANT_TRY(check(api().cache_stats(handle_, &stats)));
   return stats;
+}
+
+Outcome<kvant_prefix_stats> Cache::prefix_stats() {
+  kvant_prefix_stats stats{};
+  stats.struct_size = sizeof(stats);
+  KVANT_TRY(check(api().prefix_stats(handle_, &stats)));
+  return stats;
+}
+
+Outcome<void> Cache::clear_prefixes() {
+  uint64_t pages = 0;
+  return check(api().prefix_clear(handle_, &pages));
+}
+
+Outcome<const kvant_ext_manager*> Cache::manager() const {
+  const kvant_ext_manager* const manager = device_->library()->manager();
+  if (manager == nullptr || manager->struct_size < sizeof(kvant_ext_manager)) {
+    return Failure{device_->library()->path() + " has no " KVANT_EXT_MANAGER " as this program needs it",
+                   Exit::kNoLibrary};
+  }
+  return manager;
+}
+
+namespace {
+
+kvant_memory_args memory_args(uint64_t limit_bytes, const std::vector<uint32_t>& formats) {
+  kvant_memory_args args{};
+  args.struct_size = sizeof(args);
+  args.limit_bytes = limit_bytes;
+  args.formats = formats.empty() ? nullptr : formats.data();
+  args.format_count = static_cast<uint32_t>(formats.size());
+  return args;
+}
+
+}  // namespace
+
+Outcome<MemoryPlan> Cache::memory_plan(uint64_t limit_bytes, const std::vector<uint32_t>& formats) {
+  const auto extension = manager();
+  if (!extension.ok()) {
+    return extension.failure();
+  }
+  const kvant_memory_args args = memory_args(limit_bytes, formats);
+  const char* text = nullptr;
+  kvant_error* const error = (*extension)->memory_plan(handle_, &args, &text);
+  const bool impossible = api().error_code(error) == KVANT_ERROR_RESOURCE_EXHAUSTED;
+  if (const auto checked = check(error); impossible) {
+    return MemoryPlan{false, checked.failure().message};
+  } else if (!checked.ok()) {
+    return checked.failure();
+  }
+  return MemoryPlan{true, text_or_empty(text)};
+}
+
+Outcome<void> Cache::memory_limit(uint64_t limit_bytes, const std::vector<uint32_t>& formats) {
+  const auto extension = manager();
+  if (!extension.ok()) {
+    return extension.failure();
+  }
+  const kvant_memory_args args = memory_args(limit_bytes, formats);
+  return check((*extension)->memory_limit(handle_, &args));
 }
 
 kvant_tensor float_tensor(const float* data, uint64_t elements) {

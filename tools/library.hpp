@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <kvant/kvant.h>
+#include <kvant/kvant_ext_manager.h>
 
 #include "outcome.hpp"
 
@@ -56,6 +57,8 @@ class Library {
   Library& operator=(const Library&) = delete;
 
   const kvant_api& api() const { return *api_; }
+  // The manager extension; null where the library has none.
+  const kvant_ext_manager* manager() const { return manager_; }
   kvant_context* context() const { return context_; }
   const std::string& path() const { return path_; }
   // The commit that the library was built from; figures name it.
@@ -76,6 +79,7 @@ class Library {
   static void on_log(void* user_data, uint32_t level, const char* message, size_t size);
 
   const kvant_api* api_ = nullptr;
+  const kvant_ext_manager* manager_ = nullptr;
   kvant_context* context_ = nullptr;
   std::string path_;
   std::string commit_;
@@ -121,6 +125,14 @@ struct CacheShape {
   uint32_t format_k = 0;
   uint32_t format_v = 0;
   uint64_t capacity_tokens = 0;
+  uint64_t slab_bytes = 0;    // 0: the library's choice
+  bool prefixes = false;      // with a prefix cache,
+  std::string model_id = {};  // whose keys name the model
+};
+
+struct MemoryPlan {
+  bool possible = false;
+  std::string text;  // the plan, or why the limit cannot be met
 };
 
 class Cache {
@@ -138,9 +150,19 @@ class Cache {
 
   Outcome<kvant_sequence> create_sequence();
   Outcome<kvant_cache_stats> stats();
+  Outcome<kvant_prefix_stats> prefix_stats();
+
+  // Lets go what no sequence holds.
+  Outcome<void> clear_prefixes();
+
+  // Through the manager extension: what a limit would do, and doing it. `formats`: what sides may become, from wide to
+  // narrow; empty: the library's own.
+  Outcome<MemoryPlan> memory_plan(uint64_t limit_bytes, const std::vector<uint32_t>& formats);
+  Outcome<void> memory_limit(uint64_t limit_bytes, const std::vector<uint32_t>& formats);
 
  private:
   Cache() = default;
+  Outcome<const kvant_ext_manager*> manager() const;
   std::shared_ptr<Device> device_;
   kvant_cache* handle_ = nullptr;
   CacheShape shape_;

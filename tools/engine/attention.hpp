@@ -21,6 +21,8 @@ struct BatchEntry {
   // mask_begin + i in the sequence. Every token sees those before mask_begin. Read by begin() only.
   std::span<const uint32_t> mask = {};
   uint32_t mask_begin = 0;
+  // Their ids, or empty: unknown. What a prefix cache finds again. Read by begin() only.
+  std::span<const uint32_t> tokens = {};
 };
 
 struct AttentionShape {

@@ -11,9 +11,15 @@ Outcome<std::unique_ptr<CacheAttention>> CacheAttention::create(std::shared_ptr<
                                                                 const AttentionShape& shape, uint32_t format_k,
                                                                 uint32_t format_v, uint64_t capacity_tokens,
                                                                 uint32_t slots) {
+  return create(std::move(device), shape,
+                {shape.layers, shape.kv_heads, shape.head_dim, format_k, format_v, capacity_tokens}, slots);
+}
+
+Outcome<std::unique_ptr<CacheAttention>> CacheAttention::create(std::shared_ptr<tools::Device> device,
+                                                                const AttentionShape& shape,
+                                                                const tools::CacheShape& cache_shape, uint32_t slots) {
   std::unique_ptr<CacheAttention> attention(new CacheAttention(shape));
-  auto cache = tools::Cache::create(
-      std::move(device), {shape.layers, shape.kv_heads, shape.head_dim, format_k, format_v, capacity_tokens});
+  auto cache = tools::Cache::create(std::move(device), cache_shape);
   if (!cache.ok()) {
     return cache.failure();
   }
@@ -33,6 +39,7 @@ CacheAttention::~CacheAttention() { abort(); }
 
 Outcome<void> CacheAttention::begin(std::span<const BatchEntry> entries) {
   std::vector<kvant_step_entry> step_entries;
+  std::vector<std::vector<int32_t>> ids(entries.size());
   entries_.assign(entries.begin(), entries.end());
   tokens_ = 0;
   for (BatchEntry& entry : entries_) {
@@ -54,12 +61,22 @@ Outcome<void> CacheAttention::begin(std::span<const BatchEntry> entries) {
       step_entry.mask_begin = entry.mask_begin;
       step_entry.mask_row_words = static_cast<uint32_t>(entry.mask.size() / entry.count);
     }
+    if (!entry.tokens.empty()) {
+      if (entry.tokens.size() != entry.count) {
+        return Failure{"the entry has " + std::to_string(entry.tokens.size()) + " token ids for " +
+                       std::to_string(entry.count) + " tokens"};
+      }
+      std::vector<int32_t>& own = ids[step_entries.size()];
+      own.assign(entry.tokens.begin(), entry.tokens.end());
+      step_entry.tokens = own.data();
+    }
     step_entries.push_back(step_entry);
     tokens_ += entry.count;
   }
   const auto planned = plan(step_entries);
   for (BatchEntry& entry : entries_) {
     entry.mask = {};  // the caller's, and read
+    entry.tokens = {};
   }
   return planned;
 }
@@ -137,6 +154,24 @@ Outcome<void> CacheAttention::truncate(uint64_t tokens) {
     lengths_[slot] = static_cast<uint32_t>(length);
   }
   return {};
+}
+
+Outcome<uint32_t> CacheAttention::open(uint32_t slot, std::span<const uint32_t> prompt) {
+  const std::vector<int32_t> ids(prompt.begin(), prompt.end());
+  kvant_sequence_args args{};
+  args.struct_size = sizeof(args);
+  args.tokens = ids.data();
+  args.token_count = ids.size();
+  args.leave_tokens = 1;
+  KVANT_TRY(cache_->check(cache_->api().sequence_destroy(cache_->handle(), sequences_[slot])));
+  kvant_sequence sequence = 0;
+  uint64_t reused = 0;
+  sequences_[slot] = 0;
+  lengths_[slot] = 0;
+  KVANT_TRY(cache_->check(cache_->api().sequence_open(cache_->handle(), &args, &sequence, &reused)));
+  sequences_[slot] = sequence;
+  lengths_[slot] = static_cast<uint32_t>(reused);
+  return lengths_[slot];
 }
 
 Outcome<void> CacheAttention::record() {

@@ -22,6 +22,10 @@ class CacheAttention : public Attention {
   static Outcome<std::unique_ptr<CacheAttention>> create(std::shared_ptr<tools::Device> device,
                                                          const AttentionShape& shape, uint32_t format_k,
                                                          uint32_t format_v, uint64_t capacity_tokens, uint32_t slots);
+  // Of any shape: one with a prefix cache, for open().
+  static Outcome<std::unique_ptr<CacheAttention>> create(std::shared_ptr<tools::Device> device,
+                                                         const AttentionShape& shape, const tools::CacheShape& cache,
+                                                         uint32_t slots);
   ~CacheAttention() override;
 
   Outcome<void> begin(std::span<const BatchEntry> entries) override;
@@ -31,6 +35,10 @@ class CacheAttention : public Attention {
 
   // Forgets the tokens of every slot from `tokens` on.
   Outcome<void> truncate(uint64_t tokens);
+
+  // Ends the slot's sequence; the next one begins with what the prefix cache holds of the prompt, its last token left
+  // out: returns how many tokens are there. Without a prefix cache the sequence begins empty.
+  Outcome<uint32_t> open(uint32_t slot, std::span<const uint32_t> prompt);
 
   // For trees of drafted tokens, with one slot: from record() on a copy of the keys and values that come in is kept,
   // and keep() leaves of the tokens since then those at the ascending `places` of the sequence, next to each other in

@@ -13,7 +13,7 @@ Outcome<void> Session::feed(std::span<const uint32_t> tokens, std::vector<float>
     history_.insert(history_.end(), tokens.begin(), tokens.end());
     Batch batch;
     batch.layers = layers_;
-    batch.entries = {{0, 0, length()}};
+    batch.entries = {{slot_, 0, length()}};
     batch.tokens = history_;
     batch.logit_rows = {length() - 1};
     return model_.forward(batch, attention_, logits);
@@ -22,7 +22,8 @@ Outcome<void> Session::feed(std::span<const uint32_t> tokens, std::vector<float>
     const auto part = tokens.subspan(begin, std::min<size_t>(batch_, tokens.size() - begin));
     Batch batch;
     batch.layers = layers_;
-    batch.entries = {{0, length(), static_cast<uint32_t>(part.size())}};
+    batch.entries = {{slot_, length(), static_cast<uint32_t>(part.size())}};
+    batch.entries[0].tokens = part;
     batch.tokens.assign(part.begin(), part.end());
     if (begin + part.size() == tokens.size()) {
       batch.logit_rows = {static_cast<uint32_t>(part.size() - 1)};

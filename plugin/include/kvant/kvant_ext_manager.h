@@ -249,10 +249,10 @@ typedef struct kvant_ext_manager {
 
   /* ---- configuration (docs/configuration.md has the keys) ---- */
   /* cache_create, with what the JSON says instead of what `args` say: formats, capacity, prefix cache, policy, tiers, limit, store.
-   * Prefix cache, page size and policy are the JSON's (its defaults where it names none), whatever `args` say. rope is no key: it
-   * comes from `args`, which needs KVANT_CACHE_PREFIXES to have one. */
+   * What the JSON does not name stays as `args` have it; a preset names everything but the model_id, and the capacity where
+   * `args` have one. rope is no key: it comes from `args`. */
   kvant_error* (*cache_configure)(kvant_device* device, const kvant_cache_args* args, const char* json, kvant_cache** out_cache);
-  /* The configuration complete, every key with its value, as JSON: as cache_configure read it, without what came from `args`.
+  /* The configuration complete, every key with its value, as JSON: as it was after cache_configure.
    * KVANT_ERROR_FAILED_PRECONDITION for a cache of cache_create. */
   kvant_error* (*config_text)(kvant_cache* cache, const char** out_json);
 

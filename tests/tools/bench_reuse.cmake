@@ -1,0 +1,37 @@
+# kvant bench reuse on 2 rounds of 2 agents. With f32 the command itself fails if an answer differs.
+include(${CMAKE_CURRENT_LIST_DIR}/run_command.cmake)
+
+run_command(reuse bench reuse --formats f32,q8_0/q4_0 --rounds 2 --calls 2 --system-tokens 80 --question-tokens 16
+            --answer-tokens 4 --repeats 1)
+foreach(index 0 1)
+  foreach(name prompt_tokens lookups hits lookup_tokens hit_tokens answer_tokens equal_answer_tokens)
+    string(JSON ${name} GET "${json}" results ${index} ${name})
+  endforeach()
+  string(JSON whole GET "${json}" results ${index} whole_prompts tokens_fed)
+  string(JSON rest GET "${json}" results ${index} prefix_cache tokens_fed)
+  string(JSON times LENGTH "${json}" results ${index} prefix_cache call_seconds)
+  # Prompts of 96, 96, 116 and 116 tokens. The second agent finds the system prompt's 5 pages of 16. Then each finds 6 pages: its
+  # first prompt and all of its answer but the last token, 99 tokens, less the page that is not full.
+  expect(prompt_tokens EQUAL 424)
+  expect(lookups EQUAL 4)
+  expect(hits EQUAL 3)
+  expect(lookup_tokens EQUAL 424)
+  expect(hit_tokens EQUAL 272)
+  expect(whole EQUAL 424)
+  math(EXPR fed "424 - ${hit_tokens}")
+  expect(rest EQUAL fed)
+  expect(times EQUAL 4)
+  expect(answer_tokens EQUAL 16)
+  if(index EQUAL 0)
+    expect(equal_answer_tokens EQUAL 16)
+  endif()
+  # The two last prompts, of 116 tokens, take 8 pages each; the 5 of the system prompt are there once.
+  foreach(name pages shared_pages bytes shared_bytes)
+    string(JSON ${name} GET "${json}" results ${index} held 1 ${name})
+  endforeach()
+  expect(pages EQUAL 16)
+  expect(shared_pages EQUAL 11)
+  math(EXPR whole_bytes "${bytes} * 11")
+  math(EXPR shared_sixteenths "${shared_bytes} * 16")
+  expect(whole_bytes EQUAL shared_sixteenths)
+endforeach()

@@ -1,0 +1,41 @@
+# kvant memory-curve on one chunk: met limits are met, a limit below what q4_0 takes is refused, and idle texts make room.
+include(${CMAKE_CURRENT_LIST_DIR}/run_command.cmake)
+
+macro(read_point index)
+  foreach(name limit_bytes bytes_before met)
+    string(JSON ${name} GET "${json}" curves 0 points ${index} ${name})
+  endforeach()
+  if(met)
+    foreach(name bytes_after bytes_largest actions pages_evicted perplexity)
+      string(JSON ${name} GET "${json}" curves 0 points ${index} ${name})
+    endforeach()
+    string(JSON narrowed LENGTH "${json}" curves 0 points ${index} sides_narrowed)
+    expect(bytes_after LESS_EQUAL limit_bytes)
+    expect(bytes_largest LESS_EQUAL limit_bytes)
+    # The model reads this text with less than 3 (models/README.md); over a cache that lost its content it would not.
+    expect(perplexity GREATER 2 AND perplexity LESS 3)
+  endif()
+endmacro()
+
+run_command(curve memory-curve --formats f32 --limits 100,40,15,5 --chunks 1)
+expect(output MATCHES "convert V of layer 0 from f32 to q8_0")
+read_point(0)
+# 1024 tokens, 6 layers, K and V, 2 heads of 64 floats.
+expect(bytes_before EQUAL 6291456)
+expect(met AND actions EQUAL 0 AND bytes_after EQUAL 6291456)
+read_point(1)
+expect(met AND actions GREATER 0 AND narrowed EQUAL 1)
+read_point(2)
+# Of the 12 sides, which q8_0 would leave at 27 % of f32, most must go on to q4_0.
+string(JSON to_q4 GET "${json}" curves 0 points 2 sides_narrowed q4_0)
+expect(met AND to_q4 GREATER 6)
+read_point(3)
+string(JSON reason GET "${json}" curves 0 points 3 reason)
+expect(NOT met AND reason MATCHES "314572 bytes cannot be met")
+
+run_command(idle memory-curve --formats f32 --limits 60,10 --chunks 1 --idle 1 --no-plans)
+expect(NOT output MATCHES "convert")
+read_point(0)
+expect(met AND bytes_before EQUAL 12582912 AND narrowed EQUAL 0 AND pages_evicted GREATER 0)
+read_point(1)
+expect(met AND narrowed GREATER 0)

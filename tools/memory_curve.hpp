@@ -1,0 +1,55 @@
+// What kvant memory-curve measures: what a memory limit makes of a filled cache, and what that costs in perplexity.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "format_pair.hpp"
+#include "library.hpp"
+
+namespace kvant::tools {
+
+// What a printed plan says, counted.
+struct PlanFacts {
+  uint32_t actions = 0;
+  std::map<std::string, uint32_t> sides;  // that end in a format: layer sides that the plan converts
+  uint64_t evicted_pages = 0;
+};
+PlanFacts plan_facts(const std::string& plan);
+
+struct CurvePoint {
+  uint32_t percent = 0;  // of the filled pool's bytes
+  uint64_t limit_bytes = 0;
+  uint64_t bytes_before = 0;
+  uint64_t bytes_after = 0;    // when the limit was set
+  uint64_t bytes_largest = 0;  // from then on, the continuation included
+  bool met = false;
+  std::string plan;  // or why it cannot be met
+  double perplexity = 0;
+};
+
+struct Curve {
+  FormatPair pair;  // that the pool is filled in
+  std::vector<CurvePoint> points;
+};
+
+struct CurveReport {
+  DeviceFacts device;
+  std::string commit;  // of the library
+  std::string model;
+  std::string text;
+  std::vector<FormatPair> ladder;  // what sides may become
+  uint32_t chunks = 0;
+  uint32_t context = 0;  // tokens of the sequence in use
+  uint32_t scored = 0;   // of these, in each chunk
+  uint32_t idle = 0;     // further texts that only the prefix cache holds
+  uint64_t slab_bytes = 0;
+  std::vector<Curve> curves;
+};
+
+std::string curve_text(const CurveReport& report);
+std::string curve_json(const CurveReport& report);
+std::string curve_html(const CurveReport& report);
+
+}  // namespace kvant::tools
