@@ -141,6 +141,7 @@ struct RunArgs {
   float scale = 0.0f;         // 0 = 1 / sqrt(head_dim_k)
   float soft_cap = 0.0f;      // 0 = off
   bool causal = true;
+  bool invariant = false;               // sequences of few queries: each query to the bit as if it were alone in its step
   const float* sinks = nullptr;         // [q_heads] logits, or null
   const float* alibi_slopes = nullptr;  // [q_heads], or null
   void* command_buffer = nullptr;       // record into the engine's VkCommandBuffer instead of submitting

@@ -13,6 +13,10 @@ namespace {
 
 // Sequences with at most this many queries (decoding, drafts) are tuned apart from prompts in the same step.
 constexpr std::uint32_t kShortQueries = 8;
+// With RunArgs::invariant: these many queries are computed one by one, their keys cut as for one sequence of a fixed length, so
+// that no result depends on what else is in the step.
+constexpr std::uint32_t kInvariantQueries = 32;
+constexpr std::uint64_t kInvariantLength = 65536;
 // Scratch for partial results: enough to keep any device busy; more queries take further passes.
 constexpr std::uint64_t kPartialBytes = 64ull << 20;
 
@@ -50,7 +54,8 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
   const GroupBatch& batch = step_.groups[run.group].batch;
   const std::uint64_t row_bytes = (std::uint64_t{run.head_dim_v} + 1) * sizeof(float);
   run.flags = attend_flags(args, group, step_.masked);
-  for (const QueryClass queries : {QueryClass{1, kShortQueries}, QueryClass{kShortQueries + 1, 0xFFFFFFFFu}}) {
+  const std::uint32_t few = args.invariant ? kInvariantQueries : kShortQueries;
+  for (const QueryClass queries : {QueryClass{1, few}, QueryClass{few + 1, 0xFFFFFFFFu}}) {
     const BatchShape facts = batch_shape(batch, group, queries.least, queries.most);
     if (facts.sequences == 0) continue;
     AttendShape shape;
@@ -65,6 +70,11 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     shape.max_kv_len = facts.max_kv_len;
     shape.total_kv_len = facts.total_kv_len;
     shape.page_tokens = geometry_.page_tokens;
+    if (args.invariant && queries.most == few) {
+      shape.max_queries = 1;
+      shape.total_queries = 1;
+      shape.max_kv_len = shape.total_kv_len = kInvariantLength;
+    }
     AttendConfig config = executor_.attend_config(shape);
     if (attend_override_) config = attend_override_(shape, config);
 

@@ -131,6 +131,9 @@ class Generation {
       return cache.failure();
     }
     cache_ = cache->get();
+    if (drafted_ != nullptr) {
+      cache_->make_invariant();  // chains then are the target's own text to the bit
+    }
     attention_ = std::move(*cache);
     return {};
   }

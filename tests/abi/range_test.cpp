@@ -326,7 +326,7 @@ TEST_CASE("ranges: runs and tensors") {
   Mutator<kvant_run_args> runs(good, "step_run", run);
   for (const std::uint32_t heads : {0u, 3u, 16386u, ~0u})
     runs.refuse(&kvant_run_args::q_heads, heads, "q_heads (" + std::to_string(heads) + ")");
-  runs.refuse(&kvant_run_args::flags, 2, "flags (0x2)");
+  runs.refuse(&kvant_run_args::flags, 4, "flags (0x4)");
   const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
   runs.refuse(&kvant_run_args::scale, -0.5F, "scale (-0.5)");
   runs.refuse(&kvant_run_args::scale, nan, "scale (nan)");

@@ -245,6 +245,42 @@ TEST_CASE("speculation: the text ends before its end token, wherever in a step t
   }
 }
 
+TEST_CASE("speculation: a chain's logits are those of single steps to the bit, where runs are invariant") {
+  const Bench bench;
+  if (bench.device == nullptr) {
+    return;
+  }
+  const auto text = bench.encode("And God said, Let there be light: and there was light. And God saw the light, that it was good");
+  constexpr uint32_t kChain = 7;
+  for (const Formats& formats : {Formats{"f32", "f32"}, Formats{"q8_0", "q4_0"}}) {
+    const auto chain = bench.cache(formats, 256), single = bench.cache(formats, 256);
+    chain->make_invariant();
+    single->make_invariant();
+    const auto at = static_cast<uint32_t>(text.size()) - kChain;
+    const auto feed = [&](engine::CacheAttention& attention, uint32_t begin, uint32_t count) {
+      engine::Batch batch;
+      batch.entries = {{0, begin, count}};
+      batch.tokens.assign(text.begin() + begin, text.begin() + begin + count);
+      for (uint32_t i = 0; i < count; ++i) {
+        batch.logit_rows.push_back(i);
+      }
+      std::vector<float> logits;
+      const auto done = bench.model->forward(batch, attention, logits);
+      REQUIRE_MESSAGE(done.ok(), done.failure().message);
+      return logits;
+    };
+    feed(*chain, 0, at);
+    feed(*single, 0, at);
+    const std::vector<float> together = feed(*chain, at, kChain);
+    std::vector<float> apart;
+    for (uint32_t i = 0; i < kChain; ++i) {
+      const std::vector<float> row = feed(*single, at + i, 1);
+      apart.insert(apart.end(), row.begin(), row.end());
+    }
+    CHECK(together == apart);
+  }
+}
+
 TEST_CASE("speculation: a tree sees its own path alone, and what is kept of it is what a chain would have written") {
   const Bench bench;
   if (bench.device == nullptr) {

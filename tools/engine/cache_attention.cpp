@@ -121,6 +121,7 @@ Outcome<void> CacheAttention::run_step(uint32_t layer, const float* k, const flo
     args.q = &q_tensor;
     args.out = &out_tensor;
     args.q_heads = shape_.q_heads;
+    args.flags = run_flags_;
   }
   const tools::Stopwatch watch;
   const auto ran = cache_->check(cache_->api().step_run(step_, layer, &args));

@@ -40,6 +40,10 @@ class CacheAttention : public Attention {
   // out: returns how many tokens are there. Without a prefix cache the sequence begins empty.
   Outcome<uint32_t> open(uint32_t slot, std::span<const uint32_t> prompt);
 
+  // From now on each query's result is to the bit what it would be alone in its step (KVANT_RUN_INVARIANT), so that a
+  // text does not depend on whether its tokens were fed one by one or verified as a chain.
+  void make_invariant() { run_flags_ = KVANT_RUN_INVARIANT; }
+
   // For trees of drafted tokens, with one slot: from record() on a copy of the keys and values that come in is kept,
   // and keep() leaves of the tokens since then those at the ascending `places` of the sequence, next to each other in
   // that order. Those that stand right already stay; the others go in once more from the copy, without the model.
@@ -67,6 +71,7 @@ class CacheAttention : public Attention {
   std::vector<uint32_t> lengths_;
   std::vector<BatchEntry> entries_;
   kvant_step* step_ = nullptr;
+  uint32_t run_flags_ = 0;
   uint64_t tokens_ = 0;  // of the open step
   bool recording_ = false;
   uint32_t recorded_begin_ = 0;

@@ -306,6 +306,9 @@ typedef struct kvant_run_args {
   const float* alibi_slopes;  /* [q_heads], finite, or NULL */
 } kvant_run_args;
 #define KVANT_RUN_NON_CAUSAL 1u  /* every query sees every key: encoders, cross-attention */
+/* Since 1.1: for sequences of at most 32 queries, out is to the bit what each query would get alone in its step, whatever else the step
+ * holds: verified drafts then are the target's own text. Slower, since queries do not share their reading of keys. */
+#define KVANT_RUN_INVARIANT 2u
 
 /* Sides of a layer. */
 #define KVANT_SIDE_K 0u
