@@ -24,6 +24,8 @@ enum class Op : std::uint32_t {
   merge,     // partial results by log-sum-exp
   sequence,  // fork, truncate, convert, read through the cache
   relation,  // metamorphic: two ways that must agree
+  gather,    // tokens of a slab together into pages
+  rotate,    // pairs of elements by angles
   count
 };
 std::string_view op_name(Op op);
@@ -55,7 +57,7 @@ struct Case {
   AttendConfig config;                    // attend, relation: forced; the kernel it names is the module under test
   std::uint32_t splits = 1;               // merge: partials of a row
   Relation relation = Relation::shuffle;
-  std::uint32_t variant = 0;              // sequence: which script
+  std::uint32_t variant = 0;              // sequence: which script; rotate: pairs
 };
 
 // All cases, in order of operation. Built once; the same on every machine.

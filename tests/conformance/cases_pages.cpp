@@ -191,6 +191,41 @@ void add_merge(std::vector<Case>& out) {
   }
 }
 
+void add_gather(std::vector<Case>& out) {
+  for (std::uint32_t f = 0; f < format_count(); ++f)
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      Case c;
+      c.op = Op::gather;
+      c.format_k = format_at(f);
+      c.dim_k = kDims[(f * 2 + i * 3) % kDims.size()];
+      c.kv_heads = kHeads[(f + i) % kHeads.size()];
+      c.page_tokens = (f + i) % 2 == 0 ? 16 : 32;
+      c.batch = 1 + 2 * i;  // pages
+      c.subset = subset_of(f * 3 + i, 3, 9);
+      c.name = "gather." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".p" +
+               to_string(c.page_tokens) + ".pages" + to_string(c.batch);
+      out.push_back(c);
+    }
+}
+
+void add_rotate(std::vector<Case>& out) {
+  std::uint32_t n = 0;
+  for (const std::uint32_t dim : kDims)
+    for (const bool halves : {false, true}) {
+      Case c;
+      c.op = Op::rotate;
+      c.dim_k = dim;
+      c.kv_heads = kHeads[n % kHeads.size()];
+      c.length = 1 + 36 * (n % 3);
+      c.variant = n % 2 == 0 ? dim / 2 : dim / 4;
+      c.page_tokens = halves ? 32 : 16;
+      c.subset = subset_of(n++, 3, 6);
+      c.name = "rotate.d" + to_string(dim) + ".h" + to_string(c.kv_heads) + ".n" + to_string(c.length) + ".pairs" +
+               to_string(c.variant) + (halves ? ".halves" : ".adjacent");
+      out.push_back(c);
+    }
+}
+
 }  // namespace
 
 void add_page_cases(std::vector<Case>& out) {
@@ -200,6 +235,8 @@ void add_page_cases(std::vector<Case>& out) {
   add_convert(out);
   add_quantize(out);
   add_merge(out);
+  add_gather(out);
+  add_rotate(out);
 }
 
 }  // namespace kvant::conformance

@@ -47,6 +47,8 @@ TEST_CASE("merge") { run_smoke(Op::merge, 2); }
 TEST_CASE("attend") { run_smoke(Op::attend, 2); }
 TEST_CASE("sequence") { run_smoke(Op::sequence, 2); }
 TEST_CASE("relation") { run_smoke(Op::relation, 1); }
+TEST_CASE("gather") { run_smoke(Op::gather, 2); }
+TEST_CASE("rotate") { run_smoke(Op::rotate, 2); }
 
 TEST_CASE("an unavailable module is not_supported with the missing feature, and the executor refuses it likewise") {
   std::string why;

@@ -25,6 +25,8 @@ CaseResult run_merge_case(const RunContext& context, const Case& c);
 CaseResult run_attend_case(const RunContext& context, const Case& c);
 CaseResult run_sequence_case(const RunContext& context, const Case& c);
 CaseResult run_relation_case(const RunContext& context, const Case& c);
+CaseResult run_gather_case(const RunContext& context, const Case& c);
+CaseResult run_rotate_case(const RunContext& context, const Case& c);
 
 // ---- shared by them ----
 

@@ -18,6 +18,8 @@ std::vector<KernelId> kernels_of(const Case& c) {
     case Op::attend:
     case Op::relation: return {KernelId::append, c.config.kernel, KernelId::attend_merge};
     case Op::sequence: return {KernelId::append, KernelId::read, KernelId::copy, KernelId::convert};
+    case Op::gather: return {KernelId::gather};
+    case Op::rotate: return {KernelId::rotate};
     case Op::count: break;
   }
   return {};
