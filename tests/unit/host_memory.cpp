@@ -78,6 +78,23 @@ TEST_CASE("host memory: a weight keeps a side wide, a negative one for ever") {
   for (const MemoryAction& action : all.value().actions) CHECK_FALSE((action.layer == 0 && action.side == Side::k));
 }
 
+TEST_CASE("host memory: what counts is the error that is added, not the error there is") {
+  // q8_0 to q4_0 on 64 elements against q5_1 to q4_0 on 160: a narrow side has little left to lose.
+  MemoryState state;
+  MemoryLayer wide, narrow;
+  wide.head_dim = {64, 32};
+  wide.format = {FormatId::q8_0, FormatId::q4_0};
+  narrow.head_dim = {160, 32};
+  narrow.format = {FormatId::q5_1, FormatId::q4_0};
+  wide.weight = narrow.weight = {1.0, 1.0};
+  state.layers = {wide, narrow};
+  state.groups = {{4, 64, 64, 0, 16}};
+  const auto plan = plan_memory(state, allocated_bytes(state) - 1, {});
+  REQUIRE(plan.ok());
+  REQUIRE(plan.value().actions.size() == 1);
+  CHECK(plan.value().actions[0].layer == 1);
+}
+
 TEST_CASE("host memory: a plan's bytes are those of its actions, one after the other") {
   Random random(3);
   for (int i = 0; i < 400; ++i) {

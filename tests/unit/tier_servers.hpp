@@ -74,7 +74,13 @@ class MemcachedServer {
     ::waitpid(process_, nullptr, 0);
     process_ = -1;
   }
-  void hang() { ::kill(process_, SIGSTOP); }
+  // Returns when the server has stopped: a signal that is only on its way still lets it answer.
+  void hang() {
+    ::kill(process_, SIGSTOP);
+    int status = 0;
+    REQUIRE(::waitpid(process_, &status, WUNTRACED) == process_);
+    REQUIRE(WIFSTOPPED(status));
+  }
   void wake() { ::kill(process_, SIGCONT); }
 
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
