@@ -52,6 +52,8 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       next_sequence_(spec_.first_sequence),
       meta_(executor),
       partial_(executor),
+      lse_(executor),
+      mass_group_(geometry_.layers.size(), 1.0),
       io_(executor) {
   for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab);
   sensitivity_.assign(geometry_.layers.size(), MemoryLayer{}.weight);
@@ -176,6 +178,10 @@ Status CacheImpl::truncate_sequence(SequenceId id, std::uint64_t tokens) {
   KVANT_TRY(check_history(*sequence, geometry_.groups, tokens, geometry_.page_tokens));
   shrink_sequence(*sequence, pools_, tokens, geometry_.page_tokens);
   forget_tokens(*sequence, tokens);
+  if (tokens == 0) {
+    sequence->pruned = false;
+    sequence->least_length = 0;
+  }
   return {};
 }
 
@@ -226,6 +232,8 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
                       parent->tokens.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(
                                                    tokens, parent->tokens.size())));
   child.publish = parent->publish;
+  child.pruned = parent->pruned;
+  child.least_length = parent->least_length;
   if (parent->node != nullptr) {
     child.node = parent->node;
     while (child.node->depth > full) child.node = child.node->parent;
@@ -235,6 +243,20 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
   event(EventKind::sequence_created, tokens, tokens, child.id);
   sequences_.emplace(next_sequence_, std::move(child));
   return SequenceId{next_sequence_++};
+}
+
+void CacheImpl::record_copy(const params::CopyParams& copy, const BufferRange& source, const BufferRange& destination,
+                            const BufferRange& pairs) {
+  const ExecutorLimits& limits = executor_.limits();
+  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::copy).local_size;
+  Dispatch& dispatch = list_.add_dispatch(KernelId::copy, "copy", false);
+  dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
+  std::memcpy(dispatch.push.data(), &copy, sizeof copy);
+  dispatch.bindings[0] = source;
+  dispatch.bindings[1] = destination;
+  dispatch.bindings[2] = pairs;
+  dispatch.groups =
+      params::copy_grid(copy.page_words16, copy.pair_count, local_size, limits.max_groups[0], limits.max_groups[1]);
 }
 
 // All pairs, all layers of their groups, both sides: one submit. No page is both a source and a destination.
@@ -254,7 +276,6 @@ Status CacheImpl::device_copy_pages(std::span<const PagePair> pairs) {
     return std::tie(a.group, a.source_slab, a.destination_slab) < std::tie(b.group, b.source_slab, b.destination_slab);
   });
   const ExecutorLimits& limits = executor_.limits();
-  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::copy).local_size;
   const std::size_t most = std::max<std::size_t>(1, limits.max_staging_bytes / 2 / 8);  // pairs of one staged table
 
   for (std::size_t first = 0; first < jobs.size(); first += most) {
@@ -273,15 +294,17 @@ Status CacheImpl::device_copy_pages(std::span<const PagePair> pairs) {
           copy.pairs_offset = static_cast<std::uint32_t>((begin - first) * 2);
           copy.pair_count = static_cast<std::uint32_t>(end - begin);
           copy.page_words16 = static_cast<std::uint32_t>(geometry_.layers[layer].side(side).page_bytes / 16);
-          Dispatch& dispatch = list_.add_dispatch(KernelId::copy, "copy", false);
-          dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-          std::memcpy(dispatch.push.data(), &copy, sizeof copy);
-          dispatch.bindings[0] = slabs_.region(layer, side, jobs[begin].source_slab);
-          dispatch.bindings[1] = slabs_.region(layer, side, jobs[begin].destination_slab);
-          dispatch.bindings[2] = staging.range;
-          dispatch.groups = params::copy_grid(copy.page_words16, copy.pair_count, local_size, limits.max_groups[0],
-                                              limits.max_groups[1]);
+          record_copy(copy, slabs_.region(layer, side, jobs[begin].source_slab),
+                      slabs_.region(layer, side, jobs[begin].destination_slab), staging.range);
         }
+      }
+      if (spec_.attention_mass) {
+        const std::uint32_t g = jobs[begin].group;
+        params::CopyParams copy{};
+        copy.pairs_offset = static_cast<std::uint32_t>((begin - first) * 2);
+        copy.pair_count = static_cast<std::uint32_t>(end - begin);
+        copy.page_words16 = static_cast<std::uint32_t>(geometry_.groups[g].mass_page_bytes / 16);
+        record_copy(copy, slabs_.mass(g, jobs[begin].source_slab), slabs_.mass(g, jobs[begin].destination_slab), staging.range);
       }
       begin = end;
     }

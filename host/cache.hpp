@@ -52,6 +52,7 @@ struct CacheSpec {
   std::uint64_t slab_bytes = 0;         // bytes that a slab of one layer aims at; 0 = 256 MiB
   std::uint64_t preallocate_bytes = 0;  // of slabs, allocated at creation, at most the pool
   std::uint32_t events = 4096;          // that are held for readers
+  bool attention_mass = false;          // room to count what attention each token gets: 8 bytes per token, layer and KV head
 };
 
 // How a sequence begins. `tokens` are the ids of what is going to be appended, as far as they are known: those that the cache
@@ -141,6 +142,7 @@ struct RunArgs {
   float scale = 0.0f;         // 0 = 1 / sqrt(head_dim_k)
   float soft_cap = 0.0f;      // 0 = off
   bool causal = true;
+  bool mass = false;                    // adds what each key weighs in the queries' softmax to its token's mass
   bool invariant = false;               // sequences of few queries: each query to the bit as if it were alone in its step
   const float* sinks = nullptr;         // [q_heads] logits, or null
   const float* alibi_slopes = nullptr;  // [q_heads], or null
@@ -161,6 +163,13 @@ struct LoadedSequence {
 struct Rotation {
   std::vector<double> frequencies;  // at most head_dim_k / 2; elements beyond the pairs have no position
   bool halves = false;              // pair i is (i, i + pairs) instead of (2i, 2i + 1)
+};
+
+// What pruning keeps of a sequence. At least as many sinks and recent tokens as the sliding windows of the layers see.
+struct PruneSpec {
+  std::uint64_t keep = 0;     // tokens, at least sinks + recent
+  std::uint64_t sinks = 4;    // first tokens
+  std::uint64_t recent = 64;  // last tokens
 };
 
 struct MemoryUse {
@@ -242,6 +251,16 @@ class Cache {
   // the first gap on are not shared by the prefix cache. No step may be open. Errors: invalid_argument, failed_precondition (a token
   // has left its layer's window), resource_exhausted.
   virtual Status keep_tokens(SequenceId sequence, std::span<const std::uint64_t> kept) = 0;
+
+  // Attention mass (CacheSpec::attention_mass, RunArgs::mass) of tokens [begin, begin + out.size()): the sum over the queries that
+  // were counted of their weight, as the mean over the query heads of the KV head, over the KV heads and layers that are not
+  // given one by one. A page that sequences share has one mass. Errors: failed_precondition without mass.
+  virtual Status attention_mass(SequenceId sequence, std::optional<std::uint32_t> layer, std::optional<std::uint32_t> kv_head,
+                                std::uint64_t begin, std::span<float> out) = 0;
+  virtual Status clear_mass(SequenceId sequence) = 0;
+  // Keeps at most spec.keep tokens, as keep_tokens does: sinks, the newest, and of the others those of the largest mass. Gives their
+  // places, or all of them where nothing had to go.
+  virtual Result<std::vector<std::uint64_t>> prune_sequence(SequenceId sequence, const PruneSpec& spec) = 0;
 
   // Turns the keys of tokens [begin, begin + count), stored after RoPE, by so many positions, in all layers, on the device. They are
   // decoded and encoded again; pages that others hold are copied first. On error some layers may have been turned.

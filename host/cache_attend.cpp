@@ -28,7 +28,7 @@ std::uint32_t attend_flags(const RunArgs& args, const GroupGeometry& group, bool
   if (args.alibi_slopes != nullptr) flags |= KVANT_ATTEND_ALIBI;
   if (args.soft_cap != 0.0f) flags |= KVANT_ATTEND_SOFT_CAP;
   if (masked) flags |= KVANT_ATTEND_CUSTOM_MASK;
-  if (args.lse.present()) flags |= KVANT_ATTEND_LSE;
+  if (args.lse.present() || args.mass) flags |= KVANT_ATTEND_LSE;
   return flags;
 }
 
@@ -96,6 +96,10 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     KVANT_TRY(partial_.ensure(partial_bytes, run.recording ? &retired_ : nullptr));
     run.parts[run.part_count++] = {static_cast<std::size_t>(&variant - step_.variants.data()), config};
   }
+  if (!args.mass || args.lse.present()) return {};
+  const std::uint64_t lse_bytes = std::uint64_t{step_.queries} * args.q_heads * sizeof(float);
+  KVANT_TRY(lse_.ensure(lse_bytes, run.recording ? &retired_ : nullptr));
+  run.lse.range = lse_.range(lse_bytes);
   return {};
 }
 
@@ -173,6 +177,9 @@ void CacheImpl::record_attention(const LayerRun& run) {
       record_merge(run, variant, pass);
     }
   }
+  if (!args.mass) return;
+  mass_group_[run.layer] = args.q_heads / run.kv_heads;
+  record_scores(run, attend);
 }
 
 void CacheImpl::record_merge(const LayerRun& run, const AttendVariant& variant, const AttendPass& pass) {

@@ -1,8 +1,9 @@
-// CacheImpl: a sequence without some of its tokens: what stays is brought together in new pages, on the device, codes as they are.
+// CacheImpl: a sequence without some of its tokens: what stays is brought together, on the device, codes as they are: in new pages,
+// or, where the pool has none, by way of scratch memory in the sequence's own.
 #include <algorithm>
-#include <cassert>
 #include <cstring>
 #include <map>
+#include <memory>
 
 #include "cache_impl.hpp"
 #include "checked.hpp"
@@ -11,7 +12,8 @@
 
 namespace kvant {
 
-Status CacheImpl::check_kept(const Sequence& sequence, std::span<const std::uint64_t> kept) const {
+// Places ascend and lie in the sequence. `may_miss`: tokens that have left a layer's window are no error.
+Status CacheImpl::check_kept(const Sequence& sequence, std::span<const std::uint64_t> kept, bool may_miss) const {
   for (std::size_t i = 0; i < kept.size(); ++i) {
     if (i != 0 && kept[i] <= kept[i - 1])
       return {StatusCode::invalid_argument, "kept[" + std::to_string(i) + "] (" + std::to_string(kept[i]) +
@@ -19,7 +21,7 @@ Status CacheImpl::check_kept(const Sequence& sequence, std::span<const std::uint
     if (kept[i] >= sequence.length)
       return {StatusCode::invalid_argument, "kept[" + std::to_string(i) + "] (" + std::to_string(kept[i]) +
                                                 ") is not less than the sequence's " + std::to_string(sequence.length) + " tokens"};
-    for (std::size_t g = 0; g < pools_.size(); ++g)
+    for (std::size_t g = 0; g < pools_.size() && !may_miss; ++g)
       if (sequence.tables[g].at(static_cast<std::uint32_t>(kept[i] / geometry_.page_tokens)) == kNoPage)
         return {StatusCode::failed_precondition, "token " + std::to_string(kept[i]) + " of " + sequence_text(sequence.id) +
                                                      " has left the window of " + std::to_string(geometry_.groups[g].window) +
@@ -28,33 +30,34 @@ Status CacheImpl::check_kept(const Sequence& sequence, std::span<const std::uint
   return {};
 }
 
-// One job a pair of slabs: tokens from `first_page` on, which go to `pages`.
-std::vector<CacheImpl::GatherJob> CacheImpl::gather_jobs(const PageTable& table, std::uint32_t g,
-                                                         std::span<const std::uint64_t> kept, std::uint32_t first_page,
-                                                         std::span<const std::int32_t> pages) const {
+// One job a pair of slabs: tokens from `move.first_page` on, which go to `to`, a place a page; those without a slab are holes.
+std::vector<CacheImpl::GatherJob> CacheImpl::gather_jobs(const TokenMove& move, std::uint32_t g,
+                                                         std::span<const PagePlace> to) const {
   const GroupGeometry& group = geometry_.groups[g];
+  const PageTable& table = move.sequence->tables[g];
   const std::uint32_t page_tokens = geometry_.page_tokens;
   std::map<std::pair<std::uint32_t, std::uint32_t>, GatherJob> jobs;
-  for (std::uint32_t i = 0; i < pages.size(); ++i) {
-    const auto destination = static_cast<std::uint32_t>(pages[i]);
+  for (std::uint32_t i = 0; i < to.size(); ++i) {
+    if (to[i].slab == kNoSlab) continue;
     std::map<std::uint32_t, std::vector<std::int32_t>> entries;  // by source slab
     for (std::uint32_t offset = 0; offset < page_tokens; ++offset) {
-      const std::uint64_t place = (std::uint64_t{first_page} + i) * page_tokens + offset;
-      if (place >= kept.size()) break;
-      const auto source = static_cast<std::uint32_t>(table.at(static_cast<std::uint32_t>(kept[place] / page_tokens)));
-      const std::uint32_t slab = group.slab_of(source);
+      const std::uint64_t place = (std::uint64_t{move.first_page} + i) * page_tokens + offset;
+      if (place >= move.kept.size()) break;
+      const std::int32_t source = table.at(static_cast<std::uint32_t>(move.kept[place] / page_tokens));
+      if (source == kNoPage) continue;
+      const std::uint32_t slab = group.slab_of(static_cast<std::uint32_t>(source));
       std::vector<std::int32_t>& entry = entries[slab];
       if (entry.empty()) {
         entry.assign(page_tokens + 1, -1);
-        entry[0] = static_cast<std::int32_t>(destination - group.first_page(group.slab_of(destination)));
+        entry[0] = static_cast<std::int32_t>(to[i].local);
       }
-      entry[offset + 1] =
-          static_cast<std::int32_t>((source - group.first_page(slab)) * page_tokens + kept[place] % page_tokens);
+      entry[offset + 1] = static_cast<std::int32_t>((static_cast<std::uint32_t>(source) - group.first_page(slab)) * page_tokens +
+                                                    move.kept[place] % page_tokens);
     }
     for (const auto& [slab, entry] : entries) {
-      GatherJob& job = jobs[{slab, group.slab_of(destination)}];
+      GatherJob& job = jobs[{slab, to[i].slab}];
       job.source_slab = slab;
-      job.destination_slab = group.slab_of(destination);
+      job.destination_slab = to[i].slab;
       job.map.insert(job.map.end(), entry.begin(), entry.end());
     }
   }
@@ -63,86 +66,192 @@ std::vector<CacheImpl::GatherJob> CacheImpl::gather_jobs(const PageTable& table,
   return list;
 }
 
-Status CacheImpl::run_gather(std::uint32_t g, std::span<const GatherJob> jobs) {
-  const GroupGeometry& group = geometry_.groups[g];
-  const ExecutorLimits& limits = executor_.limits();
+void CacheImpl::record_gather(std::uint32_t layer, Side side, std::uint32_t source_slab, const BufferRange& destination,
+                              const BufferRange& map, std::size_t pages, bool barrier) {
+  const SideGeometry& facts = geometry_.layers[layer].side(side);
   const std::uint32_t local_size = executor_.page_kernel_config(KernelId::gather).local_size;
+  params::GatherParams gather{};
+  gather.page_count = static_cast<std::uint32_t>(pages);
+  gather.kv_heads = geometry_.group_of(layer).kv_heads;
+  Dispatch& dispatch = list_.add_dispatch(KernelId::gather, "gather", barrier);
+  dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
+  dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(facts.format);
+  dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = facts.head_dim;
+  dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
+  std::memcpy(dispatch.push.data(), &gather, sizeof gather);
+  dispatch.bindings[0] = slabs_.region(layer, side, source_slab);
+  dispatch.bindings[1] = destination;
+  dispatch.bindings[2] = map;
+  dispatch.groups = params::gather_grid(facts.page_bytes, gather.page_count, local_size, executor_.limits().max_groups[0],
+                                        executor_.limits().max_groups[1]);
+}
+
+// Calls record(job, staged map, pages) for parts of the jobs that fit into the staging ring, and submits each.
+template <typename F>
+Status CacheImpl::for_gather_parts(std::span<const GatherJob> jobs, F&& record) {
   const std::size_t entry = geometry_.page_tokens + std::size_t{1};
-  const std::size_t most = std::max<std::size_t>(1, limits.max_staging_bytes / 2 / (entry * 4));  // pages of one staged map
+  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / (entry * 4));
   for (const GatherJob& job : jobs)
     for (std::size_t done = 0; done < job.map.size() / entry; done += most) {
       const std::size_t count = std::min(most, job.map.size() / entry - done);
       KVANT_ASSIGN(const Staging staging, executor_.stage(count * entry * 4, BufferKind::upload));
       std::memcpy(staging.data, job.map.data() + done * entry, count * entry * 4);
       list_.clear();
+      record(job, staging.range, count);
+      KVANT_TRY(executor_.submit(list_).status());
+    }
+  return {};
+}
+
+// Into pages of their own, of which `move.pages` are the first free ones.
+Status CacheImpl::gather_to_new_pages(TokenMove& move) {
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const GroupGeometry& group = geometry_.groups[g];
+    std::vector<SlabId> slabs, created;
+    std::vector<TakenPage> taken;
+    std::vector<PagePlace> to;
+    for (std::int32_t& page : move.pages[g]) {
+      to.push_back({});
+      if (page == kNoPage) continue;
+      page = pools_[g].take(move.sequence->tables[g].last());
+      const auto id = static_cast<std::uint32_t>(page);
+      move.taken.push_back({g, id});
+      slabs.push_back({g, group.slab_of(id)});
+      taken.push_back({0, g, 0, page, kNoPage});
+      to.back() = {group.slab_of(id), id - group.first_page(group.slab_of(id))};
+    }
+    KVANT_TRY(slabs_.ensure(slabs, &created));
+    KVANT_TRY(poison_pages(created, taken));
+    const auto jobs = gather_jobs(move, g, to);
+    KVANT_TRY(for_gather_parts(jobs, [&](const GatherJob& job, const BufferRange& map, std::size_t pages) {
       bool barrier = true;  // jobs of the same destination write into the same words
       for (const std::uint32_t layer : group.layers)
         for (const Side side : {Side::k, Side::v}) {
-          const SideGeometry& facts = geometry_.layers[layer].side(side);
-          params::GatherParams gather{};
-          gather.page_count = static_cast<std::uint32_t>(count);
-          gather.kv_heads = group.kv_heads;
-          Dispatch& dispatch = list_.add_dispatch(KernelId::gather, "gather", barrier);
+          record_gather(layer, side, job.source_slab, slabs_.region(layer, side, job.destination_slab), map, pages, barrier);
           barrier = false;
-          dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-          dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(facts.format);
-          dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = facts.head_dim;
-          dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
-          std::memcpy(dispatch.push.data(), &gather, sizeof gather);
-          dispatch.bindings[0] = slabs_.region(layer, side, job.source_slab);
-          dispatch.bindings[1] = slabs_.region(layer, side, job.destination_slab);
-          dispatch.bindings[2] = staging.range;
-          dispatch.groups = params::gather_grid(facts.page_bytes, gather.page_count, local_size, limits.max_groups[0],
-                                                limits.max_groups[1]);
         }
-      KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
+    }));
+  }
+  return {};
+}
+
+// Into the sequence's own pages that nobody else holds, and new ones as far as those are too few. A page that is written may be
+// one that is read: all of a layer's side goes to scratch memory first. If the device fails midway the tokens are mixed up.
+Status CacheImpl::gather_in_place(TokenMove& move) {
+  std::vector<std::vector<PagePlace>> places(pools_.size());
+  std::uint64_t scratch_pages = 0, page_bytes = 0;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const PageTable& table = move.sequence->tables[g];
+    std::vector<std::uint32_t> own;
+    for (std::uint32_t i = table.size(); i-- > move.first_page;)
+      if (table.at(i) != kNoPage && pools_[g].references(static_cast<std::uint32_t>(table.at(i))) == 1)
+        own.push_back(static_cast<std::uint32_t>(table.at(i)));
+    const auto wanted = static_cast<std::size_t>(std::count_if(move.pages[g].begin(), move.pages[g].end(),
+                                                               [](std::int32_t page) { return page != kNoPage; }));
+    KVANT_TRY(make_room(g, wanted - std::min(wanted, own.size())));
+    std::vector<SlabId> slabs;
+    std::uint32_t at = 0;
+    for (std::int32_t& page : move.pages[g]) {
+      places[g].push_back({});
+      if (page == kNoPage) continue;
+      if (own.empty()) {
+        page = pools_[g].take(table.last());
+        slabs.push_back({g, geometry_.groups[g].slab_of(static_cast<std::uint32_t>(page))});
+      } else {
+        page = static_cast<std::int32_t>(own.back());  // the first ones of the sequence
+        own.pop_back();
+        pools_[g].add_reference(static_cast<std::uint32_t>(page));
+      }
+      move.taken.push_back({g, static_cast<std::uint32_t>(page)});
+      places[g].back() = {at / geometry_.groups[g].pages_per_slab, at % geometry_.groups[g].pages_per_slab};
+      ++at;
     }
+    scratch_pages = std::max<std::uint64_t>(scratch_pages, std::min(at, geometry_.groups[g].pages_per_slab));
+    for (const std::uint32_t layer : geometry_.groups[g].layers)
+      for (const SideGeometry& side : geometry_.layers[layer].sides) page_bytes = std::max(page_bytes, side.page_bytes);
+    KVANT_TRY(slabs_.ensure(slabs, nullptr));
+  }
+  std::vector<std::unique_ptr<ScratchBuffer>> scratch;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g)
+    for (const PagePlace& place : places[g])
+      while (place.slab != kNoSlab && scratch.size() <= place.slab) {
+        scratch.push_back(std::make_unique<ScratchBuffer>(executor_));
+        KVANT_TRY(scratch.back()->ensure(scratch_pages * page_bytes, nullptr));
+      }
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const auto jobs = gather_jobs(move, g, places[g]);
+    for (const std::uint32_t layer : geometry_.groups[g].layers)
+      for (const Side side : {Side::k, Side::v}) {
+        const std::uint64_t bytes = geometry_.layers[layer].side(side).page_bytes;
+        KVANT_TRY(for_gather_parts(jobs, [&](const GatherJob& job, const BufferRange& map, std::size_t pages) {
+          const ScratchBuffer& target = *scratch[job.destination_slab];
+          record_gather(layer, side, job.source_slab, target.range(target.size()), map, pages, true);
+        }));
+        list_.clear();
+        for (std::size_t i = 0; i < places[g].size(); ++i) {
+          const PagePlace& place = places[g][i];
+          if (place.slab == kNoSlab) continue;
+          const BufferRange target = page_range(layer, side, static_cast<std::uint32_t>(move.pages[g][i]));
+          list_.add_copy({scratch[place.slab]->buffer(), place.local * bytes, target.buffer, target.offset, bytes}, "gather",
+                         list_.commands.empty());
+        }
+        if (!list_.commands.empty()) KVANT_TRY(executor_.submit(list_).status());
+      }
+  }
+  return {};
+}
+
+// The sequence without the tokens between `kept`, which begin to differ from all of them at the place `same`.
+Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t> kept, std::uint64_t same) {
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  TokenMove move;
+  move.sequence = &sequence;
+  move.kept = kept;
+  move.first_page = static_cast<std::uint32_t>(same / page_tokens);
+  const auto count = static_cast<std::uint32_t>(divide_up(kept.size(), page_tokens)) - move.first_page;
+  bool room = true;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const PageSpan past = pages_past_window(geometry_.groups[g], kept.size(), page_tokens);
+    move.pages.emplace_back(count, 0);
+    std::uint32_t wanted = count;
+    for (std::uint32_t i = 0; i < count; ++i)
+      if (move.first_page + i >= past.begin && move.first_page + i < past.end) {
+        move.pages[g][i] = kNoPage;
+        --wanted;
+      }
+    room = room && make_room(g, wanted).ok();
+  }
+  std::vector<std::vector<std::uint64_t>> masses(pools_.size());
+  const auto gather = [&]() -> Status {
+    if (spec_.attention_mass)
+      for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(gather_mass(move, g, masses[g]));
+    if (!room) unpublish(sequence, same);
+    KVANT_TRY(room ? gather_to_new_pages(move) : gather_in_place(move));
+    if (spec_.attention_mass)
+      for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(upload_mass(g, move.pages[g], masses[g]));
+    return {};
+  };
+  if (const Status status = gather(); !status.ok()) {
+    for (const auto& [group, page] : move.taken) pools_[group].release(page);
+    return status;
+  }
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    sequence.tables[g].shrink(move.first_page, pools_[g]);
+    for (const std::int32_t page : move.pages[g]) sequence.tables[g].push(page);
+  }
+  sequence.length = kept.size();
+  forget_tokens(sequence, same);
   return {};
 }
 
 Status CacheImpl::keep_tokens(SequenceId id, std::span<const std::uint64_t> kept) {
   KVANT_TRY(check_no_step("drop tokens"));
   KVANT_ASSIGN(Sequence* const sequence, find(id));
-  const std::uint32_t page_tokens = geometry_.page_tokens;
   std::uint64_t same = 0;
   while (same < kept.size() && kept[same] == same) ++same;
   if (same == kept.size()) return truncate_sequence(id, same);
-  KVANT_TRY(check_kept(*sequence, kept.subspan(same / page_tokens * page_tokens)));
-
-  const auto first_page = static_cast<std::uint32_t>(same / page_tokens);
-  const auto count = static_cast<std::uint32_t>(divide_up(kept.size(), page_tokens)) - first_page;
-  std::vector<std::vector<std::int32_t>> pages(pools_.size());
-  const auto give_back = [&] {
-    for (std::size_t g = 0; g < pools_.size(); ++g)
-      for (const std::int32_t page : pages[g]) pools_[g].release(static_cast<std::uint32_t>(page));
-  };
-  const auto move = [&]() -> Status {
-    for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(make_room(g, count));
-    for (std::uint32_t g = 0; g < pools_.size(); ++g) {
-      std::vector<SlabId> slabs, created;
-      std::vector<TakenPage> taken;
-      for (std::uint32_t i = 0; i < count; ++i) {
-        pages[g].push_back(pools_[g].take(sequence->tables[g].last()));
-        slabs.push_back({g, geometry_.groups[g].slab_of(static_cast<std::uint32_t>(pages[g].back()))});
-        taken.push_back({0, g, first_page + i, pages[g].back(), kNoPage});
-      }
-      KVANT_TRY(slabs_.ensure(slabs, &created));
-      KVANT_TRY(poison_pages(created, taken));
-      KVANT_TRY(run_gather(g, gather_jobs(sequence->tables[g], g, kept, first_page, pages[g])));
-    }
-    return {};
-  };
-  if (const Status status = move(); !status.ok()) {
-    give_back();
-    return status;
-  }
-  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
-    sequence->tables[g].shrink(first_page, pools_[g]);
-    for (const std::int32_t page : pages[g]) sequence->tables[g].push(page);
-  }
-  sequence->length = kept.size();
-  forget_tokens(*sequence, same);
-  return {};
+  KVANT_TRY(check_kept(*sequence, kept.subspan(same / geometry_.page_tokens * geometry_.page_tokens), false));
+  return move_tokens(*sequence, kept, same);
 }
 
 }  // namespace kvant

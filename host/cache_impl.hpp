@@ -1,7 +1,8 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp
-// (saving and loading) cache_stats.cpp and cache_debug.cpp.
+// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_mass.cpp and cache_prune.cpp (attention mass),
+// cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp (saving and loading),
+// cache_stats.cpp and cache_debug.cpp.
 #pragma once
 
 #include <chrono>
@@ -18,6 +19,8 @@
 #include "cache_journal.hpp"
 #include "device_table.hpp"
 #include "geometry.hpp"
+#include "params/attend.h"
+#include "params/pages.h"
 #include "page_pool.hpp"
 #include "memory_planner.hpp"
 #include "planner.hpp"
@@ -29,6 +32,11 @@
 #include "tier_blob.hpp"
 
 namespace kvant {
+
+// Where a layer's masses lie in MASS, in words: from the slab's beginning, and from page to page.
+struct MassPlace {
+  std::uint32_t offset = 0, page_stride = 0;
+};
 
 class CacheImpl final : public Cache, public CacheDebug {
  public:
@@ -71,6 +79,10 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status set_sensitivity(std::uint32_t layer, Side side, double weight) override;
   Status quantize_all(FormatId format_k, FormatId format_v) override;
   Status keep_tokens(SequenceId sequence, std::span<const std::uint64_t> kept) override;
+  Status attention_mass(SequenceId sequence, std::optional<std::uint32_t> layer, std::optional<std::uint32_t> kv_head,
+                        std::uint64_t begin, std::span<float> out) override;
+  Status clear_mass(SequenceId sequence) override;
+  Result<std::vector<std::uint64_t>> prune_sequence(SequenceId sequence, const PruneSpec& spec) override;
   Status shift_keys(SequenceId sequence, std::uint64_t begin, std::uint64_t count, const Rotation& rotation,
                     std::int64_t positions) override;
   Status extend_sequence(SequenceId sequence, std::uint64_t tokens) override;
@@ -121,6 +133,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status no_pages(std::uint32_t group, std::uint64_t needed) const;
   std::uint64_t free_pages() const;  // of all groups
   std::uint64_t page_bytes(std::uint32_t group) const;  // of all its layers
+  void record_copy(const params::CopyParams& copy, const BufferRange& source, const BufferRange& destination,
+                   const BufferRange& pairs);
   Status device_copy_pages(std::span<const PagePair> pairs);
   Status ensure_slabs(std::span<const SlabId> slabs);
   Status poison_pages(std::span<const SlabId> new_slabs, std::span<const TakenPage> pages);
@@ -150,6 +164,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   bool let_go(PrefixNode* victim, EvictionCause cause, std::vector<SpilledPage>& spilled);  // whether its pages are held
   void finish_spill(std::span<const SpilledPage> spilled);
   void evict_for(std::uint32_t group, std::uint64_t needed);
+  void unpublish(Sequence& sequence, std::uint64_t tokens);
   Status make_room(std::uint32_t group, std::uint64_t needed);
   std::uint64_t now_ms() const { return clock_(); }
 
@@ -237,10 +252,40 @@ class CacheImpl final : public Cache, public CacheDebug {
     std::uint32_t source_slab, destination_slab;
     std::vector<std::int32_t> map;  // as the kernel reads it
   };
-  Status check_kept(const Sequence& sequence, std::span<const std::uint64_t> kept) const;
-  std::vector<GatherJob> gather_jobs(const PageTable& table, std::uint32_t group, std::span<const std::uint64_t> kept,
-                                     std::uint32_t first_page, std::span<const std::int32_t> pages) const;
-  Status run_gather(std::uint32_t group, std::span<const GatherJob> jobs);
+  struct PagePlace {
+    std::uint32_t slab = kNoSlab, local = 0;
+  };
+  struct TokenMove {
+    Sequence* sequence = nullptr;
+    std::span<const std::uint64_t> kept;
+    std::uint32_t first_page = 0;                  // pages before it stay as they are
+    std::vector<std::vector<std::int32_t>> pages;  // per layer group, from first_page on: kNoPage where the window has passed
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> taken;  // (group, page), each with a reference
+  };
+  Status check_kept(const Sequence& sequence, std::span<const std::uint64_t> kept, bool may_miss) const;
+  std::vector<GatherJob> gather_jobs(const TokenMove& move, std::uint32_t group, std::span<const PagePlace> to) const;
+  void record_gather(std::uint32_t layer, Side side, std::uint32_t source_slab, const BufferRange& destination,
+                     const BufferRange& map, std::size_t pages, bool barrier);
+  template <typename F>
+  Status for_gather_parts(std::span<const GatherJob> jobs, F&& record);
+  Status gather_to_new_pages(TokenMove& move);
+  Status gather_in_place(TokenMove& move);
+  Status move_tokens(Sequence& sequence, std::span<const std::uint64_t> kept, std::uint64_t same);
+
+  // cache_mass.cpp
+  Status need_mass() const;
+  BufferRange mass_range(std::uint32_t group, std::uint32_t page) const;
+  MassPlace mass_place(std::uint32_t layer) const;
+  void record_scores(const LayerRun& run, params::AttendParams attend);
+  Status clear_mass_pages(std::uint32_t group, std::span<const std::uint32_t> pages);
+  void record_clear_mass(std::uint32_t layer, std::uint32_t page, std::uint32_t offset, std::uint64_t count);
+  Status download_mass(std::uint32_t group, std::span<const std::int32_t> pages, std::vector<std::uint64_t>& out);
+  Status upload_mass(std::uint32_t group, std::span<const std::int32_t> pages, std::span<const std::uint64_t> masses);
+  Status gather_mass(const TokenMove& move, std::uint32_t group, std::vector<std::uint64_t>& out);
+
+  // cache_prune.cpp
+  PruneSpec with_windows(PruneSpec spec) const;
+  Result<std::vector<std::uint64_t>> choose_kept(const Sequence& sequence, const PruneSpec& spec);
 
   // cache_shift.cpp
   Status check_shift(const Rotation& rotation) const;
@@ -282,6 +327,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   AttendPlanner planner_;
   MetaTable meta_;
   ScratchBuffer partial_;
+  ScratchBuffer lse_;               // of a run that counts mass and whose engine asks for none
+  std::vector<double> mass_group_;  // per layer: query heads of a KV head, as last counted
   TensorIo io_;
   CommandList list_;
   std::vector<BufferId> retired_;  // outgrown while recorded commands may name them; destroyed at the next plan

@@ -83,6 +83,7 @@ Status CacheImpl::import_side(std::uint32_t layer, Side side, std::span<const st
                                   piece.offset + static_cast<std::uint32_t>(t), facts.head_dim,
                                   bytes.subspan(((piece.token + t) * kv_heads + head) * row_bytes, row_bytes));
       std::memcpy(up.data + i * facts.page_bytes, image, facts.page_bytes);
+      if (side == Side::k) record_clear_mass(layer, piece.page, piece.offset, piece.count);
       const BufferRange target = page_range(layer, side, piece.page);
       list_.add_copy({up.range.buffer, up.range.offset + i * facts.page_bytes, target.buffer, target.offset, target.size},
                      "import", false);

@@ -1,7 +1,6 @@
 // CacheImpl: memory under a limit. Carries out what the memory planner says: formats in place, pages of the prefix cache let go,
 // pages moved together so that slabs become free.
 #include <algorithm>
-#include <cassert>
 
 #include "cache_impl.hpp"
 
@@ -32,9 +31,15 @@ MemoryState CacheImpl::memory_state() const {
     // What the policy never lets go is as good as held.
     facts.index_pages = spec_.policy.kind == PolicyKind::none ? 0 : pools_[g].index_only_pages();
     facts.held_pages = pools_[g].used_pages() - facts.index_pages;
+    facts.published_pages = spec_.policy.kind == PolicyKind::none ? 0 : pools_[g].indexed_pages() - facts.index_pages;
+    facts.window = group.window;
+    facts.window_sinks = group.window_sinks;
+    facts.mass_page_bytes = group.mass_page_bytes;
     for (std::uint32_t slab = 0; slab < group.slab_count; ++slab) facts.allocated_slabs += slabs_.allocated({g, slab}) ? 1 : 0;
     state.groups.push_back(facts);
   }
+  state.mass = spec_.attention_mass;
+  for (const auto& [id, sequence] : sequences_) state.sequences.push_back({sequence.id, sequence.length});
   return state;
 }
 
@@ -60,7 +65,9 @@ Status CacheImpl::compact(std::uint32_t g, std::uint32_t slabs) {
   PagePool& pool = pools_[g];
   const GroupGeometry& group = geometry_.groups[g];
   const std::uint32_t end = std::min(group.total_pages, slabs * group.pages_per_slab);
-  assert(pool.used_pages() <= end);
+  if (pool.used_pages() > end)
+    return {StatusCode::resource_exhausted, std::to_string(pool.used_pages()) + " pages of layer group " + std::to_string(g) +
+                                                " are held, " + std::to_string(slabs) + " slabs have room for " + std::to_string(end)};
   std::vector<PagePair> moves;
   std::vector<SlabId> slab_ids;
   std::uint32_t target = 0;
@@ -117,6 +124,11 @@ Status CacheImpl::set_memory_limit(std::uint64_t limit_bytes, const MemoryOption
   for (const MemoryAction& action : plan.actions) {
     switch (action.kind) {
       case MemoryActionKind::convert: KVANT_TRY(convert(action.layer, action.side, action.to)); break;
+      case MemoryActionKind::prune: {
+        const PruneSpec spec{.keep = action.kept, .sinks = options.sinks, .recent = options.recent};
+        KVANT_TRY(prune_sequence(action.sequence, spec).status());
+        break;
+      }
       case MemoryActionKind::evict: KVANT_TRY(evict_pages(action.group, action.pages)); break;
       case MemoryActionKind::resize: KVANT_TRY(compact(action.group, action.slabs)); break;
     }

@@ -131,6 +131,21 @@ void CacheImpl::forget_tokens(Sequence& sequence, std::uint64_t tokens) {
   if (node != sequence.node) move_to_node(sequence, node);
 }
 
+// As forget_tokens, and what nobody else needs of the pages behind `tokens` leaves the index, so that they are the sequence's alone.
+void CacheImpl::unpublish(Sequence& sequence, std::uint64_t tokens) {
+  PrefixNode* node = sequence.node;
+  forget_tokens(sequence, tokens);
+  if (node == nullptr || spec_.policy.kind == PolicyKind::none) return;
+  std::vector<SpilledPage> spilled;
+  while (node != sequence.node && node->pins == 0) {
+    PrefixNode* const parent = node->parent;
+    prefixes_->withdraw(node);
+    let_go(node, EvictionCause::limit, spilled);
+    node = parent;
+  }
+  finish_spill(spilled);
+}
+
 // Ids that follow a gap are of no use: their pages' keys would need those in the gap.
 void CacheImpl::learn_tokens(const StepSequence& entry) {
   std::vector<std::int32_t>& known = entry.sequence->tokens;

@@ -33,6 +33,12 @@ Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs
     return {StatusCode::invalid_argument, "k and v have different element types"};
   if (run.attend) {
     if (!args.out.present()) return {StatusCode::invalid_argument, "q is given and out is missing"};
+    if (args.mass) KVANT_TRY(need_mass());
+    if (args.alibi_slopes != nullptr)
+      for (const StepSequence& entry : step_.sequences)
+        if (entry.sequence->pruned)
+          return {StatusCode::failed_precondition,
+                  "ALiBi counts the places between tokens, and " + sequence_text(entry.sequence->id) + " was pruned"};
     if (args.q_heads == 0 || args.q_heads % group.kv_heads != 0)
       return {StatusCode::invalid_argument, "q_heads (" + std::to_string(args.q_heads) +
                                                 ") is not a multiple of the layer's " + std::to_string(group.kv_heads) +
@@ -82,6 +88,8 @@ void CacheImpl::record_append(const LayerRun& run) {
       params::append_units(1, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v);
   const auto most_tokens = static_cast<std::uint32_t>(params::kMaxUnits / token_units);
 
+  const MassPlace mass = mass_place(run.layer);
+
   bool barrier = true;  // after uploads, and after what an earlier list did to META and the pages
   for (const AppendSpan& span : tables.batch.appends) {
     for (std::uint32_t done = 0; done < span.count;) {
@@ -98,6 +106,8 @@ void CacheImpl::record_append(const LayerRun& run) {
       append.v_offset = run.v.offset + first * run.v.token_stride;
       append.v_token_stride = run.v.token_stride;
       append.v_head_stride = run.v.head_stride;
+      append.mass_offset = mass.offset;
+      append.mass_page_stride = mass.page_stride;
       Dispatch& dispatch = list_.add_dispatch(KernelId::append, "append", barrier);
       barrier = false;
       dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
@@ -113,6 +123,7 @@ void CacheImpl::record_append(const LayerRun& run) {
       dispatch.bindings[2] = run.k.range;
       dispatch.bindings[3] = run.v.range;
       dispatch.bindings[4] = meta_.range();
+      dispatch.bindings[5] = slabs_.mass(run.group, span.slab);
       dispatch.groups = params::append_grid(append.tokens, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v,
                                             block_v, local_size, executor_.limits().max_groups[0]);
       done += append.tokens;

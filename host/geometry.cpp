@@ -44,6 +44,14 @@ Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits&
                 " bytes, more than the device's buffers (" + std::to_string(limits.max_slab_bytes) +
                 " bytes) or bindings (" + std::to_string(limits.max_binding_bytes) + " bytes) hold"};
 
+  if (group.mass_page_bytes != 0) {
+    pages = std::min(pages, std::min(limits.max_binding_bytes, limits.max_slab_bytes) / group.mass_page_bytes);
+    if (pages == 0)
+      return {StatusCode::resource_exhausted,
+              "the attention mass of a page in " + std::to_string(group.layers.size()) + " layers of " + shape_text(group) +
+                  " takes " + std::to_string(group.mass_page_bytes) + " bytes, more than the device's buffers or bindings hold"};
+  }
+
   std::uint64_t page_bytes = 1;  // of the group's largest layer in its present formats
   for (std::uint32_t layer : group.layers) page_bytes = std::max(page_bytes, geometry.layers[layer].page_bytes());
   pages = std::min(pages, std::max<std::uint64_t>(1, options.target_slab_bytes / page_bytes));
@@ -113,9 +121,16 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
     geometry.layers.push_back(layer_geometry);
   }
 
+  constexpr std::uint64_t kMassBytes = 8;  // of a token and KV head
+  if (spec.attention_mass)
+    for (GroupGeometry& group : geometry.groups) {
+      group.mass_layer_bytes = kMassBytes * group.kv_heads * spec.page_tokens;
+      group.mass_page_bytes = group.mass_layer_bytes * group.layers.size();
+    }
+
   std::uint64_t pool_bytes = 0;
   for (const LayerGeometry& layer : geometry.layers) {
-    const auto bytes = checked_multiply(layer.page_bytes(), pages);
+    const auto bytes = checked_multiply(layer.page_bytes() + geometry.groups[layer.group].mass_layer_bytes, pages);
     const auto sum = bytes ? checked_add(pool_bytes, *bytes) : std::nullopt;
     if (!sum)
       return Status(StatusCode::invalid_argument,

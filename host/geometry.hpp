@@ -40,6 +40,8 @@ struct GroupGeometry {
   std::uint32_t kv_heads = 0, head_dim_k = 0, head_dim_v = 0;
   std::uint32_t window = 0, window_sinks = 0;
   std::uint32_t total_pages = 0, pages_per_slab = 0, slab_count = 0;
+  // Attention mass, if the cache counts it: of a page, all layers of the group one after the other (params/attend.h, MASS).
+  std::uint64_t mass_page_bytes = 0, mass_layer_bytes = 0;
 
   std::uint32_t slab_of(std::uint32_t page) const { return page / pages_per_slab; }
   std::uint32_t first_page(std::uint32_t slab) const { return slab * pages_per_slab; }

@@ -34,7 +34,7 @@ class Sketch {
         facts.sides[s] = make_side(layer.format[s], layer.head_dim[s], layer.kv_heads, state_.page_tokens);
       bytes += slab_layout(facts, state_.groups[group].pages_per_slab, state_.region_alignment).total_bytes;
     }
-    return bytes;
+    return bytes + state_.groups[group].mass_page_bytes * state_.groups[group].pages_per_slab;
   }
   std::uint64_t bytes() const {
     std::uint64_t all = 0;
@@ -49,6 +49,27 @@ class Sketch {
   }
   std::uint64_t needed_slabs(std::size_t group, std::uint64_t pages) const {
     return divide_up(pages, state_.groups[group].pages_per_slab);
+  }
+
+  // Every sequence keeps at most this share of its tokens, and its sinks and newest. Pages of sequences count as if none were
+  // shared: pruning gives each its own.
+  std::uint64_t kept_of(const MemorySequence& sequence, std::uint32_t per_mille, const MemoryOptions& options) const {
+    std::uint64_t sinks = options.sinks, recent = options.recent;
+    for (const MemoryGroup& group : state_.groups) {
+      sinks = std::max<std::uint64_t>(sinks, group.window_sinks);
+      recent = std::max<std::uint64_t>(recent, group.window);
+    }
+    const std::uint64_t share = sequence.length / 1000 * per_mille + sequence.length % 1000 * per_mille / 1000;
+    return std::min(sequence.length, std::max(sinks + recent, share));
+  }
+  void prune(std::uint32_t per_mille, const MemoryOptions& options) {
+    for (MemoryGroup& group : state_.groups) {
+      std::uint64_t pages = 0;
+      for (const MemorySequence& sequence : state_.sequences)
+        pages += divide_up(kept_of(sequence, per_mille, options), state_.page_tokens);
+      group.held_pages = static_cast<std::uint32_t>(std::min<std::uint64_t>(pages, group.total_pages));
+      group.index_pages += group.published_pages;
+    }
   }
 
   MemoryState state_;
@@ -72,6 +93,7 @@ class Planner {
       });
       // What sequences hold must fit, whatever the prefix cache gives.
       narrow_while([](FormatId) { return true; }, [&] { return sketch_.least_bytes() <= limit_; });
+      if (sketch_.least_bytes() > limit_ && ratio < kQuarter && options_.prune && sketch_.state_.mass) prune();
       if (sketch_.least_bytes() > limit_) return impossible();
       give_back_room();
     }
@@ -85,7 +107,8 @@ class Planner {
   Status impossible() const {
     return {StatusCode::resource_exhausted,
             "a limit of " + std::to_string(limit_) + " bytes cannot be met: what sequences hold takes " +
-                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats that are allowed"};
+                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats" + (options_.prune && sketch_.state_.mass ? " and pruned as far as" : " that") +
+                " is allowed"};
   }
 
   // The next format of the ladder that is narrower than `format`.
@@ -125,6 +148,31 @@ class Planner {
       action.from = format;
       action.to = *narrower(format);
       apply(action, [&] { format = action.to; });
+    }
+  }
+
+  // The largest share of all sequences' tokens that fits.
+  void prune() {
+    constexpr std::uint32_t kAll = 1000;
+    const MemoryState whole = sketch_.state_;
+    const auto fits = [&](std::uint32_t per_mille) {
+      sketch_.state_ = whole;
+      sketch_.prune(per_mille, options_);
+      return sketch_.least_bytes() <= limit_;
+    };
+    std::uint32_t least = 0, most = kAll;  // least fits, or nothing does
+    while (most - least > 1) {
+      const std::uint32_t middle = (least + most) / 2;
+      (fits(middle) ? least : most) = middle;
+    }
+    fits(least);
+    for (const MemorySequence& sequence : whole.sequences) {
+      MemoryAction action;
+      action.kind = MemoryActionKind::prune;
+      action.sequence = sequence.id;
+      action.tokens = sequence.length;
+      action.kept = sketch_.kept_of(sequence, least, options_);
+      if (action.kept < action.tokens) apply(action, [] {});  // its slabs go when the room is given back
     }
   }
 
@@ -215,6 +263,9 @@ std::string memory_plan_text(const MemoryPlan& plan, const MemoryState& state) {
     if (action.kind == MemoryActionKind::convert) {
       out += "convert " + std::string(action.side == Side::k ? "K" : "V") + " of layer " + std::to_string(action.layer) +
              " from " + std::string(format_info(action.from).name) + " to " + std::string(format_info(action.to).name);
+    } else if (action.kind == MemoryActionKind::prune) {
+      out += "prune " + sequence_text(action.sequence) + " from " + std::to_string(action.tokens) + " to " +
+             std::to_string(action.kept) + " tokens, those of the most attention";
     } else if (action.kind == MemoryActionKind::evict) {
       out += std::string(state.tiers ? "spill " : "evict ") + std::to_string(action.pages) +
              " pages of the prefix cache from layer group " + std::to_string(action.group);

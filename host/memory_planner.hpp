@@ -1,9 +1,9 @@
 // The memory planner: from what a cache holds and a limit in bytes to the actions that meet it. Pure: numbers in, actions out; the
-// cache carries them out. Sequences in use are never touched but for their formats.
+// cache carries them out. Sequences in use are never touched but for their formats, unless the caller lets them be pruned.
 //
 // With r = limit / bytes allocated: r >= 1/2 gives back room first (unused slabs, then pages that only the prefix cache holds) and
 // narrows formats only if that is not enough; 1/4 <= r < 1/2 goes to 8 bits first, then gives back room; below 1/4 it narrows
-// as far as it takes, then gives back room.
+// as far as it takes, prunes sequences by attention mass if that may be and is not enough, then gives back room.
 #pragma once
 
 #include <array>
@@ -27,27 +27,41 @@ struct MemoryGroup {
   std::uint32_t pages_per_slab = 1, total_pages = 0;
   std::uint32_t held_pages = 0;              // by sequences
   std::uint32_t index_pages = 0;             // by the prefix cache alone
+  std::uint32_t published_pages = 0;         // of held_pages, those that the prefix cache holds as well
+  std::uint32_t window = 0, window_sinks = 0;  // tokens; 0: all
+  std::uint64_t mass_page_bytes = 0;         // attention mass of a page
   std::uint32_t allocated_slabs = 0;
+};
+
+struct MemorySequence {
+  SequenceId id{};
+  std::uint64_t length = 0;
 };
 
 struct MemoryState {
   std::uint32_t page_tokens = 16, region_alignment = 16;
   std::vector<MemoryLayer> layers;
   std::vector<MemoryGroup> groups;
+  std::vector<MemorySequence> sequences;
+  bool mass = false;                         // attention mass is counted: sequences can be pruned
   bool tiers = false;                        // pages that leave go there
 };
 
 struct MemoryOptions {
   std::vector<FormatId> ladder = {FormatId::q8_0, FormatId::q4_0};  // from wide to narrow: what a side may become
+  bool prune = false;                        // below 1/4: sequences may lose tokens, but for these
+  std::uint64_t sinks = 4, recent = 64;
 };
 
-enum class MemoryActionKind : std::uint32_t { convert, evict, resize };
+enum class MemoryActionKind : std::uint32_t { convert, prune, evict, resize };
 
 struct MemoryAction {
   MemoryActionKind kind{};
   std::uint32_t layer = 0;       // convert
   Side side = Side::k;           // convert
   FormatId from{}, to{};         // convert
+  SequenceId sequence{};         // prune
+  std::uint64_t tokens = 0, kept = 0;  // prune: before and after
   std::uint32_t group = 0;       // evict, resize
   std::uint32_t pages = 0;       // evict: pages of the prefix cache that leave (or go to the tiers)
   std::uint32_t slabs = 0;       // resize: slabs that stay

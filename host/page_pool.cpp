@@ -52,12 +52,14 @@ void PagePool::add_indexed(std::uint32_t page) {
   assert(!indexed_[page]);
   add_reference(page);
   indexed_[page] = true;
+  ++indexed_count_;
 }
 
 void PagePool::release_indexed(std::uint32_t page) {
   assert(indexed_[page]);
   if (references_[page] == 1) --index_only_;
   indexed_[page] = false;
+  --indexed_count_;
   release(page);
 }
 

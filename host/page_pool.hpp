@@ -28,6 +28,7 @@ class PagePool {
   void add_indexed(std::uint32_t page);
   void release_indexed(std::uint32_t page);
   std::uint32_t index_only_pages() const { return index_only_; }
+  std::uint32_t indexed_pages() const { return indexed_count_; }
 
   // Only pages of the first `slabs` slabs are given out from now on. Pages of others stay held until they are released or moved.
   void set_slab_limit(std::uint32_t slabs);
@@ -48,7 +49,7 @@ class PagePool {
   std::uint32_t pages_per_slab_;
   std::vector<std::uint32_t> references_;
   std::vector<bool> indexed_;
-  std::uint32_t index_only_ = 0;
+  std::uint32_t index_only_ = 0, indexed_count_ = 0;
   std::vector<std::vector<std::uint32_t>> free_;  // per slab, a stack: lowest ids on top at first
   std::uint32_t free_count_ = 0;  // in usable slabs
   std::uint32_t used_count_ = 0;

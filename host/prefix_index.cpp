@@ -122,6 +122,11 @@ PrefixNode* PrefixIndex::choose_expired(std::uint64_t now_ms) {
   return node;
 }
 
+void PrefixIndex::withdraw(PrefixNode* node) {
+  assert(node->pins == 0);
+  policy_->erase(node->id);
+}
+
 void PrefixIndex::remove(PrefixNode* node, std::uint64_t now_ms) {
   assert(node->children == 0 && node->parent != nullptr);
   for (std::size_t g = 0; g < node->pages.size(); ++g)

@@ -72,6 +72,7 @@ class PrefixIndex {
   PrefixNode* choose_victim(std::uint64_t now_ms);
   // Nodes whose time has come, leaves before those they hang on; each ends by remove().
   PrefixNode* choose_expired(std::uint64_t now_ms);
+  void withdraw(PrefixNode* node);  // out of the policy: a victim of the caller's choice, not pinned
   void remove(PrefixNode* node, std::uint64_t now_ms);  // out of the tree; releases its pages
   // Removes every node that is not pinned; gives their number.
   std::uint64_t clear(std::uint64_t now_ms, const std::function<void(const PrefixNode&)>& before_removal);

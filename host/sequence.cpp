@@ -37,6 +37,9 @@ void drop_past_window(Sequence& sequence, std::span<const GroupGeometry> groups,
 
 Status check_history(const Sequence& sequence, std::span<const GroupGeometry> groups, std::uint64_t length,
                      std::uint32_t page_tokens) {
+  if (length != 0 && length < sequence.least_length)
+    return {StatusCode::failed_precondition, sequence_text(sequence.id) + " was pruned to " + std::to_string(sequence.least_length) +
+                                                 " tokens and cannot go on at " + std::to_string(length)};
   const auto pages = static_cast<std::uint32_t>(divide_up(length, page_tokens));
   for (std::size_t g = 0; g < groups.size(); ++g) {
     const PageTable& table = sequence.tables[g];

@@ -8,11 +8,13 @@ namespace kvant {
 SlabStore::SlabStore(Executor& executor, const Geometry& geometry) : executor_(executor), geometry_(geometry) {
   for (std::uint32_t layer = 0; layer < geometry.layers.size(); ++layer)
     layers_.emplace_back(geometry.group_of(layer).slab_count, BufferId::none);
+  for (const GroupGeometry& group : geometry.groups) masses_.emplace_back(group.slab_count, BufferId::none);
 }
 
 SlabStore::~SlabStore() {
-  for (const std::vector<BufferId>& slabs : layers_)
-    for (BufferId buffer : slabs) executor_.destroy_buffer(buffer);
+  for (const auto* all : {&layers_, &masses_})
+    for (const std::vector<BufferId>& slabs : *all)
+      for (BufferId buffer : slabs) executor_.destroy_buffer(buffer);
 }
 
 SlabLayout SlabStore::layout(std::uint32_t layer, std::uint32_t slab) const {
@@ -25,40 +27,56 @@ BufferRange SlabStore::region(std::uint32_t layer, Side side, std::uint32_t slab
   return {layers_[layer][slab], slab_bytes.offset[s], slab_bytes.bytes[s]};
 }
 
+BufferRange SlabStore::mass(std::uint32_t group, std::uint32_t slab) const {
+  const BufferId buffer = masses_[group][slab];
+  return buffer == BufferId::none ? BufferRange{} : BufferRange{buffer, 0, mass_bytes({group, slab})};
+}
+
+// On error what was created of it stays, for destroy_slab.
+Status SlabStore::create_slab(SlabId id) {
+  const auto create = [&](std::uint64_t bytes, const std::string& owner, BufferId& out) -> Status {
+    Result<BufferId> buffer = executor_.create_buffer(bytes, BufferKind::device);
+    if (!buffer.ok())
+      return {buffer.status().code(), "slab " + std::to_string(id.slab) + " of " + owner + " (" + std::to_string(bytes) +
+                                          " bytes): " + buffer.status().message()};
+    out = buffer.value();
+    allocated_bytes_ += bytes;
+    return {};
+  };
+  for (std::uint32_t layer : geometry_.groups[id.group].layers)
+    KVANT_TRY(create(layout(layer, id.slab).total_bytes, "layer " + std::to_string(layer), layers_[layer][id.slab]));
+  if (const std::uint64_t bytes = mass_bytes(id); bytes != 0)
+    KVANT_TRY(create(bytes, "the attention mass of layer group " + std::to_string(id.group), masses_[id.group][id.slab]));
+  return {};
+}
+
+void SlabStore::destroy_slab(SlabId id) {
+  const auto destroy = [&](std::uint64_t bytes, BufferId& buffer) {
+    if (buffer == BufferId::none) return;
+    allocated_bytes_ -= bytes;
+    executor_.destroy_buffer(std::exchange(buffer, BufferId::none));
+  };
+  for (std::uint32_t layer : geometry_.groups[id.group].layers)
+    destroy(layout(layer, id.slab).total_bytes, layers_[layer][id.slab]);
+  destroy(mass_bytes(id), masses_[id.group][id.slab]);
+}
+
 Status SlabStore::ensure(std::span<const SlabId> slabs, std::vector<SlabId>* created) {
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> fresh;  // (layer, slab)
+  std::vector<SlabId> fresh;
   for (const SlabId& id : slabs) {
     if (allocated(id)) continue;
-    for (std::uint32_t layer : geometry_.groups[id.group].layers) {
-      const std::uint64_t bytes = layout(layer, id.slab).total_bytes;
-      Result<BufferId> buffer = executor_.create_buffer(bytes, BufferKind::device);
-      if (!buffer.ok()) {
-        for (const auto& [l, s] : fresh) {
-          allocated_bytes_ -= layout(l, s).total_bytes;
-          executor_.destroy_buffer(std::exchange(layers_[l][s], BufferId::none));
-        }
-        return {buffer.status().code(), "slab " + std::to_string(id.slab) + " of layer " + std::to_string(layer) +
-                                            " (" + std::to_string(bytes) + " bytes): " + buffer.status().message()};
-      }
-      layers_[layer][id.slab] = buffer.value();
-      allocated_bytes_ += bytes;
-      fresh.emplace_back(layer, id.slab);
+    fresh.push_back(id);
+    if (Status status = create_slab(id); !status.ok()) {
+      for (const SlabId& slab : fresh) destroy_slab(slab);
+      return status;
     }
   }
-  if (created != nullptr)
-    for (const auto& [layer, slab] : fresh)
-      if (const std::uint32_t group = geometry_.layers[layer].group; first_layer(group) == layer)
-        created->push_back({group, slab});
+  if (created != nullptr) created->insert(created->end(), fresh.begin(), fresh.end());
   return {};
 }
 
 void SlabStore::release(std::uint32_t group, std::uint32_t first) {
-  for (const std::uint32_t layer : geometry_.groups[group].layers)
-    for (std::uint32_t slab = first; slab < layers_[layer].size(); ++slab) {
-      if (layers_[layer][slab] == BufferId::none) continue;
-      allocated_bytes_ -= layout(layer, slab).total_bytes;
-      executor_.destroy_buffer(std::exchange(layers_[layer][slab], BufferId::none));
-    }
+  for (std::uint32_t slab = first; slab < geometry_.groups[group].slab_count; ++slab) destroy_slab({group, slab});
 }
 
 void SlabStore::replace(std::uint32_t layer, std::vector<BufferId> buffers, std::uint64_t old_bytes,

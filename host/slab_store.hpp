@@ -1,5 +1,5 @@
-// SlabStore: the device memory of a cache's pages. One buffer per (layer, slab index), a K region and a V region in it;
-// allocated when a page of that slab is first used.
+// SlabStore: the device memory of a cache's pages. One buffer per (layer, slab index), a K region and a V region in it, and, if
+// the cache counts attention mass, one per (group, slab index) for that; allocated when a page of that slab is first used.
 #pragma once
 
 #include <cstdint>
@@ -35,6 +35,8 @@ class SlabStore {
   BufferId buffer(std::uint32_t layer, std::uint32_t slab) const { return layers_[layer][slab]; }
   SlabLayout layout(std::uint32_t layer, std::uint32_t slab) const;
   BufferRange region(std::uint32_t layer, Side side, std::uint32_t slab) const;
+  // Attention mass of a slab's pages; empty if the cache counts none.
+  BufferRange mass(std::uint32_t group, std::uint32_t slab) const;
   std::uint64_t allocated_bytes() const { return allocated_bytes_; }
 
   // Replaces all slabs of a layer after its geometry changed; `buffers` by slab index, none where there was none. The
@@ -43,10 +45,16 @@ class SlabStore {
 
  private:
   std::uint32_t first_layer(std::uint32_t group) const { return geometry_.groups[group].layers.front(); }
+  Status create_slab(SlabId id);
+  void destroy_slab(SlabId id);
+  std::uint64_t mass_bytes(SlabId id) const {
+    return geometry_.groups[id.group].mass_page_bytes * geometry_.groups[id.group].pages_in(id.slab);
+  }
 
   Executor& executor_;
   const Geometry& geometry_;
   std::vector<std::vector<BufferId>> layers_;  // [layer][slab]
+  std::vector<std::vector<BufferId>> masses_;  // [group][slab]
   std::uint64_t allocated_bytes_ = 0;
 };
 

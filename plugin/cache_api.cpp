@@ -73,12 +73,12 @@ Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
     return invalid("args.capacity_tokens (", values.capacity_tokens, ") is not between 1 and ", kMaxTokens);
   if (values.page_tokens != 0 && values.page_tokens != 16 && values.page_tokens != 32)
     return invalid("args.page_tokens (", values.page_tokens, ") is not 16, 32 or 0");
-  constexpr std::uint32_t kFlags = KVANT_CACHE_EXTERNAL_PAGES | KVANT_CACHE_PREFIXES;
+  constexpr std::uint32_t kFlags = KVANT_CACHE_EXTERNAL_PAGES | KVANT_CACHE_PREFIXES | KVANT_CACHE_MASS;
   if ((values.flags & ~kFlags) != 0)
     return invalid("args.flags (", hex(values.flags), ") have bits beyond ", hex(kFlags));
-  if (values.flags == kFlags)
-    return invalid("args.flags (", hex(values.flags), ") ask for KVANT_CACHE_PREFIXES with KVANT_CACHE_EXTERNAL_PAGES; expected "
-                   "one of the two");
+  for (const auto& [flag, name] : {std::pair{KVANT_CACHE_PREFIXES, "KVANT_CACHE_PREFIXES"}, {KVANT_CACHE_MASS, "KVANT_CACHE_MASS"}})
+    if ((values.flags & KVANT_CACHE_EXTERNAL_PAGES) != 0 && (values.flags & flag) != 0)
+      return invalid("args.flags (", hex(values.flags), ") ask for ", name, " with KVANT_CACHE_EXTERNAL_PAGES; expected one of the two");
   KVANT_TRY(check_pointer(values.layers, "args.layers", text(values.layer_count, " kvant_layer_args")));
   KVANT_ASSIGN(const std::size_t stride, element_stride(values.layers, values.layer_stride, "args.layers", "args.layer_stride"));
 
@@ -86,6 +86,7 @@ Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
   spec.page_tokens = values.page_tokens != 0 ? values.page_tokens : 16;
   spec.capacity_tokens = values.capacity_tokens;
   spec.external_pages = (values.flags & KVANT_CACHE_EXTERNAL_PAGES) != 0;
+  spec.attention_mass = (values.flags & KVANT_CACHE_MASS) != 0;
   spec.slab_bytes = values.slab_bytes;
   spec.layers.reserve(values.layer_count);
   for (std::uint32_t i = 0; i < values.layer_count; ++i) {

@@ -42,6 +42,13 @@ kvant_error* sequence_shift(kvant_cache* cache, kvant_sequence sequence, std::ui
                             const kvant_rotation* rotation, std::int64_t positions);
 kvant_error* clear_all(kvant_cache* cache, std::uint64_t* out_sequences);
 
+// mass_api.cpp
+kvant_error* sequence_mass(kvant_cache* cache, kvant_sequence sequence, std::uint32_t layer, std::uint32_t kv_head,
+                           std::uint64_t begin, std::uint64_t count, float* out);
+kvant_error* sequence_mass_clear(kvant_cache* cache, kvant_sequence sequence);
+kvant_error* sequence_prune(kvant_cache* cache, kvant_sequence sequence, const kvant_prune_args* args,
+                            std::uint64_t* out_places, std::uint64_t* out_count);
+
 // tiers_api.cpp
 kvant_error* tiers_set(kvant_cache* cache, const kvant_tiers_args* args);
 kvant_error* tiers_store(kvant_cache* cache);

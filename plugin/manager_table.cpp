@@ -38,10 +38,13 @@ constexpr kvant_ext_manager kManagerApi = {
     .sequence_keep = sequence_keep,
     .sequence_identify = sequence_identify,
     .sequence_shift = sequence_shift,
+    .sequence_mass = sequence_mass,
+    .sequence_mass_clear = sequence_mass_clear,
+    .sequence_prune = sequence_prune,
 };
 
 // Revision 1 is not released yet: slots and fields still come at the ends, and from the release on only there.
 static_assert(offsetof(kvant_ext_manager, state_save) == 8 && offsetof(kvant_ext_manager, stats_text) == 48);
-static_assert(sizeof(kvant_ext_manager) == 8 + 31 * sizeof(void*));
+static_assert(sizeof(kvant_ext_manager) == 8 + 34 * sizeof(void*));
 
 }  // namespace kvant::abi

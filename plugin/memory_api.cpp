@@ -15,11 +15,17 @@ struct MemoryRequest {
   MemoryOptions options;
 };
 
-Result<MemoryRequest> read_memory_args(const kvant_memory_args* args) {
+Result<MemoryRequest> read_memory_args(const kvant_memory_args* args, const Cache& cache) {
   kvant_memory_args values{};
   KVANT_TRY(read_args(args, "args", values));
-  if (values.reserved != 0) return invalid("args.reserved (", values.reserved, ") is not 0");
+  if ((values.flags & ~KVANT_MEMORY_PRUNE) != 0)
+    return invalid("args.flags (", hex(values.flags), ") have bits beyond ", hex(KVANT_MEMORY_PRUNE));
   MemoryRequest request;
+  request.options.prune = (values.flags & KVANT_MEMORY_PRUNE) != 0;
+  if (request.options.prune && !cache.spec().attention_mass)
+    return precondition("KVANT_MEMORY_PRUNE needs attention mass, the cache was created without KVANT_CACHE_MASS");
+  if (values.sinks != 0) request.options.sinks = values.sinks;
+  if (values.recent != 0) request.options.recent = values.recent;
   request.limit_bytes = values.limit_bytes;
   if (values.formats == nullptr) {
     if (values.format_count != 0) return invalid("args.formats is NULL although args.format_count (", values.format_count, ") is not 0");
@@ -47,7 +53,7 @@ kvant_error* memory_plan(kvant_cache* cache, const kvant_memory_args* args, cons
     KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
     KVANT_TRY(check_sequences_kept(*object));
     KVANT_TRY(check_pointer(out_text, "out_text", "a place for the text"));
-    KVANT_ASSIGN(const MemoryRequest request, read_memory_args(args));
+    KVANT_ASSIGN(const MemoryRequest request, read_memory_args(args, *object->cache));
     KVANT_ASSIGN(object->plan_text, object->cache->plan_limit_text(request.limit_bytes, request.options));
     *out_text = object->plan_text.c_str();
     return {};
@@ -58,7 +64,7 @@ kvant_error* memory_limit(kvant_cache* cache, const kvant_memory_args* args) {
   return guard("memory_limit", [&]() -> Status {
     KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
     KVANT_TRY(check_sequences_kept(*object));
-    KVANT_ASSIGN(const MemoryRequest request, read_memory_args(args));
+    KVANT_ASSIGN(const MemoryRequest request, read_memory_args(args, *object->cache));
     KVANT_TRY(check_step_closed(*object, "memory_limit"));
     return object->cache->set_memory_limit(request.limit_bytes, request.options);
   });

@@ -95,7 +95,7 @@ Result<RunInput> read_run_args(const kvant_run_args* args, const StepObject& ste
   KVANT_TRY(read_struct(args, "args", values));
   KnownNext known[] = {{KVANT_NEXT_VULKAN_RECORD}};
   KVANT_TRY(walk_next(values.next, "args", known));
-  constexpr std::uint32_t kFlags = KVANT_RUN_NON_CAUSAL | KVANT_RUN_INVARIANT;
+  constexpr std::uint32_t kFlags = KVANT_RUN_NON_CAUSAL | KVANT_RUN_INVARIANT | KVANT_RUN_MASS;
   if ((values.flags & ~kFlags) != 0)
     return invalid("args.flags (", hex(values.flags), ") have bits beyond ", hex(kFlags));
   const LayerSpec& layer = step.cache->cache->spec().layers[layer_index];
@@ -105,6 +105,7 @@ Result<RunInput> read_run_args(const kvant_run_args* args, const StepObject& ste
   KVANT_TRY(check_numbers(values));
   input.run.causal = (values.flags & KVANT_RUN_NON_CAUSAL) == 0;
   input.run.invariant = (values.flags & KVANT_RUN_INVARIANT) != 0;
+  input.run.mass = (values.flags & KVANT_RUN_MASS) != 0;
   if (input.run.causal && !step.causal_objection.empty()) return invalid(step.causal_objection);
   KVANT_TRY(check_no_overlap({&input.k, &input.v, &input.q, &input.out, &input.lse}));
   KVANT_TRY(check_record(known[0].node, step, input));

@@ -77,7 +77,8 @@ KVANT_STRUCT(kvant_tier_functions, &S::user_data, &S::name, &S::put, &S::get, &S
 KVANT_STRUCT(kvant_tier_args, &S::kind, &S::timeout_ms, &S::capacity_bytes, &S::location, &S::functions);
 KVANT_STRUCT(kvant_tiers_args, &S::tier_count, &S::tier_stride, &S::tiers, &S::format_k, &S::format_v, &S::store_after_uses,
              &S::flags, &S::min_tokens, &S::queue_bytes);
-KVANT_STRUCT(kvant_memory_args, &S::limit_bytes, &S::formats, &S::format_count, &S::reserved);
+KVANT_STRUCT(kvant_memory_args, &S::limit_bytes, &S::formats, &S::format_count, &S::flags, &S::sinks, &S::recent);
+KVANT_STRUCT(kvant_prune_args, &S::keep_tokens, &S::sinks, &S::recent);
 KVANT_STRUCT(kvant_rotation, &S::frequencies, &S::pair_count, &S::flags);
 #undef KVANT_STRUCT
 

@@ -7,7 +7,7 @@
 // Contract   Slots that are negative or lie in other slabs are skipped. Elements past the head dimension count as zeros.
 //            The bytes are those of host/format_<name>.cpp. Two tokens of one dispatch must not have the same slot;
 //            tokens that share a word of the scale plane may (atomics on disjoint bits). No barrier, no subgroup
-//            operation.
+//            operation. Where attention mass is counted, that of the tokens written begins at 0.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "params/pages.h"
@@ -30,6 +30,7 @@ layout(std430, binding = 1) buffer VWords { uint v_words[]; };
 layout(std430, binding = 2) readonly buffer KTensor { uint k_tensor[]; };
 layout(std430, binding = 3) readonly buffer VTensor { uint v_tensor[]; };
 layout(std430, binding = 4) readonly buffer Slots { int slots[]; };
+layout(std430, binding = 5) writeonly buffer Mass { uint mass_words[]; };
 
 KV_REGION_STORE(k, k_words16, k_words)
 KV_REGION_STORE(v, v_words16, v_words)
@@ -65,12 +66,25 @@ IO_INPUT(v_in, v_tensor)
 APPEND_SIDE(k, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride)
 APPEND_SIDE(v, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride)
 
+void clear_mass(uint row) {
+  int slot = slots[params.slots_offset + row / params.kv_heads];
+  uint page = uint(slot) / PAGE_TOKENS - params.page_begin;
+  if (slot < 0 || page >= params.page_count) return;
+  uint word = params.mass_offset + page * params.mass_page_stride +
+              (row % params.kv_heads * PAGE_TOKENS + uint(slot) % PAGE_TOKENS) * 2u;
+  mass_words[word] = 0u;
+  mass_words[word + 1u] = 0u;
+}
+
 void main() {
   uint stride = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
   uint rows = params.tokens * params.kv_heads;
   if (gl_WorkGroupID.y == 0u) {
     uint units = rows * kv_blocks(FORMAT_K, HEAD_DIM_K);
     for (uint unit = gl_GlobalInvocationID.x; unit < units; unit += stride) append_k(unit);
+    if (params.mass_page_stride != 0u) {
+      for (uint row = gl_GlobalInvocationID.x; row < rows; row += stride) clear_mass(row);
+    }
   } else {
     uint units = rows * kv_blocks(FORMAT_V, HEAD_DIM_V);
     for (uint unit = gl_GlobalInvocationID.x; unit < units; unit += stride) append_v(unit);

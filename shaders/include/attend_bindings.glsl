@@ -1,4 +1,5 @@
-// Buffers, push constants and specialization constants of the attention kernels attend_decode and attend_prefill.
+// Buffers, push constants and specialization constants of the attention kernels attend_decode and attend_prefill, and of score,
+// which looks at the same items.
 #ifndef KVANT_ATTEND_BINDINGS_GLSL
 #define KVANT_ATTEND_BINDINGS_GLSL
 #include "params/attend.h"
@@ -31,14 +32,19 @@ layout(push_constant) uniform Push { AttendParams params; };
 // A region has two views, 16-byte words for codes and 32-bit words for scales and high bits; both only read.
 layout(std430, set = 0, binding = 0) readonly buffer KRegion16 { uvec4 k_words16[]; };
 layout(std430, set = 0, binding = 0) readonly buffer KRegion { uint k_words[]; };
+#ifdef KVANT_SCORE
+layout(std430, set = 0, binding = 1) buffer Mass { uint mass_words[]; };
+layout(std430, set = 0, binding = 7) readonly buffer LogSumExp { float lse_words[]; };
+#else
 layout(std430, set = 0, binding = 1) readonly buffer VRegion16 { uvec4 v_words16[]; };
 layout(std430, set = 0, binding = 1) readonly buffer VRegion { uint v_words[]; };
-layout(std430, set = 0, binding = 2) readonly buffer Queries { uint q_words[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer Output { uint out_words[]; };
-layout(std430, set = 0, binding = 4) readonly buffer Meta { uint meta[]; };
 layout(std430, set = 0, binding = 5) writeonly buffer Partial { float partial_words[]; };
-layout(std430, set = 0, binding = 6) readonly buffer Heads { float heads[]; };
 layout(std430, set = 0, binding = 7) writeonly buffer LogSumExp { float lse_words[]; };
+#endif
+layout(std430, set = 0, binding = 2) readonly buffer Queries { uint q_words[]; };
+layout(std430, set = 0, binding = 4) readonly buffer Meta { uint meta[]; };
+layout(std430, set = 0, binding = 6) readonly buffer Heads { float heads[]; };
 
 // Rows of a workgroup: row = query * HEADS_PER_TILE + head of the tile.
 const uint ROWS = HEADS_PER_TILE * QUERIES_PER_ITEM;

@@ -22,7 +22,11 @@ const uint SCORE_WORDS = SCORE_PLANES * ROWS * GROUPS;
 const uint SUM_ROW_WORDS = SUM_COPIES * V_LANES * 8u;
 // All rows meet at once if their sums fit where the scores were; else one row after the other.
 #define SUM_ALL_ROWS (SUM_ROW_WORDS * ROWS <= SCORE_WORDS)
+#ifdef KVANT_SCORE
+const uint POOL_WORDS = 1u;  // score keeps its scores in registers
+#else
 const uint POOL_WORDS = SCORE_WORDS > SUM_ROW_WORDS ? SCORE_WORDS : SUM_ROW_WORDS;
+#endif
 
 shared vec4 pool[POOL_WORDS];
 shared vec4 queries[ROWS * K_SPANS * 8u];  // zero beyond the head dimension

@@ -77,7 +77,14 @@ struct AttendParams {
   float soft_cap;
   uint window;          // tokens, the query's own included
   uint window_sinks;    // first tokens that stay visible outside the window
+  uint mass_offset;     // score: words in MASS to the layer's first KV head, and from page to page
+  uint mass_page_stride;
 };
+
+// score: adds what each key weighs in the softmax of the item's queries to its mass. Items, META, Q and HEADS as in the attention
+// that was computed before, whose log-sum-exps it reads. Bindings: 0 K region, 1 MASS, 2 Q, 4 META, 6 HEADS, 7 LSE.
+// MASS: a fixed-point number of 64 bits per token of a page and KV head, low word first, in units of 2^-32 of a query head's
+// attention: [page][kv_head][PAGE_TOKENS]. Sums of whole numbers: their order does not matter. Grid: as attend_decode.
 
 // attend_merge. Bindings: 0 PARTIAL, 1 OUT, 2 META (MergeItem[]), 3 HEADS, 4 LSE. Grid: x = merge items, y = q_heads.
 struct MergeParams {

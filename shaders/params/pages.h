@@ -8,7 +8,7 @@ namespace kvant::params {
 #endif
 
 // append: tensors K, V [token][kv_head][head_dim] -> pages, quantized; slot = page * page_tokens + offset, negative = skip.
-// Bindings: 0 K region of the slab, 1 V region, 2 K tensor, 3 V tensor, 4 slots (int[token]).
+// Bindings: 0 K region of the slab, 1 V region, 2 K tensor, 3 V tensor, 4 slots (int[token]), 5 MASS of the slab (attend.h).
 // Grid: x covers token * kv_head * row unit, y = side (0 K, 1 V).
 struct AppendParams {
   uint tokens;
@@ -22,6 +22,8 @@ struct AppendParams {
   uint v_offset;
   uint v_token_stride;
   uint v_head_stride;
+  uint mass_offset;     // words in MASS to the layer's first KV head, and from page to page; a stride of 0: no mass is counted
+  uint mass_page_stride;
 };
 
 // read: pages -> tensor [token][kv_head][head_dim], dequantized, one side; a negative slot gives a row of zeros.

@@ -1,6 +1,7 @@
 #include "attention_run.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <span>
 
@@ -43,6 +44,7 @@ class AttentionRun {
     spec.page_tokens = c_.page_tokens;
     spec.capacity_tokens = std::uint64_t{in_.pool_pages} * c_.page_tokens;
     spec.external_pages = c_.tables != Tables::sequence;
+    spec.attention_mass = c_.op == Op::score;
     GeometryOptions options;
     options.max_pages_per_slab = in_.pages_per_slab;
     KVANT_ASSIGN(cache_, create_cache(executor_, spec, Log{}, options));
@@ -184,6 +186,7 @@ class AttentionRun {
       args.scale = in_.scale;
       args.soft_cap = in_.soft_cap;
       args.causal = c_.rule != MaskRule::cross;
+      args.mass = c_.op == Op::score;
       args.sinks = in_.sinks.empty() ? nullptr : in_.sinks.data();
       args.alibi_slopes = in_.slopes.empty() ? nullptr : in_.slopes.data();
     }
@@ -193,6 +196,15 @@ class AttentionRun {
     if (!attend) return {};
     KVANT_ASSIGN(output.out, take_output(out));
     KVANT_ASSIGN(output.lse, take_output(lse));
+    for (std::uint32_t b = 0; b < c_.batch && args.mass; ++b)
+      for (std::uint32_t head = 0; head < c_.kv_heads; ++head) {
+        std::vector<float> mass(in_.shapes[b].kv_len);
+        KVANT_TRY(cache_->attention_mass(sequences_[b], 0, head, 0, mass));
+        KVANT_ASSIGN(const auto pages, cache_debug(*cache_).sequence_pages(sequences_[b], 0));
+        for (std::size_t t = 0; t < mass.size(); ++t)
+          if (pages[t / c_.page_tokens] < 0) mass[t] = std::nanf("");
+        output.mass.insert(output.mass.end(), mass.begin(), mass.end());
+      }
     return {};
   }
 

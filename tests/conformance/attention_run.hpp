@@ -32,6 +32,7 @@ AttentionInputs make_attention_inputs(std::uint64_t seed, const Case& c);
 
 struct AttentionOutput {
   Bytes out, lse;      // with guards of kGuardBytes
+  std::vector<float> mass;  // score: of every sequence and KV head in turn, token by token; NaN: its page has left the window
   std::string kernel;
   std::vector<std::uint32_t> spec;
 };

@@ -7,7 +7,7 @@ namespace kvant::conformance {
 
 std::string_view op_name(Op op) {
   static constexpr std::string_view kNames[] = {"append", "read",  "copy",     "convert", "quantize",
-                                                "attend", "merge", "sequence", "relation", "gather", "rotate"};
+                                                "attend", "merge", "sequence", "relation", "gather", "rotate", "score"};
   return kNames[static_cast<std::size_t>(op)];
 }
 
@@ -35,6 +35,7 @@ const std::vector<Case>& all_cases() {
     add_page_cases(cases);
     add_attend_cases(cases);
     add_cache_cases(cases);
+    add_score_cases(cases);
     // Shrinking oversized rows may make two of them equal: the first stays.
     std::vector<std::string> seen;
     seen.reserve(cases.size());

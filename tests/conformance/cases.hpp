@@ -26,6 +26,7 @@ enum class Op : std::uint32_t {
   relation,  // metamorphic: two ways that must agree
   gather,    // tokens of a slab together into pages
   rotate,    // pairs of elements by angles
+  score,     // attention masses, through the cache
   count
 };
 std::string_view op_name(Op op);
@@ -54,7 +55,7 @@ struct Case {
   bool sinks = false, alibi = false, soft_cap = false, lse = false, holes = false;
   IoType in = IoType::f32, out = IoType::f32;
   DataClass data = DataClass::normal;
-  AttendConfig config;                    // attend, relation: forced; the kernel it names is the module under test
+  AttendConfig config;                    // attend, relation, score: forced; the kernel it names is the module under test
   std::uint32_t splits = 1;               // merge: partials of a row
   Relation relation = Relation::shuffle;
   std::uint32_t variant = 0;              // sequence: which script; rotate: pairs
@@ -78,6 +79,7 @@ std::string case_list_hash();
 void add_page_cases(std::vector<Case>& out);
 void add_attend_cases(std::vector<Case>& out);
 void add_cache_cases(std::vector<Case>& out);
+void add_score_cases(std::vector<Case>& out);
 
 std::string_view io_name(IoType type);
 // Every quick-th case is quick, every smoke-th smoke; smoke is a multiple of quick.

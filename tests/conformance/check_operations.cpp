@@ -49,6 +49,7 @@ TEST_CASE("sequence") { run_smoke(Op::sequence, 2); }
 TEST_CASE("relation") { run_smoke(Op::relation, 1); }
 TEST_CASE("gather") { run_smoke(Op::gather, 2); }
 TEST_CASE("rotate") { run_smoke(Op::rotate, 2); }
+TEST_CASE("score") { run_smoke(Op::score, 2); }
 
 TEST_CASE("an unavailable module is not_supported with the missing feature, and the executor refuses it likewise") {
   std::string why;

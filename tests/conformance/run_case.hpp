@@ -27,6 +27,7 @@ CaseResult run_sequence_case(const RunContext& context, const Case& c);
 CaseResult run_relation_case(const RunContext& context, const Case& c);
 CaseResult run_gather_case(const RunContext& context, const Case& c);
 CaseResult run_rotate_case(const RunContext& context, const Case& c);
+CaseResult run_score_case(const RunContext& context, const Case& c);
 
 // ---- shared by them ----
 

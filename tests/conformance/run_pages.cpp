@@ -86,10 +86,12 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
     KVANT_ASSIGN(const Buffer in_k, bench.make(pack(layout_k, k, kPoisonByte)));
     KVANT_ASSIGN(const Buffer in_v, bench.make(pack(layout_v, v, kPoisonByte)));
     KVANT_ASSIGN(const Buffer in_slots, bench.make(to_bytes(std::span<const std::int32_t>(used))));
+    const std::uint32_t layer_words = c.kv_heads * c.page_tokens * 2;  // masses of the first of two layers
+    KVANT_ASSIGN(const Buffer mass, bench.make_filled(std::uint64_t{layer_words} * 2 * 4 * pages, kPoisonByte));
     CommandList list;
     Dispatch& d = list.add_dispatch(KernelId::append, "append", true);
     d.spec = base_spec(executor, KernelId::append, c);
-    d.bindings = {pool_k.range, pool_v.range, in_k.range, in_v.range, in_slots.range};
+    d.bindings = {pool_k.range, pool_v.range, in_k.range, in_v.range, in_slots.range, mass.range};
     d.groups = params::append_grid(c.length, c.kv_heads, c.dim_k, format_k.block, c.dim_v, format_v.block,
                                    d.spec[KVANT_SPEC_LOCAL_SIZE], executor.limits().max_groups[0]);
     set_push(d, params::AppendParams{.tokens = c.length,
@@ -102,11 +104,14 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
                                      .k_head_stride = layout_k.head_stride,
                                      .v_offset = layout_v.offset,
                                      .v_token_stride = layout_v.token_stride,
-                                     .v_head_stride = layout_v.head_stride});
+                                     .v_head_stride = layout_v.head_stride,
+                                     .mass_offset = 0,
+                                     .mass_page_stride = layer_words * 2});
     KVANT_TRY(bench.run(list));
     KVANT_ASSIGN(Bytes out_k, bench.fetch(pool_k));
     KVANT_ASSIGN(Bytes out_v, bench.fetch(pool_v));
-    return std::vector<Bytes>{std::move(out_k), std::move(out_v)};
+    KVANT_ASSIGN(Bytes out_mass, bench.fetch(mass));
+    return std::vector<Bytes>{std::move(out_k), std::move(out_v), std::move(out_mass)};
   });
 }
 

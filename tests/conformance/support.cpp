@@ -20,6 +20,7 @@ std::vector<KernelId> kernels_of(const Case& c) {
     case Op::sequence: return {KernelId::append, KernelId::read, KernelId::copy, KernelId::convert};
     case Op::gather: return {KernelId::gather};
     case Op::rotate: return {KernelId::rotate};
+    case Op::score: return {KernelId::append, c.config.kernel, KernelId::attend_merge, KernelId::score};
     case Op::count: break;
   }
   return {};
@@ -37,7 +38,7 @@ std::string missing_for(const Case& c, const DevicePlan& plan) {
     for (const auto& [bit, name] : kNeeds)
       if ((info.needs & ~satisfied_needs(plan.caps) & bit) != 0) return name;
   }
-  const bool forced = c.op == Op::attend || c.op == Op::relation;
+  const bool forced = c.op == Op::attend || c.op == Op::relation || c.op == Op::score;
   if (forced && !attend_config_valid(c.config, attend_shape(c), plan)) {
     if (c.config.subgroup_size != 0 && c.config.subgroup_size != plan.subgroup_size)
       return "subgroup size " + std::to_string(c.config.subgroup_size);

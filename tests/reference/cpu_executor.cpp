@@ -173,6 +173,7 @@ Status CpuExecutor::run_dispatch(const Command& command) {
   else if (name == "gather") run_gather(call);
   else if (name == "rotate") run_rotate(call);
   else if (name == "attend_merge") run_merge(call);
+  else if (name == "score") run_score(call);
   else if (name.starts_with("attend_decode") || name.starts_with("attend_prefill")) run_attend(call);
   else return bad(command, "kernel " + std::string(name) + " has no reference");
   return log.empty() ? Status() : bad(command, log.message());

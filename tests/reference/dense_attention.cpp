@@ -102,6 +102,8 @@ DenseResult dense_attention(const DenseProblem& problem) {
   std::vector<double> spread(problem.dim_v);
 
   for (const DenseSequence& seq : problem.sequences) {
+    std::vector<double>& mass = result.mass.emplace_back(std::size_t{seq.kv_len} * problem.kv_heads, 0.0);
+    std::vector<double>& mass_bound = result.mass_bound.emplace_back(mass.size(), 0.0);
     for (std::uint32_t query = 0; query < seq.q_len; ++query) {
       for (std::uint32_t head = 0; head < problem.q_heads; ++head) {
         const std::size_t cell = (std::size_t{seq.q_begin} + query) * problem.q_heads + head;
@@ -154,6 +156,13 @@ DenseResult dense_attention(const DenseProblem& problem) {
         result.lse[cell] = largest + std::log(sum);
         result.lse_bound[cell] = 1.05 * mean_error + rounding +
                                  4 * (std::fabs(largest) + std::fabs(std::log(sum)) + 1) * kU32;
+        // A weight by its logit and the log-sum-exp, added in f32 to those of other rows and rounded to units of 2^-32. Where a
+        // query sees one key alone the errors of both cancel in the attention, but not here.
+        for (const Score& s : scores) {
+          const std::size_t at = std::size_t{s.kv} * problem.kv_heads + head / group;
+          mass[at] += s.weight;
+          mass_bound[at] += 1.05 * s.weight * (s.error + exp_error(s.logit - result.lse[cell]) + result.lse_bound[cell] + 8 * kU32) + 0x1p-32;
+        }
       }
     }
   }

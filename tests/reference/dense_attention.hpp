@@ -36,6 +36,8 @@ struct DenseResult {
   std::vector<double> out, out_bound;   // [row][q_head][dim_v]
   std::vector<double> weight;           // per element: sum of p |v|, the scale that errors are seen against
   std::vector<double> lse, lse_bound;   // [row][q_head]
+  // Per sequence [kv][kv_head]: what its queries and the head's query heads give to a key, and the error score may make.
+  std::vector<std::vector<double>> mass, mass_bound;
 };
 
 DenseResult dense_attention(const DenseProblem& problem);

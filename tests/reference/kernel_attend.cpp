@@ -1,4 +1,4 @@
-// Reference of attend_decode and attend_prefill: every work item, query and head by the textbook, two passes in double.
+// Reference of attend_decode, attend_prefill and score: every work item, query and head by the textbook, in double.
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -158,9 +158,26 @@ void attend_row(Attention& a, const params::AttendSeq& seq, const params::Attend
   }
 }
 
-}  // namespace
+// The weights of one query head's keys, by the log-sum-exp that its attention has left, added to their masses.
+void score_row(Attention& a, const params::AttendSeq& seq, const params::AttendItem& item, std::uint32_t query,
+               std::uint32_t q_head) {
+  std::uint32_t kv_head = q_head / (a.p.q_heads / a.p.kv_heads);
+  const std::uint64_t q_row = std::uint64_t{seq.q_begin} + item.q_begin + query;
+  const auto lse = static_cast<double>(a.call.bindings[7].float_at(a.p.lse_offset + q_row * a.p.q_heads + q_head));
+  if (std::isinf(lse)) return;
+  if (a.call.mutation == Mutation::swap_heads) kv_head = (kv_head + 1) % a.p.kv_heads;
+  for (const Key& key : logits(a, seq, item, query, q_head, kv_head)) {
+    const double weight = std::exp(key.logit - lse);
+    const std::uint64_t at = (std::uint64_t{a.p.mass_offset} + key.local * a.p.mass_page_stride +
+                              (kv_head * a.page_tokens + key.kv % a.page_tokens) * 2u) * 4;
+    const auto units = static_cast<std::uint64_t>(std::min(weight, 1.0) * 4294967296.0);
+    a.call.bindings[1].store(at, a.call.bindings[1].load<std::uint64_t>(at) + units);
+  }
+}
 
-void run_attend(KernelCall& call) {
+using RowFunction = void (*)(Attention&, const params::AttendSeq&, const params::AttendItem&, std::uint32_t, std::uint32_t);
+
+void run_rows(KernelCall& call, RowFunction run_row) {
   const auto k = format_from_id(call.spec[KVANT_SPEC_FORMAT_K]);
   const auto v = format_from_id(call.spec[KVANT_SPEC_FORMAT_V]);
   const std::uint32_t page_tokens = call.spec[KVANT_SPEC_PAGE_TOKENS];
@@ -196,8 +213,14 @@ void run_attend(KernelCall& call) {
     a.rows_k.assign(cells, {});
     a.rows_v.assign(cells, {});
     for (std::uint32_t query = 0; query < item.q_count; ++query)
-      for (std::uint32_t head = 0; head < p.q_heads && call.log->empty(); ++head) attend_row(a, seq, item, query, head);
+      for (std::uint32_t head = 0; head < p.q_heads && call.log->empty(); ++head) run_row(a, seq, item, query, head);
   }
 }
+
+}  // namespace
+
+void run_attend(KernelCall& call) { run_rows(call, attend_row); }
+
+void run_score(KernelCall& call) { run_rows(call, score_row); }
 
 }  // namespace kvant::reference

@@ -66,6 +66,16 @@ void run_append(KernelCall& call) {
   if (k && call.groups[1] >= 1)
     append_side(call, p, *k, call.bindings[0], call.bindings[2], call.bindings[4],
                 {in, p.k_offset, p.k_token_stride, p.k_head_stride});
+  for (std::uint32_t token = 0; k && p.mass_page_stride != 0 && token < p.tokens && call.log->empty(); ++token) {
+    const auto slot = static_cast<std::int32_t>(call.bindings[4].word(std::uint64_t{p.slots_offset} + token));
+    const std::uint32_t page = static_cast<std::uint32_t>(slot) / k->page_tokens;
+    if (slot < 0 || page < p.page_begin || page - p.page_begin >= p.page_count) continue;
+    for (std::uint32_t head = 0; head < p.kv_heads; ++head) {
+      const std::uint64_t word = std::uint64_t{p.mass_offset} + std::uint64_t{page - p.page_begin} * p.mass_page_stride +
+                                 (head * k->page_tokens + static_cast<std::uint32_t>(slot) % k->page_tokens) * 2u;
+      call.bindings[5].store(word * 4, std::uint64_t{0});
+    }
+  }
   if (call.groups[1] < 2) return;
   const auto v = make_region(call, call.spec[KVANT_SPEC_FORMAT_V], call.spec[KVANT_SPEC_HEAD_DIM_V], p.kv_heads);
   if (v)

@@ -49,5 +49,6 @@ void run_gather(KernelCall& call);
 void run_rotate(KernelCall& call);
 void run_attend(KernelCall& call);
 void run_merge(KernelCall& call);
+void run_score(KernelCall& call);
 
 }  // namespace kvant::reference

@@ -24,7 +24,7 @@ struct RunOptions {
   std::uint32_t group = 2;  // query heads per KV head
   bool causal = true;
   float soft_cap = 0.0f;
-  bool sinks = false, slopes = false, lse = false;
+  bool sinks = false, slopes = false, lse = false, mass = false;
 };
 
 class CacheModel {
@@ -32,6 +32,7 @@ class CacheModel {
   using Rows = std::vector<float>;  // [token][kv_head][dim], decoded
   struct Tokens {
     std::vector<std::array<Rows, 2>> layers;  // by Side
+    std::vector<std::vector<double>> mass, mass_bound;  // per layer [token][kv_head]; of pages that nobody shares
     std::uint64_t length = 0;
   };
 
@@ -56,6 +57,8 @@ class CacheModel {
     const auto id = cache->create_sequence();
     REQUIRE(id.ok());
     sequences[id.value()].layers.resize(spec.layers.size());
+    sequences[id.value()].mass.resize(spec.layers.size());
+    sequences[id.value()].mass_bound.resize(spec.layers.size());
     return id.value();
   }
   void fork(SequenceId parent, std::uint64_t tokens) {
@@ -114,6 +117,27 @@ class CacheModel {
       }
   }
 
+  // The masses of every token that the cache still holds, head by head.
+  void check_masses() {
+    for (const auto& [id, tokens] : sequences)
+      for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) {
+        const auto pages = cache_debug(*cache).sequence_pages(id, layer).value();
+        for (std::uint32_t head = 0; head < spec.layers[layer].kv_heads; ++head) {
+          std::vector<float> got(tokens.length);
+          const Status status = cache->attention_mass(id, layer, head, 0, got);
+          REQUIRE_MESSAGE(status.ok(), status.message());
+          for (std::uint64_t t = 0; t < tokens.length; ++t) {
+            const std::size_t at = t * spec.layers[layer].kv_heads + head;
+            const double expected = pages[t / spec.page_tokens] < 0 ? 0.0 : tokens.mass[layer][at] / options.group;
+            CAPTURE(layer);
+            CAPTURE(t);
+            REQUIRE(std::fabs(static_cast<double>(got[t]) - expected) <=
+                    tokens.mass_bound[layer][at] / options.group + expected * 0x1p-22);
+          }
+        }
+      }
+  }
+
   std::uint32_t dim(std::uint32_t layer, Side side) const {
     return side == Side::k ? spec.layers[layer].head_dim_k : spec.layers[layer].head_dim_v;
   }
@@ -130,6 +154,10 @@ class CacheModel {
  private:
   void cut(Tokens& tokens, std::uint64_t length) {
     tokens.length = length;
+    for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) {
+      tokens.mass[layer].resize(length * spec.layers[layer].kv_heads);
+      tokens.mass_bound[layer].resize(length * spec.layers[layer].kv_heads);
+    }
     for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer)
       for (Side side : {Side::k, Side::v})
         tokens.layers[layer][static_cast<std::size_t>(side)].resize(length * spec.layers[layer].kv_heads *
@@ -217,6 +245,7 @@ class CacheModel {
     if (fresh != 0) args.k = view(kv[0]), args.v = view(kv[1]);
     if (queries != 0) args.q = view(problem.q), args.out = view(out);
     if (options.lse) args.lse = view(lse);
+    args.mass = options.mass;
     args.q_heads = problem.q_heads;
     args.causal = options.causal;
     args.soft_cap = options.soft_cap;
@@ -228,6 +257,19 @@ class CacheModel {
     const reference::DenseResult expected = reference::dense_attention(problem);
     for (std::size_t i = 0; i < out.size(); ++i)
       REQUIRE(std::fabs(static_cast<double>(out[i]) - expected.out[i]) <= expected.out_bound[i] + 1e-30);
+    std::size_t asked = 0;
+    for (const StepEntry& entry : entries) {
+      Tokens& tokens = after[entry.sequence];
+      const std::size_t cells = (tokens.length + entry.append) * facts.kv_heads;
+      tokens.mass[layer].resize(cells, 0.0);
+      tokens.mass_bound[layer].resize(cells, 0.0);
+      if (entry.queries == 0) continue;
+      for (std::size_t i = 0; options.mass && i < cells; ++i) {
+        tokens.mass[layer][i] += expected.mass[asked][i];
+        tokens.mass_bound[layer][i] += expected.mass_bound[asked][i];
+      }
+      ++asked;
+    }
     for (std::size_t i = 0; options.lse && i < lse.size(); ++i)
       REQUIRE((static_cast<double>(lse[i]) == expected.lse[i] ||
                std::fabs(static_cast<double>(lse[i]) - expected.lse[i]) <= expected.lse_bound[i]));

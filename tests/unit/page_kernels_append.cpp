@@ -117,13 +117,26 @@ void check_append(PageKernelDevice& device, const AppendCase& c, const SideInput
   std::vector<std::int32_t> shifted{-99};  // slots do not start at word 0
   shifted.insert(shifted.end(), slots.begin(), slots.end());
   Bytes slot_bytes = bytes_of(shifted), k_tensor = k.tensor, v_tensor = v.tensor;
-  const params::AppendParams push{tokens,         kHeads,         kPageBegin, kPages,         1,             k.offset,
-                                  k.token_stride, k.head_stride,  v.offset,   v.token_stride, v.head_stride};
+  // Masses of the second of two layers.
+  const std::uint32_t layer_words = kHeads * c.page_tokens * 2;
+  Bytes mass(std::size_t{layer_words} * 2 * kPages * 4, std::byte{0x5A}), expected_mass = mass;
+  for (const std::int32_t slot : slots) {
+    const std::uint32_t page = static_cast<std::uint32_t>(slot) / c.page_tokens;
+    if (slot < 0 || page < kPageBegin || page >= kPageBegin + kPages) continue;
+    for (std::uint32_t head = 0; head < kHeads; ++head)
+      std::fill_n(expected_mass.begin() +
+                      ((page - kPageBegin) * 2 * layer_words + layer_words +
+                       (head * c.page_tokens + static_cast<std::uint32_t>(slot) % c.page_tokens) * 2) * 4,
+                  8, std::byte{0});
+  }
+  const params::AppendParams push{tokens,         kHeads,        kPageBegin, kPages,         1,             k.offset,
+                                  k.token_stride, k.head_stride, v.offset,   v.token_stride, v.head_stride, layer_words,
+                                  layer_words * 2};
   const params::Grid grid =
       params::append_grid(tokens, kHeads, c.head_dim_k, expected_k.format->block, c.head_dim_v,
                           expected_v.format->block, c.local_size, c.max_groups);
   const Status status = device.run(KernelId::append, spec, &push, sizeof(push),
-                                   {&actual_k, &actual_v, &k_tensor, &v_tensor, &slot_bytes}, grid);
+                                   {&actual_k, &actual_v, &k_tensor, &v_tensor, &slot_bytes, &mass}, grid);
   REQUIRE_MESSAGE(status.ok(), status.message());
   const auto differs = [](const Bytes& a, const Bytes& b) {
     return std::mismatch(a.begin(), a.end(), b.begin()).first - a.begin();
@@ -134,6 +147,7 @@ void check_append(PageKernelDevice& device, const AppendCase& c, const SideInput
   CAPTURE(c.head_dim_v);
   CAPTURE(c.io_type);
   CHECK_MESSAGE(actual_k == expected_k.bytes, "K differs first at byte " << differs(actual_k, expected_k.bytes));
+  CHECK(mass == expected_mass);
   CHECK_MESSAGE(actual_v == expected_v.bytes, "V differs first at byte " << differs(actual_v, expected_v.bytes));
 }
 

@@ -171,6 +171,9 @@ typedef struct kvant_cache_args {
 #define KVANT_CACHE_EXTERNAL_PAGES 1u
 /* Full pages of known tokens stay for later sequences that begin alike (sequence_open), until their room is needed. Since 1.1. */
 #define KVANT_CACHE_PREFIXES 2u
+/* Room to count what attention each token gets (KVANT_RUN_MASS): 8 bytes per token, layer and KV head. Not with
+ * KVANT_CACHE_EXTERNAL_PAGES. Since 1.1. */
+#define KVANT_CACHE_MASS 4u
 
 typedef struct kvant_cache_stats {
   size_t struct_size;
@@ -309,6 +312,9 @@ typedef struct kvant_run_args {
 /* Since 1.1: for sequences of at most 32 queries, out is to the bit what each query would get alone in its step, whatever else the step
  * holds: verified drafts then are the target's own text. Slower, since queries do not share their reading of keys. */
 #define KVANT_RUN_INVARIANT 2u
+/* Since 1.1, with KVANT_CACHE_MASS: adds what each key weighs in the softmax of these queries to its token's attention mass
+ * (kvant_ext_manager.h). Costs about one more reading of K (docs/pruning.md). */
+#define KVANT_RUN_MASS 4u
 
 /* Sides of a layer. */
 #define KVANT_SIDE_K 0u

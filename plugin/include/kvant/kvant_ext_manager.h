@@ -54,6 +54,7 @@ typedef struct kvant_state_stream {
 #define KVANT_EVENT_POLICY_CHANGED 11u
 #define KVANT_EVENT_SAVE 12u
 #define KVANT_EVENT_LOAD 13u
+#define KVANT_EVENT_PRUNED 14u
 
 typedef struct kvant_event {
   size_t struct_size;
@@ -164,8 +165,23 @@ typedef struct kvant_memory_args {
   uint64_t limit_bytes;       /* of all slabs; 0: no limit */
   const uint32_t* formats;    /* [format_count] what a layer's side may become, from wide to narrow; NULL: q8_0, q4_0 */
   uint32_t format_count;
-  uint32_t reserved;
+  uint32_t flags;             /* KVANT_MEMORY_* */
+  uint32_t sinks;             /* first and last tokens of every sequence that are not pruned; 0: 4 and 64 */
+  uint32_t recent;
 } kvant_memory_args;
+/* A limit below a quarter of the bytes there are may prune sequences by attention mass, if narrower formats are not enough. The cache
+ * has KVANT_CACHE_MASS. */
+#define KVANT_MEMORY_PRUNE 1u
+
+/* ---- pruning (docs/pruning.md) ---- */
+typedef struct kvant_prune_args {
+  size_t struct_size;
+  const kvant_next* next;
+  uint64_t keep_tokens;       /* at most so many stay; at least sinks + recent */
+  uint32_t sinks;             /* first tokens that stay; 0: 4. At least those that sliding windows keep */
+  uint32_t recent;            /* last tokens that stay; 0: 64. At least the widest sliding window */
+} kvant_prune_args;
+#define KVANT_MASS_ALL 0xFFFFFFFFu  /* instead of a layer or a KV head: the mean over all of them */
 
 /* ---- rotation of keys by positions ---- */
 typedef struct kvant_rotation {
@@ -238,8 +254,8 @@ typedef struct kvant_ext_manager {
   /* ---- memory; no step may be open ---- */
   /* What memory_limit would do, an action a line with bytes before and after, until the next call for this cache. Does nothing. */
   kvant_error* (*memory_plan)(kvant_cache* cache, const kvant_memory_args* args, const char** out_text);
-  /* Does it, and allocates no slab beyond the limit from then on. Sequences lose nothing but precision; if they do not fit even in the
-   * narrowest formats: KVANT_ERROR_RESOURCE_EXHAUSTED, and nothing has changed. */
+  /* Does it, and allocates no slab beyond the limit from then on. Sequences lose nothing but precision, and tokens with
+   * KVANT_MEMORY_PRUNE; if they do not fit even in the narrowest formats: KVANT_ERROR_RESOURCE_EXHAUSTED, and nothing has changed. */
   kvant_error* (*memory_limit)(kvant_cache* cache, const kvant_memory_args* args);
   /* How much an error of a layer's side hurts, relative to the others (K: 2, V: 1 at first): decides what is narrowed first.
    * Negative: never. */
@@ -270,6 +286,21 @@ typedef struct kvant_ext_manager {
    * its length. If it fails midway some layers have been turned: drop those tokens. */
   kvant_error* (*sequence_shift)(kvant_cache* cache, kvant_sequence sequence, uint64_t begin, uint64_t count,
                                  const kvant_rotation* rotation, int64_t positions);
+
+  /* ---- attention mass (KVANT_CACHE_MASS; else KVANT_ERROR_FAILED_PRECONDITION) ---- */
+  /* Of tokens [begin, begin + count) into out[count]: the sum over the queries that were counted (KVANT_RUN_MASS) of their weight for
+   * the token, the mean over the query heads of a KV head; `layer` and `kv_head` by number or KVANT_MASS_ALL. Every query gives 1
+   * in all, less what attention sinks take. A page that sequences share has one mass. Blocks until the device is done. */
+  kvant_error* (*sequence_mass)(kvant_cache* cache, kvant_sequence sequence, uint32_t layer, uint32_t kv_head, uint64_t begin,
+                                uint64_t count, float* out);
+  kvant_error* (*sequence_mass_clear)(kvant_cache* cache, kvant_sequence sequence);  /* to 0, for all who share its pages */
+  /* Keeps the sinks, the newest tokens, and of the others those of the largest mass, as sequence_keep does; places that stay go to
+   * out_places[keep_tokens] (may be NULL), their number to `out_count`. Keys keep their rotation: the next query's position is what
+   * it would have been. Sliding windows go on seeing what they saw; ALiBi is refused from then on. The sequence cannot be cut
+   * shorter than it is now if a layer has a window. No step may be open. KVANT_ERROR_RESOURCE_EXHAUSTED: pages that others
+   * share cannot be written, and there are no others. */
+  kvant_error* (*sequence_prune)(kvant_cache* cache, kvant_sequence sequence, const kvant_prune_args* args, uint64_t* out_places,
+                                 uint64_t* out_count);
 } kvant_ext_manager;
 
 #ifdef __cplusplus

@@ -1,0 +1,79 @@
+// sequence_mass, sequence_mass_clear and sequence_prune of the manager extension.
+#include <algorithm>
+#include <optional>
+
+#include "boundary.hpp"
+#include "checks.hpp"
+#include "manager_api.hpp"
+#include "objects.hpp"
+
+namespace kvant::abi {
+namespace {
+
+Status check_mass(const CacheObject& cache) {
+  if (cache.cache->spec().attention_mass) return {};
+  return precondition("the cache counts no attention mass: it was created without KVANT_CACHE_MASS");
+}
+
+constexpr std::uint32_t kSinks = 4, kRecent = 64;
+
+}  // namespace
+
+kvant_error* sequence_mass(kvant_cache* cache, kvant_sequence sequence, std::uint32_t layer, std::uint32_t kv_head,
+                           std::uint64_t begin, std::uint64_t count, float* out) {
+  return guard("sequence_mass", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_mass(*object));
+    KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
+    KVANT_TRY(check_token_range(*object, id, begin, count));
+    std::optional<std::uint32_t> which_layer, which_head;
+    if (layer != KVANT_MASS_ALL) {
+      KVANT_TRY(check_layer(layer, object->cache->spec()));
+      which_layer = layer;
+    }
+    if (kv_head != KVANT_MASS_ALL) {
+      const std::vector<LayerSpec>& layers = object->cache->spec().layers;
+      for (std::size_t i = which_layer.value_or(0); i < (which_layer ? *which_layer + std::size_t{1} : layers.size()); ++i)
+        if (kv_head >= layers[i].kv_heads)
+          return invalid("kv_head (", kv_head, ") is neither KVANT_MASS_ALL nor less than the ", layers[i].kv_heads,
+                         " KV heads of layer ", i);
+      which_head = kv_head;
+    }
+    if (count != 0) KVANT_TRY(check_pointer(out, "out", text(count, " floats")));
+    return object->cache->attention_mass(id, which_layer, which_head, begin, {out, count});
+  });
+}
+
+kvant_error* sequence_mass_clear(kvant_cache* cache, kvant_sequence sequence) {
+  return guard("sequence_mass_clear", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_mass(*object));
+    KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
+    return object->cache->clear_mass(id);
+  });
+}
+
+kvant_error* sequence_prune(kvant_cache* cache, kvant_sequence sequence, const kvant_prune_args* args,
+                            std::uint64_t* out_places, std::uint64_t* out_count) {
+  return guard("sequence_prune", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_mass(*object));
+    KVANT_ASSIGN(const SequenceId id, object->sequence(sequence, "sequence"));
+    kvant_prune_args values{};
+    KVANT_TRY(read_args(args, "args", values));
+    KVANT_TRY(check_pointer(out_count, "out_count", "a place for the number of tokens that stay"));
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before sequence_prune");
+    const PruneSpec spec{.keep = values.keep_tokens,
+                         .sinks = values.sinks != 0 ? values.sinks : kSinks,
+                         .recent = values.recent != 0 ? values.recent : kRecent};
+    if (spec.keep < spec.sinks + spec.recent)
+      return invalid("args.keep_tokens (", spec.keep, ") is less than the ", spec.sinks, " sinks and ", spec.recent,
+                     " recent tokens that stay in any case");
+    KVANT_ASSIGN(const std::vector<std::uint64_t> kept, object->cache->prune_sequence(id, spec));
+    if (out_places != nullptr) std::copy(kept.begin(), kept.end(), out_places);
+    *out_count = kept.size();
+    return {};
+  });
+}
+
+}  // namespace kvant::abi
