@@ -11,6 +11,7 @@
 #include "engine/session.hpp"
 #include "engine/tokenizer.hpp"
 #include "generate_draft.hpp"
+#include "generate_stats.hpp"
 #include "table.hpp"
 
 namespace kvant::tools {
@@ -27,6 +28,7 @@ struct GenerateOptions {
   engine::SamplerOptions sampler{0.7f, 40, 0.95f, 1};
   bool no_cache = false;
   DraftOptions draft;
+  GenerateStatsOptions stats;
 };
 
 // What a phase (prefill, decode) cost.
@@ -58,15 +60,26 @@ class Generation {
     KVANT_TRY(load());
     KVANT_TRY(open());
     engine::Session session(*model_, *attention_, cache_ != nullptr);
+    if (!options_.stats.path.empty()) {
+      auto stats = GenerateStats::open(options_.stats, cache_->cache());
+      if (!stats.ok()) {
+        return stats.failure();
+      }
+      stats_ = std::move(*stats);
+    }
     if (cache_ != nullptr) {
       KVANT_TRY(warm_up(session));
+    }
+    if (stats_ != nullptr) {
+      stats_->mark();  // as the warm-up left the cache: the run is what differs from it
     }
     if (drafted_ != nullptr) {
       return run_drafted();
     }
     KVANT_TRY(write(session));
+    const Outcome<void> logged = stats_ != nullptr ? stats_->finish() : Outcome<void>();
     std::printf("\n\n%s", summary(session.length()).render().c_str());
-    return {};
+    return logged;
   }
 
  private:
@@ -164,6 +177,21 @@ class Generation {
     return {};
   }
 
+  void end_prefill(Stopwatch& watch) {
+    end_phase(prefill_, prompt_.size(), watch.seconds());
+    if (stats_ != nullptr) {
+      stats_->mark();
+    }
+    watch.restart();
+  }
+
+  void print_token(uint32_t token) {
+    print(tokenizer_->decode(token));
+    if (stats_ != nullptr) {
+      stats_->token();
+    }
+  }
+
   void end_phase(Phase& phase, uint64_t tokens, double seconds) {
     phase.tokens = tokens;
     phase.seconds = seconds;
@@ -181,16 +209,13 @@ class Generation {
   Outcome<void> run_drafted() {
     print(options_.prompt);
     Stopwatch watch;
-    const auto prompt_done = [&] {
-      end_phase(prefill_, prompt_.size(), watch.seconds());
-      watch.restart();
-    };
-    const auto text = drafted_->write(*cache_, prompt_, budget_, prompt_done,
-                                      [&](uint32_t token) { print(tokenizer_->decode(token)); });
+    const auto text = drafted_->write(
+        *cache_, prompt_, budget_, [&] { end_prefill(watch); }, [&](uint32_t token) { print_token(token); });
     if (!text.ok()) {
       return text.failure();
     }
     end_phase(decode_, text->tokens.empty() ? 0 : text->tokens.size() - 1, watch.seconds());
+    const Outcome<void> logged = stats_ != nullptr ? stats_->finish() : Outcome<void>();
     Table table = summary(cache_->length(0));
     drafted_->describe(table, *text);
     Outcome<void> equal;
@@ -203,7 +228,7 @@ class Generation {
       table.add({"without draft", alone->rate() + (equal.ok() ? "; the same tokens" : "; other tokens")});
     }
     std::printf("\n\n%s", table.render().c_str());
-    return equal;
+    return equal.ok() ? logged : equal;
   }
 
   Outcome<void> write(engine::Session& session) {
@@ -211,8 +236,7 @@ class Generation {
     std::vector<float> logits;
     Stopwatch watch;
     KVANT_TRY(session.feed(prompt_, logits));
-    end_phase(prefill_, prompt_.size(), watch.seconds());
-    watch.restart();
+    end_prefill(watch);
     engine::Sampler sampler(options_.sampler);
     uint32_t written = 0;
     uint64_t computed = 0;
@@ -221,7 +245,7 @@ class Generation {
       if (token == tokenizer_->eos()) {
         break;
       }
-      print(tokenizer_->decode(token));
+      print_token(token);
       ++written;
       if (written < budget_) {
         KVANT_TRY(session.feed({&token, 1}, logits));
@@ -265,6 +289,9 @@ class Generation {
                                         percent(decode_.device_seconds / decode_.seconds) +
                                         " of decode's wall time (timestamps)"});
       }
+      if (stats_ != nullptr) {
+        stats_->describe(table);
+      }
     }
     return table;
   }
@@ -276,6 +303,7 @@ class Generation {
   std::unique_ptr<engine::Attention> attention_;
   engine::CacheAttention* cache_ = nullptr;  // attention_ as the cached kind, or null
   std::unique_ptr<DraftedGeneration> drafted_;
+  std::unique_ptr<GenerateStats> stats_;
   std::vector<uint32_t> prompt_;
   uint32_t budget_ = 0;
   double warm_up_seconds_ = 0;
@@ -317,6 +345,8 @@ void add_generate_command(CLI::App& app) {
       command->add_flag("--no-cache", options->no_cache, "recompute every token instead, without the plugin");
   add_draft_options(*command, options->draft);
   command->get_option("--draft")->excludes(no_cache);
+  add_generate_stats_options(*command, options->stats);
+  command->get_option("--stats-log")->excludes(no_cache);
   command->callback([options, temperature] {
     if (!options->draft.draft.empty() && temperature->count() > 0 && options->sampler.temperature > 0.0f) {
       finish(Failure{"the temperature (" + significant(static_cast<double>(options->sampler.temperature)) +

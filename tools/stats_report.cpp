@@ -260,7 +260,7 @@ std::string introduction(const StatsHistory& history) {
                      (history.lines == 1 ? " snapshot, " : " snapshots, ") + utc_text(first.unix_ms) + " to " +
                      utc_text(now.unix_ms) + " (" + duration_text(as_double(spanned) / 1000) + "). A cache of " +
                      number(now.capacity_tokens) + " tokens in pages of " + number(now.page_tokens) + ", " +
-                     number(now.layers.size()) + " layers, policy " + now.policy;
+                     number(now.layers.size()) + " layers, " + policy_text(now);
   text += now.ttl_ms > 0 ? ", TTL " + duration_text(as_double(now.ttl_ms) / 1000) : "";
   text += now.limit_bytes > 0 ? ", memory limit " + bytes_text(as_double(now.limit_bytes)) : "";
   text += ". Counts are those since the cache was made.";

@@ -213,6 +213,10 @@ std::string utc_text(uint64_t unix_ms) {
   return text.data();
 }
 
+std::string policy_text(const Snapshot& now) {
+  return now.policy.empty() ? "no prefix cache" : "policy " + now.policy;
+}
+
 std::string share_text(uint64_t part, uint64_t whole) { return whole == 0 ? "-" : percent(ratio(part, whole)); }
 
 std::string lookups_text(const SnapshotLookups& lookups) {
@@ -343,7 +347,7 @@ std::string stats_screen(const std::string& source, const Snapshot* before, cons
   const std::string age =
       aged ? ", " + duration_text(static_cast<double>(*options.unix_ms - now.unix_ms) / 1000) + " ago" : "";
   screen.row("kvant top", utc_text(now.unix_ms) + age + ", " + source);
-  screen.row("cache", "policy " + now.policy +
+  screen.row("cache", policy_text(now) +
                           (now.ttl_ms > 0 ? ", TTL " + duration_text(static_cast<double>(now.ttl_ms) / 1000) : "") +
                           ", " + plural(now.capacity_tokens, "token") + " in pages of " + number(now.page_tokens) +
                           ", " + plural(now.layers.size(), "layer") + ", " + plural(now.sequences.size(), "sequence"));

@@ -35,6 +35,7 @@ Table sequence_table(const Snapshot& now, size_t most);
 
 std::string duration_text(double seconds);              // "1.25 ms"
 std::string utc_text(uint64_t unix_ms);                 // "2026-03-01 12:00:05 UTC"
+std::string policy_text(const Snapshot& now);           // "policy lru", "no prefix cache"
 std::string share_text(uint64_t part, uint64_t whole);  // "71.4 %", "-" of nothing
 std::string lookups_text(const SnapshotLookups& lookups);
 // ↗ improving, → stable, ↘ degrading, · not known: of the trend, whichever way its metric went.

@@ -2,6 +2,7 @@
 """The house's own rules, checked on the source tree: who may include whom, where vendors may be asked for, how long a file
 may be, which words stay out, and that the two lists and their files agree. `--self-test` shows that each rule can fail."""
 import argparse
+import os
 import pathlib
 import re
 import subprocess
@@ -161,6 +162,22 @@ def check_exports(library):
         yield f"{library}: exports {', '.join(symbols) or 'nothing'} instead of {', '.join(EXPORTS)}"
 
 
+# The C and C++ run time, and a sanitizer's where there is one: an engine's process has them, or can.
+NEEDED = re.compile(r"lib(c|m|gcc_s|stdc\+\+|pthread|dl|rt|asan|ubsan|tsan)\.so\.\d+|ld-linux.*")
+
+
+def check_needed(library, allowed=()):
+    """The shared libraries without which the loader would refuse the plugin."""
+    output = subprocess.run(["readelf", "-d", library], check=True, capture_output=True, text=True,
+                            env=os.environ | {"LC_ALL": "C"}).stdout
+    names = re.findall(r"\(NEEDED\)\s+Shared library: \[(.*)\]", output)
+    if not names:
+        yield f"{library}: needs nothing, so that nothing was checked"
+    for name in names:
+        if not NEEDED.fullmatch(name) and name not in allowed:
+            yield f"{library}: needs {name}, which an engine's machine may not have"
+
+
 def self_test():
     """Each rule must complain about a small tree that breaks it, and about no other."""
     good = {"shaders/formats.def": "", "shaders/kernels.def": "", "backend/device.hpp": "#pragma once\n",
@@ -194,7 +211,8 @@ def self_test():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=pathlib.Path)
-    parser.add_argument("--library", help="libkvant.so, to check what it exports")
+    parser.add_argument("--library", help="libkvant.so, to check what it exports and needs")
+    parser.add_argument("--may-need", default="", help="a shared library that it may need besides")
     parser.add_argument("--self-test", action="store_true")
     arguments = parser.parse_args()
     if arguments.self_test:
@@ -204,6 +222,7 @@ def main():
         messages = [message for check in CHECKS for message in check(files)]
         if arguments.library:
             messages += check_exports(arguments.library)
+            messages += check_needed(arguments.library, [arguments.may_need])
         print(f"{len(files)} files checked")
     for message in messages:
         print(message)

@@ -233,14 +233,15 @@ TEST_CASE("stats views: the screen is cut to the terminal") {
 
 TEST_CASE("stats views: an empty cache divides by nothing") {
   Snapshot empty;
-  empty.policy = "none";
   const std::string screen = stats_screen("x", nullptr, empty, {});
+  CHECK(screen.find("cache       no prefix cache, 0 tokens") != std::string::npos);
   CHECK(screen.find("nan") == std::string::npos);
   CHECK(screen.find("- (no lookup)") != std::string::npos);
   StatsHistory history;
   history.snapshots = {empty};
   history.lines = 1;
   CHECK(stats_html(history).find("nan") == std::string::npos);
+  CHECK(stats_html(history).find("0 layers, no prefix cache.") != std::string::npos);
 }
 
 TEST_CASE("stats views: the page of the fixed log") {

@@ -14,11 +14,18 @@ from ._arrays import from_bf16, to_bf16
 from ._cache import Cache, Entry
 from ._context import Context, Format, LogLevel
 from ._device import Device, Profile
+from ._drafts import tree_depths, tree_mask, tree_places
 from ._object import ErrorCode, KvantError
 from ._paged import PagedCache
 from ._pool import Layer, Stats
 from ._prefixes import Policy, Prefixes, PrefixStats
 from ._step import Step
+from ._store import StoreStats
+from ._tiers import CustomTier, DiskTier, HostTier, RemoteTier
+from ._tokens import Rotation
+from ._watching import Event, EventKind
 
-__all__ = ["Cache", "Context", "Device", "Entry", "ErrorCode", "Format", "KvantError", "Layer", "LogLevel", "PagedCache",
-           "Policy", "Prefixes", "PrefixStats", "Profile", "Stats", "Step", "from_bf16", "to_bf16"]
+__all__ = ["Cache", "Context", "CustomTier", "Device", "DiskTier", "Entry", "ErrorCode", "Event", "EventKind", "Format",
+           "HostTier", "KvantError", "Layer", "LogLevel", "PagedCache", "Policy", "Prefixes", "PrefixStats", "Profile",
+           "RemoteTier", "Rotation", "Stats", "Step", "StoreStats", "from_bf16", "to_bf16", "tree_depths", "tree_mask",
+           "tree_places"]

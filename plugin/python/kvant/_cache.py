@@ -1,12 +1,19 @@
 """A cache that keeps the page tables itself: sequences, and steps that append to them and attend."""
 import ctypes as c
+import json
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
 from . import _abi, _arrays, _prefixes
+from ._memory import Memory
 from ._pool import Pool
+from ._state import State
 from ._step import Step
+from ._store import Store
+from ._tiers import Tiers
+from ._tokens import Tokens
+from ._watching import Watching
 
 
 class Entry(NamedTuple):
@@ -24,22 +31,53 @@ class Entry(NamedTuple):
     tokens: Any = None  # ids of the fresh tokens, for the prefix cache; None: unknown, or told by Cache.open
 
 
-class Cache(Pool):
-    """From Device.cache(). Sequences are plain integers, never reused. KvantError NOT_FOUND: no such sequence;
+class Cache(Pool, Watching, Memory, Tiers, State, Store, Tokens):
+    """From Device.cache() or Device.configure(). Sequences are plain integers, never reused. KvantError NOT_FOUND: no such sequence;
     RESOURCE_EXHAUSTED: no page or no device memory is left. A call that fails changes nothing."""
 
-    def __init__(self, device, layers, capacity, page_tokens=0, prefixes=None):
-        flags, prefix_args = (0, {}) if prefixes is None else (_abi.CACHE_PREFIXES, _prefixes.cache_args(prefixes))
-        super().__init__(device, layers, capacity, page_tokens, flags, **prefix_args)
+    def __init__(self, device, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, config=None):
+        flags, args = (0, {}) if prefixes is None else (_abi.CACHE_PREFIXES, _prefixes.cache_args(prefixes))
+        self._config, self._callbacks, self._cold = config, [], None
+        super().__init__(device, layers, capacity, page_tokens, flags, keep=self._callbacks,
+                         slab_bytes=_arrays.count("slab_bytes", slab_bytes, 64), **args)
+        if config is not None:
+            self._read_config()
+
+    def _create(self, device, args):
+        if self._config is None:
+            return super()._create(device, args)
+        return self._make(self._slot("cache_configure"), device._handle, c.byref(args), self._config.encode())
+
+    def config(self):
+        """The configuration that Device.configure() made this cache of, complete, as a dict. KvantError FAILED_PRECONDITION: it
+        was made without one."""
+        text = c.c_char_p()
+        self._ask("config_text", c.byref(text))
+        return json.loads(text.value)
+
+    def _read_config(self):
+        config = self.config()
+        self.page_tokens = config["page_tokens"]
+        if config["window"]:
+            window = {name: config[name] for name in ("window", "window_sinks")}
+            self.layers = [layer._replace(**window) for layer in self.layers]
+        self._read_formats()
+
+    def _read_formats(self):
+        """What a layer's formats are may change by calls that name no layer."""
+        for index, now in enumerate(self.statistics()["layers"]):
+            self.layers[index] = self.layers[index]._replace(format_k=now["format_k"], format_v=now["format_v"])
 
     def sequence(self):
         """A new, empty sequence."""
         return self._number(self._api.sequence_create, self._handle)
 
-    def open(self, tokens, salt=b"", leave=0, priority=0, ttl_ms=0):
+    def open(self, tokens, salt=b"", leave=0, priority=0, ttl_ms=0, near_tiers=False):
         """A new sequence that holds the longest prefix of `tokens` that the cache has: (sequence, reused tokens). Append the
-        tokens from there on. leave: so many of the last tokens are not taken from the cache."""
-        args, kept = _prefixes.sequence_args(tokens, salt, leave, priority, ttl_ms)
+        tokens from there on. leave: so many of the last tokens are not taken from the cache. near_tiers: wait for no tier but the
+        nearest one."""
+        flags = _abi.SEQUENCE_NEAR_TIERS if near_tiers else 0
+        args, kept = _prefixes.sequence_args(tokens, salt, leave, priority, ttl_ms, flags)
         sequence, reused = c.c_uint64(), c.c_uint64()
         self._call(self._api.sequence_open, self._handle, c.byref(args), c.byref(sequence), c.byref(reused))
         del kept

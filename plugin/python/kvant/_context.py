@@ -4,7 +4,7 @@ import enum
 import json
 from typing import NamedTuple
 
-from . import _abi, _arrays
+from . import _abi, _abi_manager, _arrays
 from ._device import Device
 from ._object import Object
 
@@ -62,6 +62,7 @@ class Context(Object):
                                 enable_validation=bool(enable_validation))
         handle = self._make(api.context_create, c.byref(args))
         super().__init__(api, handle, api.context_destroy, keep=callback)
+        self._manager = _abi_manager.load(api, handle)
 
     def build_info(self):
         """Dict of version, commit, compiler, sanitizers, shader_set and missing_modules (a list of kernel names)."""

@@ -1,5 +1,6 @@
 """An opened device: facts, profile, stand-alone conversion of rows, and the caches made on it."""
 import ctypes as c
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -65,11 +66,17 @@ class Device(Object):
                    data.ctypes.data, data.nbytes, out.ctypes.data, out.nbytes)
         return out
 
-    def cache(self, layers, capacity, page_tokens=0, prefixes=None):
+    def cache(self, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0):
         """A Cache of `layers` (Layer tuples) for `capacity` tokens of all sequences together, in pages of 16 or 32 tokens
         (0: 16). Device memory is taken by the step that first needs it. prefixes: Prefixes, to keep pages for later sequences
-        that begin alike (Cache.open)."""
-        return Cache(self, layers, capacity, page_tokens, prefixes)
+        that begin alike (Cache.open). slab_bytes: memory of a layer is taken and given back by so much; 0: 256 MiB."""
+        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes)
+
+    def configure(self, config, layers, capacity=0, page_tokens=0, prefixes=None, slab_bytes=0):
+        """A Cache with what `config` (JSON text or a dict, docs/configuration.md) says instead of what the other arguments say:
+        formats, capacity, prefix cache, policy, tiers, limit, store. What it does not name stays as they have it."""
+        text = config if isinstance(config, str) else json.dumps(config)
+        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes, text)
 
     def paged_cache(self, layers, capacity, page_tokens=0):
         """A PagedCache: the caller keeps the page tables. All layers have equal head counts, head dimensions and windows."""

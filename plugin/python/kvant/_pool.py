@@ -37,15 +37,18 @@ class Stats(NamedTuple):
 class Pool(Object):
     """A paged pool on a device; Cache and PagedCache say who keeps its page tables."""
 
-    def __init__(self, device, layers, capacity, page_tokens, flags, **prefix_args):
+    def __init__(self, device, layers, capacity, page_tokens, flags, keep=None, **more_args):
         self._context, api, self._api = device._context, device._api, device._api
         self.layers = [Layer(*layer) for layer in layers]
         array = (_abi.LayerArgs * len(self.layers))(*[self._layer_args(i) for i in range(len(self.layers))])
         args = _abi.CacheArgs(layer_count=len(self.layers), layers=array, capacity_tokens=_arrays.count("capacity", capacity, 64),
-                              page_tokens=_arrays.count("page_tokens", page_tokens), flags=flags, **prefix_args)
+                              page_tokens=_arrays.count("page_tokens", page_tokens), flags=flags, **more_args)
         self.page_tokens = args.page_tokens or 16
-        handle = self._make(api.cache_create, device._handle, c.byref(args))
-        super().__init__(api, handle, api.cache_destroy, parent=device)
+        handle = self._create(device, args)
+        super().__init__(api, handle, api.cache_destroy, parent=device, keep=keep)
+
+    def _create(self, device, args):
+        return self._make(self._api.cache_create, device._handle, c.byref(args))
 
     def _layer_args(self, index):
         layer = self.layers[index]

@@ -61,10 +61,10 @@ def token_ids(name, tokens):
     return np.ascontiguousarray(ids, np.int32)
 
 
-def sequence_args(tokens, salt, leave, priority, ttl_ms):
+def sequence_args(tokens, salt, leave, priority, ttl_ms, flags=0):
     """SequenceArgs, and the array that must live as long as it is used."""
     ids = token_ids("tokens", tokens)
     args = _abi.SequenceArgs(tokens=ids.ctypes.data if len(ids) else None, token_count=len(ids), salt=salt, salt_size=len(salt),
                              leave_tokens=_arrays.count("leave", leave, 64), priority=_arrays.count("priority", priority),
-                             ttl_ms=_arrays.count("ttl_ms", ttl_ms, 64))
+                             ttl_ms=_arrays.count("ttl_ms", ttl_ms, 64), flags=flags)
     return args, ids

@@ -15,7 +15,7 @@ class Step(Object):
         self._layers, self.fresh_tokens, self.queries = pool.layers, fresh, queries
 
     def run(self, layer, k=None, v=None, q=None, *, scale=0.0, soft_cap=0.0, causal=True, sinks=None, alibi_slopes=None,
-            out=None, lse=False):
+            out=None, lse=False, invariant=False):
         """Appends k and v, then attends: softmax(scale * q k^T + bias) v. Returns out, or None if the step has no query.
 
         k [fresh tokens][kv_heads][head_dim], v [fresh tokens][kv_heads][head_dim_v], of one type; None if nothing is appended.
@@ -27,6 +27,8 @@ class Step(Object):
         out: an array of one of the three types to fill, instead of a new one of float32; [queries][q_heads][head_dim_v].
         lse True: returns (out, lse), lse float32 [queries][q_heads], the natural log-sum-exp of each row's logits, sinks
         included; -inf for a row that sees nothing, whose out is zeros.
+        invariant True: of at most 32 queries a sequence, each result is to the bit what its query would get alone in its step:
+        verified drafts then are the target's own text. Slower.
         ValueError and TypeError name the argument that does not fit; KvantError is the library's refusal."""
         index = _arrays.count("layer", layer)
         if index >= len(self._layers):
@@ -50,7 +52,8 @@ class Step(Object):
             sums = np.empty((self.queries, heads, 1), np.float32) if lse else None
             sinks, alibi_slopes = _arrays.floats("sinks", sinks, heads), _arrays.floats("alibi_slopes", alibi_slopes, heads)
         arrays = {"k": k, "v": v, "q": q, "out": out, "lse": sums}
-        args = _abi.RunArgs(q_heads=heads, flags=0 if causal else _abi.RUN_NON_CAUSAL, scale=scale, soft_cap=soft_cap,
+        flags = (0 if causal else _abi.RUN_NON_CAUSAL) | (_abi.RUN_INVARIANT if invariant else 0)
+        args = _abi.RunArgs(q_heads=heads, flags=flags, scale=scale, soft_cap=soft_cap,
                             sinks=_arrays.pointer(sinks), alibi_slopes=_arrays.pointer(alibi_slopes),
                             **{name: _arrays.tensor(array) for name, array in arrays.items() if array is not None})
         self._call(self._api.step_run, self._handle, index, c.byref(args))

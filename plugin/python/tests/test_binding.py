@@ -14,8 +14,15 @@ from support import kvant, refused
 from check_arrays import check_arrays
 from check_attention import check_attention
 from check_cache import check_cache
+from check_docs import check_docs
 from check_header import check_header
+from check_memory import check_memory
 from check_paged import check_paged
+from check_state import check_state
+from check_store import check_store
+from check_tiers import check_tiers
+from check_tokens import check_tokens
+from check_watching import check_watching
 from kvant import ErrorCode, LogLevel
 
 
@@ -33,6 +40,16 @@ def check_device(device, random):
     refused(TypeError, "data has dtype float32", device.dequantize, "q8_0", x, 64)
     assert device.measure_copy(1 << 16) > 0
     refused(ErrorCode.INVALID_ARGUMENT, "size (3)", device.measure_copy, 3)
+
+
+def check_older_library(context, device):
+    """What a library's extension does not have yet is an error that says so, and only where it is asked for."""
+    cache, table = device.cache([kvant.Layer(2, 64, "f16", "f16")], capacity=32), context._manager
+    context._manager = type(table)()  # all NULL
+    refused(ErrorCode.UNIMPLEMENTED, "memory_plan: the library's kvant.manager/1 does not have it", cache.memory_plan, 0)
+    refused(ErrorCode.UNIMPLEMENTED, "cache_configure", device.configure, "{}", [kvant.Layer(2, 64, "f16", "f16")], 32)
+    context._manager = table
+    assert "0 actions" in cache.memory_plan(0)
 
 
 def check_profile(device):
@@ -65,6 +82,11 @@ def main():
         check_attention(device, random)
         check_paged(device, random)
         check_profile(device)
+        for check in (check_watching, check_memory, check_tiers, check_state, check_store):
+            check(device)
+        check_tokens(device, random)
+        check_older_library(context, device)
+        check_docs(device, random)
     blame = [message for message in log if message[0] >= LogLevel.HOST_MISBEHAVING]
     assert not blame, blame
     refused(ValueError, "the Device is closed", device.describe)
