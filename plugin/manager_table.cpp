@@ -38,10 +38,18 @@ constexpr kvant_ext_manager kManagerApi = {
     .sequence_keep = sequence_keep,
     .sequence_identify = sequence_identify,
     .sequence_shift = sequence_shift,
+    .config_default = config_default,
+    .config_parse = config_parse,
+    .config_write = config_write,
+    .config_apply = config_apply,
+    .tiers_clear = tiers_clear,
 };
 
 // Revision 1 is not released yet: slots and fields still come at the ends, and from the release on only there.
 static_assert(offsetof(kvant_ext_manager, state_save) == 8 && offsetof(kvant_ext_manager, stats_text) == 48);
-static_assert(sizeof(kvant_ext_manager) == 8 + 31 * sizeof(void*));
+static_assert(sizeof(kvant_ext_manager) == 8 + 36 * sizeof(void*));
+static_assert(sizeof(kvant_config_policy) == 56 && sizeof(kvant_config_tiers) == 136 && sizeof(kvant_config_hybrid) == 56);
+static_assert(sizeof(kvant_config_monitor) == 48 && sizeof(kvant_config) == 104 + 56 + 136 + 56 + 48);
+static_assert(offsetof(kvant_config, policy) == 104 && offsetof(kvant_config, monitor) == 104 + 56 + 136 + 56);
 
 }  // namespace kvant::abi
