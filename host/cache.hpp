@@ -51,7 +51,7 @@ struct CacheSpec {
   PolicySpec policy;     // of the prefix cache; capacity_entries 0 = the pool's pages
   std::uint64_t slab_bytes = 0;         // bytes that a slab of one layer aims at; 0 = 256 MiB
   std::uint64_t preallocate_bytes = 0;  // of slabs, allocated at creation, at most the pool
-  std::uint32_t events = 4096;          // that are held for readers
+  std::uint32_t events = 1024;          // that are held for readers; CacheConfig's default
   bool attention_mass = false;          // room to count what attention each token gets: 8 bytes per token, layer and KV head
 };
 
@@ -222,6 +222,8 @@ class Cache {
   virtual Status store_prefixes() = 0;   // hands every page of the prefix cache to the tiers
   virtual Status prefetch_prefix(const SequenceSpec& spec) = 0;  // brings what the tiers hold of it near, in the background
   virtual Status drain_tiers() = 0;      // waits until the tiers have done all that was asked
+  // Empties one tier, 0 the nearest, or all, after what waits has been stored. Errors: invalid_argument (no such tier).
+  virtual Status clear_tiers(std::optional<std::size_t> tier) = 0;
   virtual Result<TierStackStats> tier_stats() const = 0;
 
   // Takes pages and builds the step's tables. At most one step is open per cache. On error nothing changed.
@@ -269,7 +271,8 @@ class Cache {
 
   // Outside of steps; no step may be open. Grows the sequence to `tokens` tokens that hold nothing yet.
   virtual Status extend_sequence(SequenceId sequence, std::uint64_t tokens) = 0;
-  // Writes K and V of tokens [begin, begin + count) of one layer over what was there; pages that others hold too are copied first.
+  // Writes K and V of tokens [begin, begin + count) of one layer over what was there; pages that others hold too are copied first. Ends
+  // behind the sequence's last token make it grow; on error it has not, and ids told ahead are those of its next tokens still.
   virtual Status write(SequenceId sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count, const TensorView& k,
                        const TensorView& v) = 0;
   // Tells the ids of the first tokens, whose layers have all been written: their full pages may be shared from now on.

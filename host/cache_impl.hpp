@@ -65,6 +65,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status store_prefixes() override;
   Status prefetch_prefix(const SequenceSpec& spec) override;
   Status drain_tiers() override;
+  Status clear_tiers(std::optional<std::size_t> tier) override;
   Result<TierStackStats> tier_stats() const override;
   Result<std::unique_ptr<Step>> plan(std::span<const StepEntry> entries) override;
   Result<std::unique_ptr<Step>> plan_paged(const PagedBatch& batch) override;
@@ -239,6 +240,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   // cache_write.cpp
   Status check_no_step(const char* verb) const;
   Status make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end);
+  Status write_in_place(Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count,
+                        const TensorView& k, const TensorView& v);
 
   // cache_memory.cpp
   MemoryState memory_state() const;

@@ -68,6 +68,15 @@ Status CacheImpl::drain_tiers() {
   return {};
 }
 
+Status CacheImpl::clear_tiers(std::optional<std::size_t> tier) {
+  KVANT_TRY(need_tiers());
+  if (tier && *tier >= tiers_->size())
+    return {StatusCode::invalid_argument,
+            "tier (" + std::to_string(*tier) + ") is not less than the cache's " + std::to_string(tiers_->size()) + " tiers"};
+  tiers_->clear(tier);
+  return {};
+}
+
 Result<TierStackStats> CacheImpl::tier_stats() const {
   KVANT_TRY(need_tiers());
   return tiers_->stats();

@@ -71,17 +71,34 @@ Status CacheImpl::write(SequenceId id, std::uint32_t layer, std::uint64_t begin,
                         const TensorView& v) {
   KVANT_TRY(check_no_step("write tokens"));
   KVANT_ASSIGN(Sequence* const sequence, find(id));
-  KVANT_TRY(check_readable(*sequence, layer, begin, count));
-  if (count == 0) return {};
+  const std::uint64_t length = sequence->length, there = begin <= length ? std::min(count, length - begin) : count;
+  KVANT_TRY(check_readable(*sequence, layer, begin, there));
+  if (count == there) return count == 0 ? Status() : write_in_place(*sequence, layer, begin, count, k, v);
+  const std::optional<std::uint64_t> end = checked_add(begin, count);
+  if (!end) return {StatusCode::invalid_argument, "tokens (" + std::to_string(count) + ") exceed what a sequence can hold"};
+  const std::vector<std::int32_t> told = sequence->tokens;
+  Status status = extend_sequence(id, *end);
+  if (status.ok()) status = write_in_place(*sequence, layer, begin, count, k, v);
+  if (status.ok()) return {};
+  // The sequence had no such tokens before: it has none now, and what was told of its next ones holds still.
+  if (sequence->length > length) {
+    [[maybe_unused]] const Status cut = truncate_sequence(id, length);
+  }
+  if (sequence->tokens.size() == std::min<std::uint64_t>(length, told.size())) sequence->tokens = told;
+  return status;
+}
+
+Status CacheImpl::write_in_place(Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count,
+                                 const TensorView& k, const TensorView& v) {
   const std::uint32_t g = geometry_.layers[layer].group, page_tokens = geometry_.page_tokens;
-  KVANT_TRY(make_private(*sequence, g, static_cast<std::uint32_t>(begin / page_tokens),
+  KVANT_TRY(make_private(sequence, g, static_cast<std::uint32_t>(begin / page_tokens),
                          static_cast<std::uint32_t>(divide_up(begin + count, page_tokens))));
-  forget_tokens(*sequence, begin);  // what is going to be written is not what the ids stand for any more
+  forget_tokens(sequence, begin);  // what is going to be written is not what the ids stand for any more
   step_.clear();
   meta_.clear();
   step_.fresh_tokens = static_cast<std::uint32_t>(count);
   GroupTables& tables = step_.groups[g];
-  const PageTable& table = sequence->tables[g];
+  const PageTable& table = sequence.tables[g];
   for (std::uint64_t token = begin; token < begin + count; ++token)
     tables.batch.slots.push_back(table.at(static_cast<std::uint32_t>(token / page_tokens)) * static_cast<std::int32_t>(page_tokens) +
                                  static_cast<std::int32_t>(token % page_tokens));

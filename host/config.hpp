@@ -1,5 +1,5 @@
 // CacheConfig: the cache manager's choices without the model's geometry, as one struct, as JSON and as presets. The
-// keys of the JSON are the members' names, "tiers.disk_bytes"; config_fields.cpp has a row for each. Meanings:
+// keys of the JSON are the members' names, "tiers.disk_bytes"; config_fields.def has a row for each. Meanings:
 // docs/configuration.md.
 #pragma once
 

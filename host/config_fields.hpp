@@ -1,5 +1,6 @@
-// The table of configuration keys. Reading and writing JSON, validation and the table of docs/configuration.md all
-// follow it: a new key is a member of CacheConfig and a row here.
+// The table of configuration keys. Reading and writing JSON, validation, the public struct kvant_config and the table of
+// docs/configuration.md all follow it: a new key is a member of CacheConfig and of that struct, and a row of
+// config_fields.def.
 #pragma once
 
 #include <cstdint>

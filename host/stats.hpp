@@ -45,7 +45,7 @@ struct PoolStats {
   std::uint64_t used_bytes = 0;   // of these, in pages that something holds
   std::uint64_t total_pages = 0;  // that may be in use at once, allocated or not
   std::uint64_t used_pages = 0;
-  std::uint64_t shared_pages = 0;       // held by more than one sequence
+  std::uint64_t shared_pages = 0;       // held by more than one sequence, each once; the prefix index is none
   std::uint64_t index_pages = 0;        // held by the prefix index alone: may be evicted
   std::uint64_t tail_waste_tokens = 0;  // token slots of open pages without a token
   double fragmentation() const;         // share of pool_bytes that no page uses; 0 for an empty pool
@@ -62,7 +62,9 @@ struct LayerStats {
 
 struct SequenceStats {
   std::uint64_t id = 0;
-  std::uint64_t tokens = 0, pages = 0, shared_pages = 0, bytes = 0;
+  std::uint64_t tokens = 0, pages = 0;
+  std::uint64_t shared_pages = 0;  // of its pages, those that anything else holds too, be it the prefix index
+  std::uint64_t bytes = 0;
   std::uint64_t reused_tokens = 0;  // of its tokens, those that were there when it was created
 };
 

@@ -156,20 +156,37 @@ void TensorStore::use(Entry& entry) {
   ++entry.uses_since_move;
 }
 
-Status TensorStore::put(std::span<const std::int32_t> tokens, std::string_view salt, std::uint32_t layer, const TensorView& k,
-                        const TensorView& v) {
+Status TensorStore::put(std::span<const StorePut> rows, std::string_view salt, std::uint32_t layer) {
   if (layer >= spec_.hot->spec().layers.size())
     return {StatusCode::invalid_argument, "layer (" + std::to_string(layer) + ") is not below the cache's " +
                                               std::to_string(spec_.hot->spec().layers.size()) + " layers"};
-  if (tokens.empty()) return {StatusCode::invalid_argument, "the prefix has no tokens"};
-  Entry* entry = find(tokens, salt);
-  if (entry == nullptr) {
-    KVANT_ASSIGN(entry, make(tokens, salt));
+  for (const StorePut& row : rows)
+    if (row.tokens.empty()) return {StatusCode::invalid_argument, "the prefix has no tokens"};
+  std::vector<Begun> begun;
+  begun.reserve(rows.size());
+  Status status;
+  for (std::size_t i = 0; i < rows.size() && status.ok(); ++i) status = put_row(rows[i], salt, layer, begun);
+  // Room for the last rows may have been that of the first ones.
+  for (std::size_t i = 0; i < rows.size() && status.ok(); ++i) {
+    const Entry* const entry = find(rows[i].tokens, salt);
+    if (entry == nullptr || !entry->layers[layer])
+      status = {StatusCode::resource_exhausted, "the " + std::to_string(rows.size()) + " prefixes of the batch do not fit at once"};
+  }
+  if (!status.ok())
+    for (auto row = begun.rbegin(); row != begun.rend(); ++row) take_back(*row, salt, layer);
+  return status;
+}
+
+Status TensorStore::put_row(const StorePut& row, std::string_view salt, std::uint32_t layer, std::vector<Begun>& begun) {
+  Entry* entry = find(row.tokens, salt);
+  const bool made = entry == nullptr;
+  if (made) {
+    KVANT_ASSIGN(entry, make(row.tokens, salt));
   }
   if (entry->layers[layer]) return {};
-  const std::uint64_t count = tokens.size() - entry->shared;
+  begun.push_back({&row, made, false});
+  const LayerSpec& facts = spec_.hot->spec().layers[layer];
   const auto rest = [&](TensorView view, std::uint32_t dim) {
-    const LayerSpec& facts = spec_.hot->spec().layers[layer];
     const std::uint64_t head_stride = view.head_stride != 0 ? view.head_stride : dim;
     const std::uint64_t token_stride = view.token_stride != 0 ? view.token_stride : head_stride * facts.kv_heads;
     const std::uint64_t bytes = entry->shared * token_stride * (view.type == IoType::f32 ? 4 : 2);
@@ -181,15 +198,28 @@ Status TensorStore::put(std::span<const std::int32_t> tokens, std::string_view s
     }
     return view;
   };
-  if (count != 0) {
-    const LayerSpec& facts = spec_.hot->spec().layers[layer];
-    KVANT_TRY(cache_of(*entry).write(entry->sequence, layer, entry->shared, count, rest(k, facts.head_dim_k),
-                                     rest(v, facts.head_dim_v)));
-  }
+  if (const std::uint64_t count = row.tokens.size() - entry->shared; count != 0)
+    KVANT_TRY(cache_of(*entry).write(entry->sequence, layer, entry->shared, count, rest(row.k, facts.head_dim_k),
+                                     rest(row.v, facts.head_dim_v)));
   entry->layers[layer] = true;
+  begun.back().written = true;
   ++counters_.puts;
   if (--entry->missing == 0) return cache_of(*entry).identify(entry->sequence, entry->tokens);
   return {};
+}
+
+// What the prefix cache has learnt of the row stays there: its content is right.
+void TensorStore::take_back(const Begun& begun, std::string_view salt, std::uint32_t layer) {
+  if (begun.written) --counters_.puts;
+  Entry* const entry = find(begun.row->tokens, salt);
+  if (entry == nullptr) return;  // it left for another row
+  if (begun.made) {
+    policy_of(entry->cold).erase(EntryId{entry->id});
+    drop(*entry);
+  } else if (entry->layers[layer]) {
+    entry->layers[layer] = false;
+    ++entry->missing;
+  }
 }
 
 Result<bool> TensorStore::get(std::span<const std::int32_t> tokens, std::string_view salt, std::uint32_t layer,

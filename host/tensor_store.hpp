@@ -32,6 +32,12 @@ struct StoreCounters {
   std::uint64_t evicted = 0, demoted = 0, promoted = 0;  // prefixes
 };
 
+// K and V [tokens][kv_heads][head_dim] of one layer of a prefix.
+struct StorePut {
+  std::span<const std::int32_t> tokens;
+  TensorView k, v;
+};
+
 class TensorStore {
  public:
   // Errors: invalid_argument (caches that do not fit together, a policy that does not exist).
@@ -40,10 +46,15 @@ class TensorStore {
   TensorStore(const TensorStore&) = delete;
   TensorStore& operator=(const TensorStore&) = delete;
 
-  // K and V [tokens][kv_heads][head_dim] of one layer. Equal tokens under equal salt mean equal content: what is there already is
-  // not written again. Errors: resource_exhausted, invalid_argument, failed_precondition (a step is open).
+  // Equal tokens under equal salt mean equal content: what is there already is not written again. All rows or none: after an error
+  // the store has nothing of this call, though prefixes that left for its room are gone. Errors: resource_exhausted (also if the rows
+  // do not fit at once), invalid_argument, failed_precondition (a step is open).
+  Status put(std::span<const StorePut> rows, std::string_view salt, std::uint32_t layer);
   Status put(std::span<const std::int32_t> tokens, std::string_view salt, std::uint32_t layer, const TensorView& k,
-             const TensorView& v);
+             const TensorView& v) {
+    const StorePut row{tokens, k, v};
+    return put({&row, 1}, salt, layer);
+  }
   // Writes K and V; false: a miss, nothing is written. Either view may be absent.
   Result<bool> get(std::span<const std::int32_t> tokens, std::string_view salt, std::uint32_t layer, const TensorView& k,
                    const TensorView& v);
@@ -66,8 +77,16 @@ class TensorStore {
     std::uint64_t id = 0;
   };
 
+  // A row whose layer a put has begun to write.
+  struct Begun {
+    const StorePut* row;
+    bool made = false, written = false;  // made: the entry is of this put
+  };
+
   TensorStore(Executor& executor, const StoreSpec& spec, std::unique_ptr<EvictionPolicy> hot_policy,
               std::unique_ptr<EvictionPolicy> cold_policy);
+  Status put_row(const StorePut& row, std::string_view salt, std::uint32_t layer, std::vector<Begun>& begun);
+  void take_back(const Begun& begun, std::string_view salt, std::uint32_t layer);
   Cache& cache_of(const Entry& entry) const { return entry.cold ? *spec_.cold : *spec_.hot; }
   EvictionPolicy& policy_of(bool cold) const { return cold ? *cold_policy_ : *hot_policy_; }
   Entry* find(std::span<const std::int32_t> tokens, std::string_view salt) const;

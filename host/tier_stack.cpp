@@ -151,9 +151,10 @@ void TierStack::drain() {
   idle_.wait(lock, [&] { return done_ >= wanted; });
 }
 
-void TierStack::clear() {
+void TierStack::clear(std::optional<std::size_t> tier) {
   drain();
-  for (const std::unique_ptr<Tier>& tier : tiers_) tier->clear();
+  for (std::size_t t = 0; t < tiers_.size(); ++t)
+    if (t == tier.value_or(t)) tiers_[t]->clear();
 }
 
 double TierStack::load_seconds(std::uint64_t bytes) const {

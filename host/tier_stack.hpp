@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -48,7 +49,8 @@ class TierStack {
   void prefetch(std::vector<TierKey> keys);
   // Returns when everything queued before has been done.
   void drain();
-  void clear();
+  void clear(std::optional<std::size_t> tier = std::nullopt);  // one, or all; what was queued before is stored first
+  std::size_t size() const { return tiers_.size(); }
 
   // Seconds that loading `bytes` would take by what the tiers' hits took so far; 0: nothing is known yet.
   double load_seconds(std::uint64_t bytes) const;

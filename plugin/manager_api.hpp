@@ -54,6 +54,7 @@ kvant_error* tiers_set(kvant_cache* cache, const kvant_tiers_args* args);
 kvant_error* tiers_store(kvant_cache* cache);
 kvant_error* tiers_prefetch(kvant_cache* cache, const kvant_sequence_args* args);
 kvant_error* tiers_wait(kvant_cache* cache);
+kvant_error* tiers_clear(kvant_cache* cache, std::uint32_t tier);
 
 // memory_api.cpp
 kvant_error* memory_plan(kvant_cache* cache, const kvant_memory_args* args, const char** out_text);
@@ -64,5 +65,10 @@ kvant_error* cache_quantize(kvant_cache* cache, std::uint32_t format_k, std::uin
 // config_api.cpp
 kvant_error* cache_configure(kvant_device* device, const kvant_cache_args* args, const char* json, kvant_cache** out_cache);
 kvant_error* config_text(kvant_cache* cache, const char** out_json);
+kvant_error* config_default(kvant_context* context, const char* preset, kvant_config* out_config);
+kvant_error* config_parse(kvant_context* context, const char* json, kvant_config* out_config);
+kvant_error* config_write(kvant_context* context, const kvant_config* config, const char** out_json);
+kvant_error* config_apply(kvant_device* device, const kvant_cache_args* args, const kvant_config* config,
+                          kvant_cache** out_cache);
 
 }  // namespace kvant::abi

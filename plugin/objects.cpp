@@ -3,6 +3,8 @@
 
 #include <chrono>
 
+#include "tier_watch.hpp"
+
 namespace kvant::abi {
 namespace {
 
@@ -32,7 +34,13 @@ InstanceOptions ContextObject::instance_options() {
   return options;
 }
 
+const char* ContextObject::keep_text(const std::string& text) {
+  const std::lock_guard lock(texts_mutex_);
+  return texts_.insert(text).first->c_str();
+}
+
 Status CallLock::enter() {
+  if (std::string objection = tier_objection(*this); !objection.empty()) return precondition(objection);
   if (owner_.load() == std::this_thread::get_id())
     return precondition("the call came from a callback of another call on the same device");
   mutex_.lock();

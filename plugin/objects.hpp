@@ -47,6 +47,12 @@ class ContextObject : public Object {
   std::string recommended;             // of the Vulkan extension
 
   InstanceOptions instance_options();
+  // The text at a place where it stays as long as the context; equal ones at one place. Any thread.
+  const char* keep_text(const std::string& text);
+
+ private:
+  std::mutex texts_mutex_;
+  std::unordered_set<std::string> texts_;  // nodes never move
 };
 
 // One at a time inside a device and what was made of it. Other threads wait; the same thread, coming back through a callback,

@@ -1,5 +1,8 @@
 #include "prefix_args.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 #include "boundary.hpp"
 #include "checks.hpp"
 
@@ -8,13 +11,15 @@ namespace {
 
 constexpr std::uint64_t kMaxSalt = 4096;
 constexpr std::uint32_t kMaxPriority = 100;
+constexpr PolicyKind kKinds[] = {PolicyKind::lru, PolicyKind::none, PolicyKind::window, PolicyKind::adaptive};
+static_assert(kKinds[KVANT_POLICY_LRU] == PolicyKind::lru && kKinds[KVANT_POLICY_NONE] == PolicyKind::none &&
+              kKinds[KVANT_POLICY_WINDOW] == PolicyKind::window && kKinds[KVANT_POLICY_ADAPTIVE] == PolicyKind::adaptive);
 
 }  // namespace
 
 Result<PolicySpec> read_policy(const kvant_policy_args* args, std::string_view name) {
   kvant_policy_args values{};
   KVANT_TRY(read_args(args, name, values));
-  constexpr PolicyKind kKinds[] = {PolicyKind::lru, PolicyKind::none, PolicyKind::window, PolicyKind::adaptive};
   if (values.kind >= std::size(kKinds))
     return invalid(name, ".kind (", values.kind, ") is not one of KVANT_POLICY_*, 0 to ", std::size(kKinds) - 1);
   PolicySpec policy;
@@ -24,6 +29,10 @@ Result<PolicySpec> read_policy(const kvant_policy_args* args, std::string_view n
   policy.sink_entries = values.sink_pages;
   policy.ttl_ms = values.ttl_ms;
   return policy;
+}
+
+std::uint32_t policy_number(PolicyKind kind) {
+  return static_cast<std::uint32_t>(std::find(std::begin(kKinds), std::end(kKinds), kind) - std::begin(kKinds));
 }
 
 Result<std::string_view> read_salt(const void* salt, std::uint64_t size) {

@@ -4,6 +4,7 @@
 #include "manager_api.hpp"
 #include "monitor_json.hpp"
 #include "objects.hpp"
+#include "prefix_args.hpp"
 
 namespace kvant::abi {
 namespace {
@@ -86,6 +87,10 @@ kvant_error* events_poll(kvant_cache* cache, std::uint64_t since, std::uint32_t 
       values.b = event.b;
       values.sequence = event.sequence;
       values.kind = static_cast<std::uint32_t>(event.kind);
+      if (event.kind == EventKind::policy_changed) {
+        values.a = policy_number(static_cast<PolicyKind>(event.a));
+        values.b = policy_number(static_cast<PolicyKind>(event.b));
+      }
       write_struct(reinterpret_cast<kvant_event*>(reinterpret_cast<char*>(events) + stride * i), values);
     }
     *out_count = static_cast<std::uint32_t>(batch.events.size());

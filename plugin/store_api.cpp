@@ -134,12 +134,13 @@ kvant_error* store_put(kvant_cache* cache, const kvant_store_args* args) {
     KVANT_TRY(read_store_args(args, *object, true, input));
     KVANT_ASSIGN(const std::vector<RowTensors> rows, check_rows(input, *object, false));
     CallImports imports(object->device->executor());
+    std::vector<StorePut> puts(input.batch);
     for (std::uint32_t row = 0; row < input.batch; ++row) {
-      KVANT_ASSIGN(const TensorView k, make_view(rows[row].k, object->device->executor(), imports.ids));
-      KVANT_ASSIGN(const TensorView v, make_view(rows[row].v, object->device->executor(), imports.ids));
-      KVANT_TRY(object->store->put(input.tokens(row), input.salt, input.values.layer, k, v));
+      puts[row].tokens = input.tokens(row);
+      KVANT_ASSIGN(puts[row].k, make_view(rows[row].k, object->device->executor(), imports.ids));
+      KVANT_ASSIGN(puts[row].v, make_view(rows[row].v, object->device->executor(), imports.ids));
     }
-    return {};
+    return object->store->put(puts, input.salt, input.values.layer);
   });
 }
 

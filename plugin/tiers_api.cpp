@@ -4,6 +4,7 @@
 #include "manager_api.hpp"
 #include "objects.hpp"
 #include "prefix_args.hpp"
+#include "tier_watch.hpp"
 
 namespace kvant::abi {
 namespace {
@@ -27,7 +28,7 @@ Result<CustomTierFunctions> read_functions(const kvant_tier_functions* in, const
   return functions;
 }
 
-Result<std::unique_ptr<Tier>> read_tier(const kvant_tier_args* in, const std::string& name) {
+Result<std::unique_ptr<Tier>> read_tier(const kvant_tier_args* in, const std::string& name, const CallLock& lock) {
   kvant_tier_args values{};
   KVANT_TRY(read_args(in, name, values));
   if (values.kind < KVANT_TIER_HOST || values.kind > KVANT_TIER_CUSTOM)
@@ -56,7 +57,7 @@ Result<std::unique_ptr<Tier>> read_tier(const kvant_tier_args* in, const std::st
     }
     default: {
       KVANT_ASSIGN(const CustomTierFunctions functions, read_functions(values.functions, name + ".functions"));
-      return make_custom_tier(functions);
+      return watch_tier(make_custom_tier(functions), lock);
     }
   }
 }
@@ -97,7 +98,8 @@ kvant_error* tiers_set(kvant_cache* cache, const kvant_tiers_args* args) {
       KVANT_TRY(check_pointer(values.tiers, "args.tiers", text(values.tier_count, " kvant_tier_args")));
       KVANT_ASSIGN(const std::size_t stride, element_stride(values.tiers, values.tier_stride, "args.tiers", "args.tier_stride"));
       for (std::uint32_t i = 0; i < values.tier_count; ++i) {
-        KVANT_ASSIGN(std::unique_ptr<Tier> tier, read_tier(element_at(values.tiers, stride, i), text("args.tiers[", i, "]")));
+        KVANT_ASSIGN(std::unique_ptr<Tier> tier, read_tier(element_at(values.tiers, stride, i), text("args.tiers[", i, "]"),
+                                                              object->device->lock));
         tiers.push_back(std::move(tier));
       }
     }
@@ -119,6 +121,14 @@ kvant_error* tiers_prefetch(kvant_cache* cache, const kvant_sequence_args* args)
     KVANT_TRY(check_prefixes(*object));
     KVANT_ASSIGN(const SequenceSpec spec, read_sequence_args(args));
     return object->cache->prefetch_prefix(spec);
+  });
+}
+
+kvant_error* tiers_clear(kvant_cache* cache, std::uint32_t tier) {
+  return guard("tiers_clear", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_prefixes(*object));
+    return object->cache->clear_tiers(tier == KVANT_TIERS_ALL ? std::nullopt : std::optional<std::size_t>(tier));
   });
 }
 

@@ -31,13 +31,7 @@ kvant_error* sequence_write(kvant_cache* cache, kvant_sequence sequence, std::ui
     CallImports imports(object->device->executor());
     KVANT_ASSIGN(const TensorView k_view, make_view(k_tensor, object->device->executor(), imports.ids));
     KVANT_ASSIGN(const TensorView v_view, make_view(v_tensor, object->device->executor(), imports.ids));
-    if (begin + count > length) KVANT_TRY(object->cache->extend_sequence(id, begin + count));
-    const Status written = object->cache->write(id, layer, begin, count, k_view, v_view);
-    // The sequence had no such tokens before: it has none now.
-    if (!written.ok() && begin + count > length) {
-      [[maybe_unused]] const Status cut = object->cache->truncate_sequence(id, length);
-    }
-    return written;
+    return object->cache->write(id, layer, begin, count, k_view, v_view);
   });
 }
 

@@ -286,7 +286,7 @@ static int set_tiers(kvant_cache *cache) {
 }
 
 /* A pool of 8 pages, two prompts of 7: each drives the other out, to memory and disk, and comes back from there. The second cache
- * finds on disk what the first one left. */
+ * finds on disk what the first one left, and empties its tiers in the end. */
 static int spill_to_tiers(void) {
   int32_t prompt[PROMPT];
   kvant_sequence sequence = 0;
@@ -305,6 +305,12 @@ static int spill_to_tiers(void) {
     }
     TRY(manager->tiers_store(cache)); /* before the end: what is on the device still */
     TRY(manager->tiers_wait(cache));
+    if (life == 2) {
+      TRY(manager->tiers_clear(cache, KVANT_TIERS_ALL));
+      TRY(api->prefix_clear(cache, &reused)); /* the device's pages */
+      if (!serve(cache, prompt, PROMPT, &sequence, &reused)) return 0;
+      CHECK(reused == 0);
+    }
     api->cache_destroy(cache);
   }
   return 1;
@@ -403,7 +409,7 @@ static int watch(kvant_cache *cache) {
   return 1;
 }
 
-/* A cache from JSON, made narrower while it is in use. */
+/* A cache from JSON, and its twin from the struct; made narrower while it is in use. */
 static int configure_and_quantize(void) {
   const char *const json =
       "{\"preset\": \"mobile\", \"capacity_tokens\": 512, \"format_k\": \"q8_0\", \"format_v\": \"q8_0\","
@@ -413,8 +419,9 @@ static int configure_and_quantize(void) {
   int32_t prompt[PROMPT];
   kvant_cache_stats wide, narrow;
   kvant_sequence sequence = 0;
-  kvant_cache *cache = NULL;
-  const char *text = NULL;
+  kvant_config config = {.struct_size = sizeof config};
+  kvant_cache *cache = NULL, *twin = NULL;
+  const char *text = NULL, *written = NULL;
   uint64_t reused = 0;
   uint32_t q4 = 0, i;
   for (i = 0; i < LAYERS; ++i)
@@ -424,6 +431,13 @@ static int configure_and_quantize(void) {
   TRY(manager->config_text(cache, &text));
   printf("configuration: %.50s...\n", text);
   CHECK(strstr(text, "\"capacity_tokens\": 512") != NULL && strstr(text, "\"prefix_cache\": true") != NULL);
+  TRY(manager->config_default(context, "mobile", &config)); /* the same from the struct */
+  config.capacity_tokens = 512, config.format_k = config.format_v = "q8_0";
+  config.window = config.window_sinks = 0, config.model_id = "random, 2 layers, seed 1";
+  TRY(manager->config_apply(device, &args, &config, &twin));
+  TRY(manager->config_write(context, &config, &written)); /* and config_parse for the way back */
+  CHECK(strcmp(written, text) == 0 && manager->config_text(twin, &text) == NULL && strcmp(written, text) == 0);
+  api->cache_destroy(twin);
 
   TRY(manager->stats_sample_errors(cache, 4));
   TRY(manager->stats_observe(cache));

@@ -50,6 +50,19 @@ TEST_CASE("host stats: pages, bytes, sequences and lookups are those that were m
   CHECK(stats_prometheus(model.cache->stats(), {}).ok());
 }
 
+TEST_CASE("host stats: the index shares a sequence's pages, and no page of the pool") {
+  PrefixModel model(PrefixModel::small(8));
+  model.prompt(counting(0, 50));
+  CacheStats stats = model.cache->stats();
+  CHECK(stats.sequences[0].shared_pages == 6);  // three full pages of two groups: they stay when the sequence ends
+  CHECK(stats.pool.shared_pages == 0);
+  model.create(counting(0, 50));
+  stats = model.cache->stats();
+  CHECK(stats.sequences[0].shared_pages == 6);
+  CHECK(stats.sequences[1].shared_pages == 6);
+  CHECK(stats.pool.shared_pages == 6);
+}
+
 TEST_CASE("host stats: events tell what happened, in order") {
   PrefixModel model(PrefixModel::small(2));
   const SequenceId a = model.prompt(counting(0, 16)).sequence;

@@ -398,7 +398,7 @@ typedef struct kvant_api {
    * KVANT_ERROR_RESOURCE_EXHAUSTED if there is none left. So is cache_create, at once, if the pool when full would exceed
    * memory_limit or all memory of the device. */
   kvant_error* (*cache_create)(kvant_device* device, const kvant_cache_args* args, kvant_cache** out_cache);
-  void (*cache_destroy)(kvant_cache* cache);
+  void (*cache_destroy)(kvant_cache* cache);  /* what waits for its tiers is stored first, however long they take */
   kvant_error* (*cache_stats)(kvant_cache* cache, kvant_cache_stats* stats);
   /* Re-encodes one side of a layer on the device, all pages in use. No step may be open. */
   kvant_error* (*cache_convert)(kvant_cache* cache, uint32_t layer, uint32_t side, uint32_t format);

@@ -4,6 +4,7 @@
 #define KVANT_EXT_MANAGER_H
 
 #include "kvant.h"
+#include "kvant_config.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -118,7 +119,8 @@ typedef struct kvant_store_stats {
 #define KVANT_TIER_CUSTOM 4u    /* the engine's own */
 
 /* The engine's own tier. Called from any thread, also after tiers_set has returned, until the tiers are replaced or the cache is
- * destroyed; must not call back into the library. Entries are immutable and named by a 32-byte key; their bytes are checked when
+ * destroyed; must not call back into the library: calls on objects of the same
+ * device are KVANT_ERROR_FAILED_PRECONDITION. Entries are immutable and named by a 32-byte key; their bytes are checked when
  * they come back, so that a wrong answer is a miss. */
 typedef struct kvant_tier_functions {
   size_t struct_size;
@@ -157,6 +159,7 @@ typedef struct kvant_tiers_args {
   uint64_t queue_bytes;       /* what may wait to be stored, beyond it is dropped; 0: 256 MiB */
 } kvant_tiers_args;
 #define KVANT_TIERS_ALWAYS_LOAD 1u  /* also what would be computed quicker, by the rates measured so far */
+#define KVANT_TIERS_ALL 0xFFFFFFFFu /* for tiers_clear */
 
 /* ---- memory ---- */
 typedef struct kvant_memory_args {
@@ -217,13 +220,14 @@ typedef struct kvant_ext_manager {
    * memory; 0: none. A later conversion changes nothing of the figure. */
   kvant_error* (*stats_sample_errors)(kvant_cache* cache, uint64_t every_tokens);
   /* Events with numbers above `since`, at most `capacity`, into `events`, in each of which the caller has set struct_size. out_lost
-   * (may be NULL): events before these that are not held any more. The last 4096 are held (cache_configure: `events`). */
+   * (may be NULL): events before these that are not held any more. The last 1024 are held (cache_configure: `events`). */
   kvant_error* (*events_poll)(kvant_cache* cache, uint64_t since, uint32_t capacity, kvant_event* events, uint32_t* out_count,
                               uint64_t* out_lost);
 
   /* ---- store ---- */
   /* Once a cache, before the other calls; no sequence may be lost by it. */
   kvant_error* (*store_open)(kvant_cache* cache, const kvant_store_options* options);
+  /* All prefixes of the batch or, on an error, none; those that left for their room stay gone. */
   kvant_error* (*store_put)(kvant_cache* cache, const kvant_store_args* args);
   /* out_found [batch]: 1 where K and V were written (either tensor may be NULL), 0: a miss. */
   kvant_error* (*store_get)(kvant_cache* cache, const kvant_store_args* args, uint32_t* out_found);
@@ -236,15 +240,15 @@ typedef struct kvant_ext_manager {
   /* ---- tokens outside of steps; no step may be open ---- */
   /* Writes K and V of tokens [begin, begin + count) of one layer of a sequence, which grows to begin + count tokens if it is shorter;
    * begin may be at most its length. Every layer of a token must be written before it is attended to. Token ids from begin on are
-   * forgotten: those pages are not published. */
+   * forgotten: those pages are not published. On an error it has not grown, and keeps the ids of tokens behind its end. */
   kvant_error* (*sequence_write)(kvant_cache* cache, kvant_sequence sequence, uint32_t layer, uint64_t begin, uint64_t count,
                                  const kvant_tensor* k, const kvant_tensor* v);
   /* Destroys all sequences and lets the whole prefix cache go; gives their number. */
   kvant_error* (*clear_all)(kvant_cache* cache, uint64_t* out_sequences);
 
   /* ---- tiers; the cache needs a prefix cache ---- */
-  /* Replaces the tiers; what waits for the old ones is stored first. A disk folder that cannot be made is KVANT_ERROR_UNAVAILABLE;
-   * servers that do not answer are no error, ever: a miss. sequence_open takes from the tiers what the device does not have. */
+  /* Replaces the tiers; what waits for the old ones is stored first, as it is by cache_destroy. A disk folder that cannot be made is
+   * KVANT_ERROR_UNAVAILABLE; servers that do not answer are no error, ever: a miss. sequence_open takes from the tiers what the device does not have. */
   kvant_error* (*tiers_set)(kvant_cache* cache, const kvant_tiers_args* args);
   kvant_error* (*tiers_store)(kvant_cache* cache);      /* hands every page of the prefix cache to the tiers */
   /* Brings what farther tiers hold of the prompt to the nearest one, in the background, ahead of its sequence_open. */
@@ -286,6 +290,23 @@ typedef struct kvant_ext_manager {
    * its length. If it fails midway some layers have been turned: drop those tokens. */
   kvant_error* (*sequence_shift)(kvant_cache* cache, kvant_sequence sequence, uint64_t begin, uint64_t count,
                                  const kvant_rotation* rotation, int64_t positions);
+
+  /* ---- configuration as a struct, kvant_config.h: the same keys, checked alike; errors name the key. [any-thread] but config_apply ----
+   * Texts in the struct and the JSON stay as long as the context. Struct -> JSON -> struct gives the same struct again. */
+  /* A preset, "llm", "mobile" or "research", or with NULL the defaults: where a host begins. */
+  kvant_error* (*config_default)(kvant_context* context, const char* preset, kvant_config* out_config);
+  kvant_error* (*config_parse)(kvant_context* context, const char* json, kvant_config* out_config);
+  kvant_error* (*config_write)(kvant_context* context, const kvant_config* config, const char** out_json);
+  /* cache_configure with the struct: all that it has instead of what `args` say, but for the capacity and the model_id where it has
+   * none. */
+  kvant_error* (*config_apply)(kvant_device* device, const kvant_cache_args* args, const kvant_config* config,
+                               kvant_cache** out_cache);
+
+  /* ---- tiers ---- */
+  /* Empties a tier, 0 the nearest, or with KVANT_TIERS_ALL every one, after what waits to be stored has been. All that it holds, also
+   * what others have put there: every entry in a disk folder, memcached servers for all who use them. A custom tier without `clear`
+   * keeps its entries. The device keeps its pages. */
+  kvant_error* (*tiers_clear)(kvant_cache* cache, uint32_t tier);
 
   /* ---- attention mass (KVANT_CACHE_MASS; else KVANT_ERROR_FAILED_PRECONDITION) ---- */
   /* Of tokens [begin, begin + count) into out[count]: the sum over the queries that were counted (KVANT_RUN_MASS) of their weight for
