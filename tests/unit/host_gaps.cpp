@@ -62,6 +62,41 @@ TEST_CASE("host gaps: pages of a tier fill the gaps of a prefix, and stand nowhe
   model.check_references();
 }
 
+TEST_CASE("host gaps: a prefix whose window is not whole is not continued") {
+  CacheSpec spec = PrefixModel::small(16);
+  spec.layers[1].window = 20;
+  PrefixModel from(spec), model(spec);
+  const SequenceId a = from.create({}).sequence;
+  for (int i = 0; i < 6; ++i) REQUIRE(from.append(a, counting(i * 16, 16)).ok());
+  Bytes bytes;
+  StateSelection all;
+  all.all_sequences = true;
+  REQUIRE(from.cache->save_state(all, sink_of(bytes)).ok());
+  const auto loaded = model.cache->load_state(source_of(bytes));
+  REQUIRE(loaded.ok());
+  const SequenceId b = loaded.value().at(0).sequence;
+  model.sequences[b] = {counting(0, 96), ""};
+  const std::vector<std::int32_t> pages = cache_debug(*model.cache).sequence_pages(b, 1).value();
+  CHECK(pages[2] == kNoPage);
+  REQUIRE(pages[3] != kNoPage);  // the window's of the last step but one
+  CHECK(model.create(counting(0, 96)).reused_tokens == 96);
+  CHECK(model.create(counting(0, 100)).reused_tokens == 96);
+  for (const std::size_t tokens : {95u, 84u, 80u}) CHECK(model.create(counting(0, tokens)).reused_tokens == 80);
+  // The last 20 of the first 64 begin in the page that is gone.
+  for (const std::size_t tokens : {79u, 64u, 32u, 16u}) CHECK(model.create(counting(0, tokens)).reused_tokens == 0);
+  // Two pages are computed again: now the longest beginning without a gap is theirs.
+  CHECK(model.prompt(counting(0, 32)).reused_tokens == 0);
+  CHECK(model.create(counting(0, 64)).reused_tokens == 32);
+  CHECK(model.create(counting(0, 96)).reused_tokens == 96);
+  // Once more what has gaps, now where they are filled.
+  const auto again = model.cache->load_state(source_of(bytes));
+  REQUIRE(again.ok());
+  model.sequences[again.value().at(0).sequence] = {counting(0, 96), ""};
+  CHECK(model.create(counting(0, 64)).reused_tokens == 32);
+  model.check_all();
+  model.check_references();
+}
+
 TEST_CASE("host gaps: a saved state that names a page twice for different tokens is refused") {
   PrefixModel model(PrefixModel::small(8));
   const auto load = [&](auto change) {

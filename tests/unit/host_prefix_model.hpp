@@ -143,10 +143,11 @@ class PrefixModel {
     for (const auto& [id, known] : sequences) check(id);
   }
 
-  // Every page is counted: by tables of sequences and by nodes of the index, and by nothing else.
+  // Every page is counted: by tables of sequences and by nodes of the index, and by nothing else. So are those of the index alone.
   void check_references() {
     CacheDebug& debug = cache_debug(*cache);
     const Geometry& geometry = debug.geometry();
+    std::uint64_t index_only = 0;
     for (std::size_t g = 0; g < geometry.groups.size(); ++g) {
       const std::uint32_t layer = geometry.groups[g].layers.front();
       std::map<std::int32_t, std::uint32_t> held;
@@ -154,10 +155,12 @@ class PrefixModel {
         const std::vector<std::int32_t> pages = debug.sequence_pages(id, layer).value();
         for (std::int32_t page : pages) ++held[page];
       }
-      for (const PrefixNode* node : debug.prefix_index()->nodes()) ++held[node->pages[g]];
+      for (const PrefixNode* node : debug.prefix_index()->nodes())
+        if (++held[node->pages[g]] == 1 && node->pages[g] != kNoPage) ++index_only;
       for (std::uint32_t page = 0; page < geometry.groups[g].total_pages; ++page)
         REQUIRE(debug.page_references(layer, page) == held[static_cast<std::int32_t>(page)]);
     }
+    REQUIRE(cache->prefix_counters().value().unshared_pages == index_only);
   }
 
   std::uint64_t used_pages() const { return cache->memory_use().used_pages; }
