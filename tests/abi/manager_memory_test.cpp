@@ -267,9 +267,11 @@ TEST_CASE("memory: plans say what limits do") {
   check_error(m.memory_limit(cache, &args), KVANT_ERROR_RESOURCE_EXHAUSTED, "memory_limit", "a limit of 1 bytes cannot be met");
   check_error(m.memory_plan(cache, &args, &text), KVANT_ERROR_RESOURCE_EXHAUSTED, "memory_plan", "cannot be met");
   check_error(m.memory_plan(cache, &args, nullptr), KVANT_ERROR_INVALID_ARGUMENT, "memory_plan", "out_text is NULL");
-  args.reserved = 1;
-  check_error(m.memory_limit(cache, &args), KVANT_ERROR_INVALID_ARGUMENT, "memory_limit", "reserved (1)");
-  args.reserved = 0;
+  args.flags = 2;
+  check_error(m.memory_limit(cache, &args), KVANT_ERROR_INVALID_ARGUMENT, "memory_limit", "flags (0x2)");
+  args.flags = KVANT_MEMORY_PRUNE;
+  check_error(m.memory_limit(cache, &args), KVANT_ERROR_FAILED_PRECONDITION, "memory_limit", "KVANT_CACHE_MASS");
+  args.flags = 0;
   args.format_count = 1;
   check_error(m.memory_limit(cache, &args), KVANT_ERROR_INVALID_ARGUMENT, "memory_limit", "args.formats is NULL");
   const std::uint32_t wrong = 99;
