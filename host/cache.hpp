@@ -251,7 +251,8 @@ class Cache {
   // Keeps the tokens at these places, ascending, and closes the gaps, on the device, codes as they are: nothing is quantized again.
   // Keys keep the rotation they were stored with, so that later queries go on at the positions they would have had. Tokens from
   // the first gap on are not shared by the prefix cache. No step may be open. Errors: invalid_argument, failed_precondition (a token
-  // has left its layer's window), resource_exhausted.
+  // has left its layer's window), resource_exhausted. If the pool has no room and the device fails midway, only the tokens before the
+  // page of the first gap are left; the message says so.
   virtual Status keep_tokens(SequenceId sequence, std::span<const std::uint64_t> kept) = 0;
 
   // Attention mass (CacheSpec::attention_mass, RunArgs::mass) of tokens [begin, begin + out.size()): the sum over the queries that

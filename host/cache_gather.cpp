@@ -136,7 +136,7 @@ Status CacheImpl::gather_to_new_pages(TokenMove& move) {
 }
 
 // Into the sequence's own pages that nobody else holds, and new ones as far as those are too few. A page that is written may be
-// one that is read: all of a layer's side goes to scratch memory first. If the device fails midway the tokens are mixed up.
+// one that is read: all of a layer's side goes to scratch memory first. `move.spoiled`: from then on the old tokens are not there.
 Status CacheImpl::gather_in_place(TokenMove& move) {
   std::vector<std::vector<PagePlace>> places(pools_.size());
   std::uint64_t scratch_pages = 0, page_bytes = 0;
@@ -195,7 +195,9 @@ Status CacheImpl::gather_in_place(TokenMove& move) {
           list_.add_copy({scratch[place.slab]->buffer(), place.local * bytes, target.buffer, target.offset, bytes}, "gather",
                          list_.commands.empty());
         }
-        if (!list_.commands.empty()) KVANT_TRY(executor_.submit(list_).status());
+        if (list_.commands.empty()) continue;
+        move.spoiled = true;
+        KVANT_TRY(executor_.submit(list_).status());
       }
   }
   return {};
@@ -233,7 +235,12 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
   };
   if (const Status status = gather(); !status.ok()) {
     for (const auto& [group, page] : move.taken) pools_[group].release(page);
-    return status;
+    if (!move.spoiled) return status;
+    const std::uint64_t left = std::uint64_t{move.first_page} * page_tokens;
+    shrink_sequence(sequence, pools_, left, page_tokens);
+    forget_tokens(sequence, left);
+    return {status.code(), status.message() + "; of " + sequence_text(sequence.id) + " only the first " + std::to_string(left) +
+                               " tokens are left"};
   }
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     sequence.tables[g].shrink(move.first_page, pools_[g]);

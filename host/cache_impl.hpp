@@ -264,6 +264,7 @@ class CacheImpl final : public Cache, public CacheDebug {
     std::uint32_t first_page = 0;                  // pages before it stay as they are
     std::vector<std::vector<std::int32_t>> pages;  // per layer group, from first_page on: kNoPage where the window has passed
     std::vector<std::pair<std::uint32_t, std::uint32_t>> taken;  // (group, page), each with a reference
+    bool spoiled = false;                          // the sequence's own pages have been written
   };
   Status check_kept(const Sequence& sequence, std::span<const std::uint64_t> kept, bool may_miss) const;
   std::vector<GatherJob> gather_jobs(const TokenMove& move, std::uint32_t group, std::span<const PagePlace> to) const;

@@ -27,10 +27,10 @@ struct MemoryGroup {
   std::uint32_t pages_per_slab = 1, total_pages = 0;
   std::uint32_t held_pages = 0;              // by sequences
   std::uint32_t index_pages = 0;             // by the prefix cache alone
+  std::uint32_t allocated_slabs = 0;
   std::uint32_t published_pages = 0;         // of held_pages, those that the prefix cache holds as well
   std::uint32_t window = 0, window_sinks = 0;  // tokens; 0: all
   std::uint64_t mass_page_bytes = 0;         // attention mass of a page
-  std::uint32_t allocated_slabs = 0;
 };
 
 struct MemorySequence {

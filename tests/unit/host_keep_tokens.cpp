@@ -99,7 +99,7 @@ TEST_CASE("host keep: everything, nothing, and a beginning are what truncate mak
 }
 
 TEST_CASE("host keep: refusals and failures change nothing") {
-  CacheSpec spec = PrefixModel::small(9);
+  CacheSpec spec = PrefixModel::small(12);
   spec.layers[1].window = 20;
   PrefixModel model(spec);
   const SequenceId a = model.create({}).sequence;

@@ -280,7 +280,8 @@ typedef struct kvant_ext_manager {
   /* Keeps the tokens at these places ([count], ascending) and closes the gaps, codes as they are: the accepted path of a tree of
    * drafts, or what pruning leaves. Keys keep the rotation they were stored with; later queries go on at the positions that they would
    * have had. Causal and custom masks count places, not positions: with a sliding window or ALiBi dropped tokens shift both.
-   * From the first gap on the tokens' ids are forgotten, see sequence_identify. */
+   * From the first gap on the tokens' ids are forgotten, see sequence_identify. With a full pool the tokens move within the sequence's own
+   * pages; if the device fails in the midst of that, only those before the first gap's page are left, and the message says so. */
   kvant_error* (*sequence_keep)(kvant_cache* cache, kvant_sequence sequence, uint64_t count, const uint64_t* places);
   /* Tells the ids of the first `count` tokens, whose K and V are those of exactly these tokens in this order: their full pages
    * may be shared from now on. For tokens that came by sequence_write, or that sequence_keep has put together again. */
