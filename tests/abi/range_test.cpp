@@ -118,7 +118,7 @@ TEST_CASE("ranges: cache and layer arguments") {
   cache.refuse(&kvant_cache_args::capacity_tokens, ~0ull, "capacity_tokens (18446744073709551615)");
   for (const std::uint32_t page : {1u, 8u, 17u, 64u})
     cache.refuse(&kvant_cache_args::page_tokens, page, "page_tokens (" + std::to_string(page) + ")");
-  cache.refuse(&kvant_cache_args::flags, 4, "flags (0x4)");
+  cache.refuse(&kvant_cache_args::flags, 8, "flags (0x8)");
   cache.refuse(&kvant_cache_args::layer_stride, 4, "layer_stride (4)");
 
   Mutator<kvant_layer_args> layers(layer, "cache_create", [&](const kvant_layer_args* l) {
@@ -326,7 +326,7 @@ TEST_CASE("ranges: runs and tensors") {
   Mutator<kvant_run_args> runs(good, "step_run", run);
   for (const std::uint32_t heads : {0u, 3u, 16386u, ~0u})
     runs.refuse(&kvant_run_args::q_heads, heads, "q_heads (" + std::to_string(heads) + ")");
-  runs.refuse(&kvant_run_args::flags, 4, "flags (0x4)");
+  runs.refuse(&kvant_run_args::flags, 8, "flags (0x8)");
   const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
   runs.refuse(&kvant_run_args::scale, -0.5F, "scale (-0.5)");
   runs.refuse(&kvant_run_args::scale, nan, "scale (nan)");
