@@ -41,6 +41,8 @@ void TierStack::store(const TierKey& key, std::vector<std::byte> value) {
 void TierStack::prefetch(std::vector<TierKey> keys) {
   if (keys.empty() || tiers_.size() < 2) return;  // there is nothing nearer to bring them to
   std::unique_lock lock(mutex_);
+  if (waiting_prefetches_ == kMostPrefetches) return;
+  ++waiting_prefetches_;
   push(Prefetch{std::move(keys)}, lock);
 }
 
@@ -90,6 +92,8 @@ void TierStack::work() {
     if (const Store* store = std::get_if<Store>(&job)) {
       waiting_bytes_ -= store->value->size();
       waiting_.erase(store->key);
+    } else {
+      --waiting_prefetches_;
     }
     ++done_;
     idle_.notify_all();

@@ -45,7 +45,8 @@ class TierStack {
   std::size_t find(std::span<const TierKey> keys, bool near_only);
   // Entries from the first on, until one is missing. `places` (may be null) is given each one's tier, 0 the nearest.
   std::vector<std::vector<std::byte>> load(std::span<const TierKey> keys, bool near_only, std::vector<std::size_t>* places);
-  // Brings entries to the nearest tier, in the background.
+  // Brings entries to the nearest tier, in the background. Behind kMostPrefetches others it would come too late: it is dropped.
+  static constexpr std::size_t kMostPrefetches = 64;
   void prefetch(std::vector<TierKey> keys);
   // Returns when everything queued before has been done.
   void drain();
@@ -80,6 +81,7 @@ class TierStack {
   std::condition_variable work_, idle_;
   std::deque<Job> jobs_;
   std::unordered_map<TierKey, std::shared_ptr<const std::vector<std::byte>>, TierKeyHash> waiting_;  // of jobs_ and `busy_`
+  std::size_t waiting_prefetches_ = 0;
   std::uint64_t waiting_bytes_ = 0, pushed_ = 0, done_ = 0;
   std::uint64_t dropped_ = 0, declined_ = 0;
   std::atomic<std::uint64_t> failed_jobs_{0};

@@ -104,6 +104,20 @@ std::vector<TierKey> keys_of(std::initializer_list<int> numbers) {
 }
 using Numbers = std::vector<int>;
 
+TEST_CASE("tier stack: prefetches beyond those that wait are dropped, and later ones are not") {
+  Box near, far;
+  for (int number = 0; number < 100; ++number) far.entries[number] = value_of(number);
+  near.closed = true;
+  TierStack stack(tiers({&near, &far}), 1000);
+  for (int number = 0; number < 99; ++number) stack.prefetch(keys_of({number}));
+  near.open();
+  stack.drain();
+  CHECK(near.held().size() == TierStack::kMostPrefetches);
+  stack.prefetch(keys_of({99}));
+  stack.drain();
+  CHECK(near.held().back() == 99);
+}
+
 TEST_CASE("tier stack: the queue takes what fits, each key once, and is found until it is stored") {
   Box box;
   box.closed = true;
