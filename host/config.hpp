@@ -59,6 +59,7 @@ struct CacheConfig {
   std::uint32_t window = 0;              // 0 = each layer's own
   std::uint32_t window_sinks = 0;
   bool prefix_cache = false;
+  bool attention_mass = false;  // room to count it: 8 bytes per token, layer and KV head
   std::string model_id;  // part of every prefix key
   PolicyConfig policy;
   TiersConfig tiers;

@@ -28,12 +28,15 @@ Status apply_config(const CacheConfig& config, CacheSpec& spec) {
   }
   if (!config.hybrid.hot_format.empty()) set_formats(spec.layers, *format_pair_from_text(config.hybrid.hot_format));
   spec.prefix_cache = config.prefix_cache;
+  spec.attention_mass = config.attention_mass;
   if (!config.model_id.empty()) spec.model_id = config.model_id;
   spec.policy.kind = config.policy.kind;
   spec.policy.ttl_ms = config.policy.ttl_ms;
   spec.policy.sink_entries = config.policy.sink_pages;
   if (spec.external_pages && spec.prefix_cache)
     return {StatusCode::invalid_argument, "prefix_cache is true, but the engine keeps the pages of this cache"};
+  if (spec.external_pages && spec.attention_mass)
+    return {StatusCode::invalid_argument, "attention_mass is true, but the engine keeps the pages of this cache"};
   return {};
 }
 
@@ -41,6 +44,7 @@ CacheSpec cold_spec(const CacheConfig& config, const CacheSpec& hot) {
   CacheSpec cold = hot;
   set_formats(cold.layers, *format_pair_from_text(config.hybrid.cold_format));
   cold.preallocate_bytes = 0;
+  cold.attention_mass = false;  // nobody attends there
   return cold;
 }
 

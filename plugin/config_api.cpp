@@ -18,6 +18,7 @@ Result<CacheConfig> config_of(const kvant_cache_args& values) {
   config.capacity_tokens = values.capacity_tokens;
   if (values.page_tokens != 0) config.page_tokens = values.page_tokens;
   config.prefix_cache = (values.flags & KVANT_CACHE_PREFIXES) != 0;
+  config.attention_mass = (values.flags & KVANT_CACHE_MASS) != 0;
   if (values.model_id != nullptr) config.model_id = values.model_id;
   if (values.policy != nullptr) {
     KVANT_ASSIGN(const PolicySpec policy, read_policy(values.policy, "args.policy"));

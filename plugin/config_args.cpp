@@ -58,8 +58,7 @@ constexpr bool kWideEnough = std::is_same_v<Public, const char*> || sizeof(Publi
                             decltype(decltype(CacheConfig::section)::member)>, #section "." #member);
 #include "config_fields.def"
 
-constexpr std::size_t kReservedBytes = sizeof(kvant_config::reserved) +
-                                       sizeof(kvant_config_policy::reserved0) + sizeof(kvant_config_policy::reserved) +
+constexpr std::size_t kReservedBytes = sizeof(kvant_config_policy::reserved0) + sizeof(kvant_config_policy::reserved) +
                                        sizeof(kvant_config_tiers::reserved0) + sizeof(kvant_config_tiers::reserved) +
                                        sizeof(kvant_config_hybrid::reserved0) + sizeof(kvant_config_hybrid::reserved) +
                                        sizeof(kvant_config_monitor::reserved0) + sizeof(kvant_config_monitor::reserved);
@@ -77,7 +76,6 @@ Status check_zero(std::string_view name, std::string_view member, std::span<cons
 }
 
 Status check_reserved(const kvant_config& values, std::string_view name) {
-  KVANT_TRY(check_zero(name, "reserved", {{values.reserved}}));
   KVANT_TRY(check_zero(name, "policy.reserved0", {{values.policy.reserved0}}));
   KVANT_TRY(check_zero(name, "policy.reserved", values.policy.reserved));
   KVANT_TRY(check_zero(name, "tiers.reserved0", {{values.tiers.reserved0}}));

@@ -85,7 +85,7 @@ std::set<std::string> members_of_header() {
 void check_same(const kvant_config& a, const kvant_config& b) {
   const auto numbers = [](const kvant_config& c) {
     return std::vector<std::uint64_t>{c.capacity_tokens, c.memory_limit_bytes, c.preallocate_bytes, c.slab_bytes, c.page_tokens,
-                                      c.window, c.window_sinks, c.prefix_cache, c.events, c.policy.ttl_ms, c.policy.sink_pages,
+                                      c.window, c.window_sinks, c.prefix_cache, c.attention_mass, c.events, c.policy.ttl_ms, c.policy.sink_pages,
                                       c.tiers.host_bytes, c.tiers.disk_bytes, c.tiers.min_tokens, c.tiers.queue_bytes,
                                       c.tiers.remote_timeout_ms, c.tiers.store_after_uses, c.tiers.compare_recompute,
                                       c.hybrid.promote_uses, c.monitor.history, c.monitor.interval_ms};
@@ -166,6 +166,7 @@ TEST_CASE("config struct: random values go to JSON and back") {
       [&](kvant_config& c) { c.window = static_cast<std::uint32_t>(below(1u << 30)); },
       [&](kvant_config& c) { c.window_sinks = static_cast<std::uint32_t>(below(3)); },
       [&](kvant_config& c) { c.prefix_cache = static_cast<std::uint32_t>(below(2)); },
+      [&](kvant_config& c) { c.attention_mass = static_cast<std::uint32_t>(below(2)); },
       [&](kvant_config& c) { c.events = static_cast<std::uint32_t>(below(1u << 20)); },
       [&](kvant_config& c) { c.policy.kind = pick({"none", "lru", "window", "adaptive"}); },
       [&](kvant_config& c) { c.policy.ttl_ms = below(1ull << 32); },
@@ -211,7 +212,7 @@ TEST_CASE("config struct: each member alone is its own key") {
   const std::map<std::string, std::string> others = {
       {"preset", "\"research\""}, {"capacity_tokens", "4096"}, {"page_tokens", "32"}, {"memory_limit_bytes", "1048576"},
       {"preallocate_bytes", "65536"}, {"slab_bytes", "131072"}, {"format_k", "\"q8_0\""}, {"format_v", "\"q4_0\""},
-      {"window", "64"}, {"prefix_cache", "true"}, {"model_id", "\"tiny\""}, {"policy.kind", "\"none\""},
+      {"window", "64"}, {"prefix_cache", "true"}, {"attention_mass", "true"}, {"model_id", "\"tiny\""}, {"policy.kind", "\"none\""},
       {"policy.ttl_ms", "5"}, {"tiers.disk_folder", "\"cache\""}, {"tiers.remote_timeout_ms", "7"},
       {"tiers.format", "\"q8_0/q4_0\""}, {"tiers.min_tokens", "3"}, {"tiers.store_after_uses", "2"},
       {"tiers.compare_recompute", "false"}, {"tiers.queue_bytes", "2097152"}, {"hybrid.promote_uses", "5"},
@@ -259,7 +260,8 @@ TEST_CASE("config struct: what is left at zero, and what is wrong") {
   refused([](kvant_config& c) { c.model_id = "\xFF"; }, "model_id");
   refused([](kvant_config& c) { c.capacity_tokens = 0; }, "policy.kind (adaptive) needs capacity_tokens");
   refused([](kvant_config& c) { c.tiers.disk_bytes = 5; }, "tiers.disk_bytes (5) needs tiers.disk_folder");
-  refused([](kvant_config& c) { c.reserved = 1; }, "config.reserved (1) is not 0");
+  refused([](kvant_config& c) { c.attention_mass = 2; }, "attention_mass (2) is not 0 or 1");
+  refused([](kvant_config& c) { c.policy.reserved0 = 1; }, "config.policy.reserved0 (1) is not 0");
   refused([](kvant_config& c) { c.tiers.reserved[7] = 9; }, "config.tiers.reserved (9) is not 0");
   refused([](kvant_config& c) { c.monitor.reserved0 = 3; }, "config.monitor.reserved0 (3) is not 0");
   refused([](kvant_config& c) { c.struct_size = 8; }, "config.struct_size (8)");
@@ -324,7 +326,36 @@ TEST_CASE("config struct: a cache made of it is the one made of its JSON") {
   CHECK(stats_of(one).total_pages == 16);
   api().cache_destroy(one);
 
+  // Attention mass: as the configuration has it; what the flag says stands where JSON says nothing.
+  const auto counts_mass = [&](kvant_cache* cache) {
+    kvant_sequence sequence = 0;
+    require_ok(api().sequence_create(cache, &sequence));
+    const bool counts = take(m.sequence_mass_clear(cache, sequence)).code == 0;
+    CHECK(keys_of(text_of(cache))["attention_mass"] == counts);
+    api().cache_destroy(cache);
+    return counts;
+  };
+  for (const bool flag : {false, true}) {
+    CAPTURE(flag);
+    base.args.flags = flag ? KVANT_CACHE_MASS : 0;
+    base.args.model_id = nullptr;
+    require_ok(m.cache_configure(session.device, &base.args, "{}", &one));
+    CHECK(counts_mass(one) == flag);
+    for (const bool key : {false, true}) {
+      const std::string json = std::string(R"({"attention_mass": )") + (key ? "true}" : "false}");
+      require_ok(m.cache_configure(session.device, &base.args, json.c_str(), &one));
+      CHECK(counts_mass(one) == key);
+      kvant_config choices = preset(session, nullptr);
+      choices.attention_mass = key;
+      require_ok(m.config_apply(session.device, &base.args, &choices, &one));
+      CHECK(counts_mass(one) == key);
+    }
+  }
+  base.args.flags = KVANT_CACHE_EXTERNAL_PAGES;
   one = nullptr;
+  check_error(m.cache_configure(session.device, &base.args, R"({"attention_mass": true})", &one), KVANT_ERROR_INVALID_ARGUMENT,
+              "cache_configure", "attention_mass is true, but the engine keeps the pages of this cache");
+
   config.page_tokens = 17;
   check_error(m.config_apply(session.device, &base.args, &config, &one), KVANT_ERROR_INVALID_ARGUMENT, "config_apply", "page_tokens (17)");
   check_error(m.config_apply(session.device, &base.args, nullptr, &one), KVANT_ERROR_INVALID_ARGUMENT, "config_apply", "config is NULL");

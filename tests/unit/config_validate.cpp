@@ -78,6 +78,7 @@ TEST_CASE("config: defaults are those of the parts that it feeds") {
   const CacheConfig config;
   CHECK(config.page_tokens == CacheSpec().page_tokens);
   CHECK(config.prefix_cache == CacheSpec().prefix_cache);
+  CHECK(config.attention_mass == CacheSpec().attention_mass);
   CHECK(config.policy.kind == PolicySpec().kind);
   CHECK(config.policy.ttl_ms == PolicySpec().ttl_ms);
   CHECK(config.policy.sink_pages == PolicySpec().sink_entries);

@@ -68,7 +68,7 @@ typedef struct kvant_config {
   uint32_t window_sinks;        /* tokens; with a window only */
   uint32_t prefix_cache;        /* 1: full pages of known tokens stay for later sequences */
   uint32_t events;              /* the last so many are held; 0: none; config_default has 1024 */
-  uint32_t reserved;
+  uint32_t attention_mass;      /* 1: room to count what attention each token gets, as KVANT_CACHE_MASS */
   kvant_config_policy policy;
   kvant_config_tiers tiers;
   kvant_config_hybrid hybrid;

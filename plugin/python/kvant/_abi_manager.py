@@ -1,4 +1,4 @@
-"""kvant_ext_manager.h in ctypes: the structs and the function table, field by field in the header's order."""
+"""kvant_ext_manager.h and kvant_config.h in ctypes: the structs and the function table, field by field in the header's order."""
 import ctypes as c
 
 from . import _abi
@@ -9,6 +9,9 @@ STATE_ALL_SEQUENCES, STATE_PREFIXES = 1, 2
 STATS_JSON, STATS_PROMETHEUS, STATS_MONITOR = range(3)
 TIER_HOST, TIER_DISK, TIER_REMOTE, TIER_CUSTOM = range(1, 5)
 TIERS_ALWAYS_LOAD = 1
+TIERS_ALL = 0xFFFFFFFF
+MEMORY_PRUNE = 1
+MASS_ALL = 0xFFFFFFFF
 ROTATION_HALVES = 1
 
 StateArgs = _struct("StateArgs", ("sequences", _ptr), ("sequence_count", _u32), ("flags", _u32))
@@ -34,8 +37,28 @@ TierArgs = _struct("TierArgs", ("kind", _u32), ("timeout_ms", _u32), ("capacity_
                    ("functions", c.POINTER(TierFunctions)))
 TiersArgs = _struct("TiersArgs", ("tier_count", _u32), ("tier_stride", _u32), ("tiers", c.POINTER(TierArgs)), ("format_k", _str),
                     ("format_v", _str), ("store_after_uses", _u32), ("flags", _u32), ("min_tokens", _u64), ("queue_bytes", _u64))
-MemoryArgs = _struct("MemoryArgs", ("limit_bytes", _u64), ("formats", _ptr), ("format_count", _u32), ("reserved", _u32))
+MemoryArgs = _struct("MemoryArgs", ("limit_bytes", _u64), ("formats", _ptr), ("format_count", _u32), ("flags", _u32),
+                     ("sinks", _u32), ("recent", _u32))
+PruneArgs = _struct("PruneArgs", ("keep_tokens", _u64), ("sinks", _u32), ("recent", _u32))
 Rotation = _struct("Rotation", ("frequencies", _ptr), ("pair_count", _u32), ("flags", _u32))
+
+
+def _section(name, *fields):
+    return type(name, (c.Structure,), {"_fields_": list(fields)})
+
+
+ConfigPolicy = _section("ConfigPolicy", ("kind", _str), ("ttl_ms", _u64), ("sink_pages", _u32), ("reserved0", _u32),
+                        ("reserved", _u64 * 4))
+ConfigTiers = _section("ConfigTiers", ("host_bytes", _u64), ("disk_folder", _str), ("disk_bytes", _u64), ("remote_servers", _str),
+                       ("format", _str), ("min_tokens", _u64), ("queue_bytes", _u64), ("remote_timeout_ms", _u32),
+                       ("store_after_uses", _u32), ("compare_recompute", _u32), ("reserved0", _u32), ("reserved", _u64 * 8))
+ConfigHybrid = _section("ConfigHybrid", ("hot_format", _str), ("cold_format", _str), ("promote_uses", _u32), ("reserved0", _u32),
+                        ("reserved", _u64 * 4))
+ConfigMonitor = _section("ConfigMonitor", ("history", _u32), ("reserved0", _u32), ("interval_ms", _u64), ("reserved", _u64 * 4))
+Config = _struct("Config", ("preset", _str), ("capacity_tokens", _u64), ("memory_limit_bytes", _u64), ("preallocate_bytes", _u64),
+                 ("slab_bytes", _u64), ("format_k", _str), ("format_v", _str), ("model_id", _str), ("page_tokens", _u32),
+                 ("window", _u32), ("window_sinks", _u32), ("prefix_cache", _u32), ("events", _u32), ("attention_mass", _u32),
+                 ("policy", ConfigPolicy), ("tiers", ConfigTiers), ("hybrid", ConfigHybrid), ("monitor", ConfigMonitor))
 
 _text = c.POINTER(_str)
 
@@ -75,6 +98,14 @@ class Manager(c.Structure):
         ("sequence_keep", _call(_ptr, _u64, _u64, _ptr)),
         ("sequence_identify", _call(_ptr, _u64, _u64, _ptr)),
         ("sequence_shift", _call(_ptr, _u64, _u64, _u64, c.POINTER(Rotation), c.c_int64)),
+        ("config_default", _call(_ptr, _str, c.POINTER(Config))),
+        ("config_parse", _call(_ptr, _str, c.POINTER(Config))),
+        ("config_write", _call(_ptr, c.POINTER(Config), _text)),
+        ("config_apply", _call(_ptr, c.POINTER(_abi.CacheArgs), c.POINTER(Config), c.POINTER(_ptr))),
+        ("tiers_clear", _call(_ptr, _u32)),
+        ("sequence_mass", _call(_ptr, _u64, _u32, _u32, _u64, _u64, _ptr)),
+        ("sequence_mass_clear", _call(_ptr, _u64)),
+        ("sequence_prune", _call(_ptr, _u64, c.POINTER(PruneArgs), _ptr, _pu64)),
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from . import _abi, _arrays, _prefixes
+from ._mass import Mass
 from ._memory import Memory
 from ._pool import Pool
 from ._state import State
@@ -31,12 +32,13 @@ class Entry(NamedTuple):
     tokens: Any = None  # ids of the fresh tokens, for the prefix cache; None: unknown, or told by Cache.open
 
 
-class Cache(Pool, Watching, Memory, Tiers, State, Store, Tokens):
-    """From Device.cache() or Device.configure(). Sequences are plain integers, never reused. KvantError NOT_FOUND: no such sequence;
-    RESOURCE_EXHAUSTED: no page or no device memory is left. A call that fails changes nothing."""
+class Cache(Pool, Watching, Memory, Mass, Tiers, State, Store, Tokens):
+    """From Device.cache(), configure() or config_apply(). Sequences are plain integers, never reused. KvantError NOT_FOUND: no such
+    sequence; RESOURCE_EXHAUSTED: no page or no device memory is left. A call that fails changes nothing."""
 
-    def __init__(self, device, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, config=None):
+    def __init__(self, device, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, config=None, mass=False):
         flags, args = (0, {}) if prefixes is None else (_abi.CACHE_PREFIXES, _prefixes.cache_args(prefixes))
+        flags |= _abi.CACHE_MASS if mass else 0
         self._config, self._callbacks, self._cold = config, [], None
         super().__init__(device, layers, capacity, page_tokens, flags, keep=self._callbacks,
                          slab_bytes=_arrays.count("slab_bytes", slab_bytes, 64), **args)
@@ -46,11 +48,13 @@ class Cache(Pool, Watching, Memory, Tiers, State, Store, Tokens):
     def _create(self, device, args):
         if self._config is None:
             return super()._create(device, args)
-        return self._make(self._slot("cache_configure"), device._handle, c.byref(args), self._config.encode())
+        if isinstance(self._config, str):
+            return self._make(self._slot("cache_configure"), device._handle, c.byref(args), self._config.encode())
+        return self._make(self._slot("config_apply"), device._handle, c.byref(args), c.byref(self._config))
 
     def config(self):
-        """The configuration that Device.configure() made this cache of, complete, as a dict. KvantError FAILED_PRECONDITION: it
-        was made without one."""
+        """The configuration that this cache was made of, complete, as a dict. KvantError FAILED_PRECONDITION: it was made without
+        one."""
         text = c.c_char_p()
         self._ask("config_text", c.byref(text))
         return json.loads(text.value)

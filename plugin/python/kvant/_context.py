@@ -5,8 +5,8 @@ import json
 from typing import NamedTuple
 
 from . import _abi, _abi_manager, _arrays
+from ._config import Configs
 from ._device import Device
-from ._object import Object
 
 
 class LogLevel(enum.IntEnum):
@@ -47,7 +47,7 @@ def _log_callback(log):
     return _abi.LogCallback(receive)
 
 
-class Context(Object):
+class Context(Configs):
     """The library `library` (a path, or a name that the loader finds) with its log and devices.
 
     log: a function of (LogLevel, str), called during calls of this binding, on the same thread; it must not call back into a
@@ -63,6 +63,10 @@ class Context(Object):
         handle = self._make(api.context_create, c.byref(args))
         super().__init__(api, handle, api.context_destroy, keep=callback)
         self._manager = _abi_manager.load(api, handle)
+
+    @property
+    def _context(self):
+        return self
 
     def build_info(self):
         """Dict of version, commit, compiler, sanitizers, shader_set and missing_modules (a list of kernel names)."""

@@ -66,17 +66,23 @@ class Device(Object):
                    data.ctypes.data, data.nbytes, out.ctypes.data, out.nbytes)
         return out
 
-    def cache(self, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0):
+    def cache(self, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, mass=False):
         """A Cache of `layers` (Layer tuples) for `capacity` tokens of all sequences together, in pages of 16 or 32 tokens
         (0: 16). Device memory is taken by the step that first needs it. prefixes: Prefixes, to keep pages for later sequences
-        that begin alike (Cache.open). slab_bytes: memory of a layer is taken and given back by so much; 0: 256 MiB."""
-        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes)
+        that begin alike (Cache.open). slab_bytes: memory of a layer is taken and given back by so much; 0: 256 MiB.
+        mass: room to count what attention each token gets (Cache.mass), 8 bytes per token, layer and KV head."""
+        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes, mass=mass)
 
-    def configure(self, config, layers, capacity=0, page_tokens=0, prefixes=None, slab_bytes=0):
+    def configure(self, config, layers, capacity=0, page_tokens=0, prefixes=None, slab_bytes=0, mass=False):
         """A Cache with what `config` (JSON text or a dict, docs/configuration.md) says instead of what the other arguments say:
         formats, capacity, prefix cache, policy, tiers, limit, store. What it does not name stays as they have it."""
         text = config if isinstance(config, str) else json.dumps(config)
-        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes, text)
+        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes, text, mass)
+
+    def config_apply(self, config, layers, capacity=0, prefixes=None):
+        """A Cache of exactly this configuration: a dict of Context.config_default or config_parse, changed or not. The arguments
+        give what no configuration knows, and the capacity and the model where it has none."""
+        return Cache(self, layers, capacity, prefixes=prefixes, config=self._context._config_struct(config))
 
     def paged_cache(self, layers, capacity, page_tokens=0):
         """A PagedCache: the caller keeps the page tables. All layers have equal head counts, head dimensions and windows."""

@@ -15,7 +15,7 @@ class Step(Object):
         self._layers, self.fresh_tokens, self.queries = pool.layers, fresh, queries
 
     def run(self, layer, k=None, v=None, q=None, *, scale=0.0, soft_cap=0.0, causal=True, sinks=None, alibi_slopes=None,
-            out=None, lse=False, invariant=False):
+            out=None, lse=False, invariant=False, mass=False):
         """Appends k and v, then attends: softmax(scale * q k^T + bias) v. Returns out, or None if the step has no query.
 
         k [fresh tokens][kv_heads][head_dim], v [fresh tokens][kv_heads][head_dim_v], of one type; None if nothing is appended.
@@ -29,6 +29,8 @@ class Step(Object):
         included; -inf for a row that sees nothing, whose out is zeros.
         invariant True: of at most 32 queries a sequence, each result is to the bit what its query would get alone in its step:
         verified drafts then are the target's own text. Slower.
+        mass True: what each key weighs in the softmax of these queries is added to its token's mass (Cache.mass). Costs about
+        one more reading of K.
         ValueError and TypeError name the argument that does not fit; KvantError is the library's refusal."""
         index = _arrays.count("layer", layer)
         if index >= len(self._layers):
@@ -53,6 +55,7 @@ class Step(Object):
             sinks, alibi_slopes = _arrays.floats("sinks", sinks, heads), _arrays.floats("alibi_slopes", alibi_slopes, heads)
         arrays = {"k": k, "v": v, "q": q, "out": out, "lse": sums}
         flags = (0 if causal else _abi.RUN_NON_CAUSAL) | (_abi.RUN_INVARIANT if invariant else 0)
+        flags |= _abi.RUN_MASS if mass else 0
         args = _abi.RunArgs(q_heads=heads, flags=flags, scale=scale, soft_cap=soft_cap,
                             sinks=_arrays.pointer(sinks), alibi_slopes=_arrays.pointer(alibi_slopes),
                             **{name: _arrays.tensor(array) for name, array in arrays.items() if array is not None})

@@ -128,3 +128,8 @@ class Tiers(Managed):
     def tiers_wait(self):
         """Waits until all that was asked for has been done."""
         self._ask("tiers_wait")
+
+    def tiers_clear(self, tier=None):
+        """Empties a tier, 0 the nearest, or with None every one, after what waits has been stored: all that it holds, also what
+        others have put there. The device keeps its pages."""
+        self._ask("tiers_clear", _abi.TIERS_ALL if tier is None else _arrays.count("tier", tier))

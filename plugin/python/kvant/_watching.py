@@ -25,6 +25,7 @@ class EventKind(enum.IntEnum):
     POLICY_CHANGED = 11
     SAVE = 12
     LOAD = 13
+    PRUNED = 14
 
 
 class Event(NamedTuple):

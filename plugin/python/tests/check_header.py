@@ -10,6 +10,7 @@ from kvant import _abi, _abi_manager
 HEADERS = pathlib.Path(__file__).resolve().parents[2] / "include" / "kvant"
 SCALARS = {"size_t": c.c_size_t, "uint32_t": c.c_uint32, "int32_t": c.c_int32, "uint64_t": c.c_uint64, "int64_t": c.c_int64,
            "float": c.c_float, "double": c.c_double, "kvant_sequence": c.c_uint64}
+SECTIONS = {getattr(_abi_manager, f"Config{name}"): f"config_{name.lower()}" for name in ("Policy", "Tiers", "Hybrid", "Monitor")}
 
 
 def kind_of_text(declaration):
@@ -17,12 +18,18 @@ def kind_of_text(declaration):
     if "*" in declaration:
         return "pointer"
     words = [word for word in re.findall(r"\w+", declaration) if word != "const"]
+    if words[0].startswith("kvant_config"):
+        return words[0].removeprefix("kvant_")
     return None if words[0] == "void" else SCALARS[words[0]]
 
 
 def kind_of_type(type_):
     if type_ is None or type_ in SCALARS.values():
         return type_
+    if issubclass(type_, c.Array):
+        return (type_._type_, type_._length_)
+    if type_ in SECTIONS:
+        return SECTIONS[type_]
     assert c.sizeof(type_) == c.sizeof(c.c_void_p), type_
     return "pointer"
 
@@ -35,6 +42,8 @@ def fields_of_text(body):
         if function := re.fullmatch(r"(.*?)\(\*(\w+)\)\((.*)\)", declaration):
             result, name, arguments = function.groups()
             fields.append((name, [kind_of_text(part) for part in (result, *arguments.split(","))]))
+        elif array := re.fullmatch(r"(.*?)(\w+)\[(\d+)\]", declaration):
+            fields.append((array.group(2), (kind_of_text(array.group(1)), int(array.group(3)))))
         else:
             fields.append((re.search(r"(\w+)$", declaration).group(1), kind_of_text(declaration)))
     return fields
@@ -69,7 +78,7 @@ def check_core():
         expected, found = fields_of_text(body), list(fields_of_struct(getattr(_abi, names[name])))
         assert found == expected, (name, different(found, expected))
     for name in ("SIDE_K", "SIDE_V", "TYPE_F32", "TYPE_F16", "TYPE_BF16", "DEVICE_BEST", "CACHE_EXTERNAL_PAGES", "CACHE_PREFIXES",
-                 "ENTRY_QUERY_POSITION", "RUN_NON_CAUSAL", "RUN_INVARIANT", "SEQUENCE_NEAR_TIERS", "POLICY_LRU", "POLICY_NONE",
+                 "CACHE_MASS", "ENTRY_QUERY_POSITION", "RUN_NON_CAUSAL", "RUN_INVARIANT", "RUN_MASS", "SEQUENCE_NEAR_TIERS", "POLICY_LRU", "POLICY_NONE",
                  "POLICY_WINDOW", "POLICY_ADAPTIVE"):
         assert getattr(_abi, name) == constants[name], name
     for prefix, enumeration in (("ERROR_", kvant.ErrorCode), ("LOG_", kvant.LogLevel)):
@@ -80,8 +89,10 @@ def check_core():
 def check_manager():
     """Of the extension the binding may lack what was appended: a struct's or the table's end, an event's kind."""
     structs, constants = read_header("kvant_ext_manager.h")
+    structs.update(read_header("kvant_config.h")[0])
     names = ["state_args", "state_stream", "event", "store_options", "store_args", "store_stats", "tier_functions", "tier_args",
-             "tiers_args", "memory_args", "rotation"]
+             "tiers_args", "memory_args", "prune_args", "rotation", "config", "config_policy", "config_tiers", "config_hybrid",
+             "config_monitor"]
     bound = {name: "".join(word.title() for word in name.split("_")) for name in names} | {"ext_manager": "Manager"}
     for name, type_ in bound.items():
         expected, found = fields_of_text(structs[name]), list(fields_of_struct(getattr(_abi_manager, type_)))
@@ -89,7 +100,7 @@ def check_manager():
         if rest := expected[len(found):]:
             print(f"kvant_{name}: not bound yet: {', '.join(field for field, _ in rest)}")
     for name in ("STATE_ALL_SEQUENCES", "STATE_PREFIXES", "STATS_JSON", "STATS_PROMETHEUS", "STATS_MONITOR", "TIER_HOST", "TIER_DISK",
-                 "TIER_REMOTE", "TIER_CUSTOM", "TIERS_ALWAYS_LOAD", "ROTATION_HALVES"):
+                 "TIER_REMOTE", "TIER_CUSTOM", "TIERS_ALWAYS_LOAD", "ROTATION_HALVES", "MEMORY_PRUNE", "TIERS_ALL", "MASS_ALL"):
         assert getattr(_abi_manager, name) == constants[name], name
     for kind in kvant.EventKind:
         assert constants[f"EVENT_{kind.name}"] == kind.value, kind

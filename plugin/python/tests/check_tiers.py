@@ -80,6 +80,18 @@ def check_prefetch(device):
         cache.tiers_wait()
     assert len(entries.held) == 6  # three pages each
     with small(device) as cache:
+        cache.tiers_set([kvant.HostTier(1 << 20), kvant.CustomTier(entries)], always_load=True)
+        cache.tiers_clear(1)  # it has no method clear: its entries stay
+        assert len(entries.held) == 6
+        alternate(cache, 2)
+        cache.tiers_store()
+        cache.tiers_wait()
+        assert cache.statistics()["tiers"][0]["entries"] > 0
+        cache.tiers_clear(0)
+        assert cache.statistics()["tiers"][0]["entries"] == 0
+        cache.tiers_clear()
+        refused(ErrorCode.INVALID_ARGUMENT, "tier (2)", cache.tiers_clear, 2)
+    with small(device) as cache:
         cache.tiers_set([kvant.HostTier(1 << 20), kvant.CustomTier(entries)], "q8_0", "q8_0", always_load=True)
         cache.tiers_prefetch(prompt(0))
         cache.tiers_wait()

@@ -14,8 +14,10 @@ from support import kvant, refused
 from check_arrays import check_arrays
 from check_attention import check_attention
 from check_cache import check_cache
+from check_config import check_config
 from check_docs import check_docs
 from check_header import check_header
+from check_mass import check_mass
 from check_memory import check_memory
 from check_paged import check_paged
 from check_state import check_state
@@ -85,6 +87,8 @@ def main():
         for check in (check_watching, check_memory, check_tiers, check_state, check_store):
             check(device)
         check_tokens(device, random)
+        check_mass(device, random)
+        check_config(context, device)
         check_older_library(context, device)
         check_docs(device, random)
     blame = [message for message in log if message[0] >= LogLevel.HOST_MISBEHAVING]
