@@ -36,10 +36,26 @@ MemoryState CacheImpl::memory_state() const {
     facts.window_sinks = group.window_sinks;
     facts.mass_page_bytes = group.mass_page_bytes;
     for (std::uint32_t slab = 0; slab < group.slab_count; ++slab) facts.allocated_slabs += slabs_.allocated({g, slab}) ? 1 : 0;
+    if (spec_.attention_mass) {
+      facts.free_pages = pools_[g].free_pages();
+      for (std::uint32_t page = 0; page < group.total_pages; ++page) {
+        facts.references.push_back(pools_[g].references(page));
+        facts.published.push_back(pools_[g].indexed(page));
+      }
+    }
     state.groups.push_back(facts);
   }
   state.mass = spec_.attention_mass;
-  for (const auto& [id, sequence] : sequences_) state.sequences.push_back({sequence.id, sequence.length});
+  for (const auto& [id, sequence] : sequences_) {
+    if (!state.mass) break;
+    MemorySequence facts{sequence.id, sequence.length, {}};
+    for (const PageTable& table : sequence.tables) {
+      facts.pages.emplace_back();
+      for (const std::int32_t page : table.pages())
+        if (page != kNoPage) facts.pages.back().push_back(page);
+    }
+    state.sequences.push_back(std::move(facts));
+  }
   return state;
 }
 

@@ -7,6 +7,7 @@
 
 #include "checked.hpp"
 #include "geometry.hpp"
+#include "memory_prune.hpp"
 
 namespace kvant {
 namespace {
@@ -62,11 +63,10 @@ class Sketch {
     const std::uint64_t share = sequence.length / 1000 * per_mille + sequence.length % 1000 * per_mille / 1000;
     return std::min(sequence.length, std::max(sinks + recent, share));
   }
-  void prune(std::uint32_t per_mille, const MemoryOptions& options) {
+  void prune(std::span<const std::uint64_t> kept) {
     for (MemoryGroup& group : state_.groups) {
       std::uint64_t pages = 0;
-      for (const MemorySequence& sequence : state_.sequences)
-        pages += divide_up(kept_of(sequence, per_mille, options), state_.page_tokens);
+      for (const std::uint64_t tokens : kept) pages += divide_up(tokens, state_.page_tokens);
       group.held_pages = static_cast<std::uint32_t>(std::min<std::uint64_t>(pages, group.total_pages));
       group.index_pages += group.published_pages;
     }
@@ -107,8 +107,7 @@ class Planner {
   Status impossible() const {
     return {StatusCode::resource_exhausted,
             "a limit of " + std::to_string(limit_) + " bytes cannot be met: what sequences hold takes " +
-                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats" + (options_.prune && sketch_.state_.mass ? " and pruned as far as" : " that") +
-                " is allowed"};
+                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats that are allowed" + excuse_};
   }
 
   // The next format of the ladder that is narrower than `format`.
@@ -151,29 +150,42 @@ class Planner {
     }
   }
 
-  // The largest share of all sequences' tokens that fits.
+  // The largest share of all sequences' tokens that fits. Tokens go before anything is converted: what does not succeed has
+  // changed nothing then.
   void prune() {
     constexpr std::uint32_t kAll = 1000;
     const MemoryState whole = sketch_.state_;
+    std::vector<std::uint64_t> kept;
     const auto fits = [&](std::uint32_t per_mille) {
       sketch_.state_ = whole;
-      sketch_.prune(per_mille, options_);
-      return sketch_.least_bytes() <= limit_;
+      kept.clear();
+      for (const MemorySequence& sequence : whole.sequences) kept.push_back(sketch_.kept_of(sequence, per_mille, options_));
+      sketch_.prune(kept);
+      return sketch_.least_bytes() <= limit_ && prune_has_room(whole, kept);
     };
     std::uint32_t least = 0, most = kAll;  // least fits, or nothing does
     while (most - least > 1) {
       const std::uint32_t middle = (least + most) / 2;
       (fits(middle) ? least : most) = middle;
     }
-    fits(least);
-    for (const MemorySequence& sequence : whole.sequences) {
+    if (!fits(least)) {
+      const bool no_room = sketch_.least_bytes() <= limit_;
+      excuse_ = no_room ? "; sequences share pages, and there are no free ones to prune them into" : ", pruned as far as may be";
+      if (no_room) sketch_.state_ = whole;
+      return;
+    }
+    std::vector<MemoryAction> actions;
+    for (std::size_t s = 0; s < kept.size(); ++s) {
+      if (kept[s] == whole.sequences[s].length) continue;
       MemoryAction action;
       action.kind = MemoryActionKind::prune;
-      action.sequence = sequence.id;
-      action.tokens = sequence.length;
-      action.kept = sketch_.kept_of(sequence, least, options_);
-      if (action.kept < action.tokens) apply(action, [] {});  // its slabs go when the room is given back
+      action.sequence = whole.sequences[s].id;
+      action.tokens = whole.sequences[s].length;
+      action.kept = kept[s];
+      action.bytes_before = action.bytes_after = plan_.bytes_before;  // its slabs go when the room is given back
+      actions.push_back(action);
     }
+    plan_.actions.insert(plan_.actions.begin(), actions.begin(), actions.end());
   }
 
   // Slabs without pages first; then pages of the prefix cache, where a slab gives most.
@@ -243,6 +255,7 @@ class Planner {
   Sketch sketch_;
   std::uint64_t limit_;
   const MemoryOptions& options_;
+  std::string excuse_;  // why pruning does not help
   MemoryPlan plan_;
 };
 

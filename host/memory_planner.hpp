@@ -31,11 +31,16 @@ struct MemoryGroup {
   std::uint32_t published_pages = 0;         // of held_pages, those that the prefix cache holds as well
   std::uint32_t window = 0, window_sinks = 0;  // tokens; 0: all
   std::uint64_t mass_page_bytes = 0;         // attention mass of a page
+  // Of a cache that counts attention mass:
+  std::uint32_t free_pages = 0;
+  std::vector<std::uint32_t> references = {};  // per page
+  std::vector<bool> published = {};            // per page: the prefix cache holds it
 };
 
 struct MemorySequence {
   SequenceId id{};
   std::uint64_t length = 0;
+  std::vector<std::vector<std::int32_t>> pages = {};  // per group, those that are there
 };
 
 struct MemoryState {

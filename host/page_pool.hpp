@@ -28,6 +28,7 @@ class PagePool {
   void add_indexed(std::uint32_t page);
   void release_indexed(std::uint32_t page);
   std::uint32_t index_only_pages() const { return index_only_; }
+  bool indexed(std::uint32_t page) const { return indexed_[page]; }
   std::uint32_t indexed_pages() const { return indexed_count_; }
 
   // Only pages of the first `slabs` slabs are given out from now on. Pages of others stay held until they are released or moved.
