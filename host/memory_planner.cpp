@@ -93,7 +93,7 @@ class Planner {
       });
       // What sequences hold must fit, whatever the prefix cache gives.
       narrow_while([](FormatId) { return true; }, [&] { return sketch_.least_bytes() <= limit_; });
-      if (sketch_.least_bytes() > limit_ && ratio < kQuarter && options_.prune && sketch_.state_.mass) prune();
+      if (sketch_.least_bytes() > limit_ && options_.prune && sketch_.state_.mass) prune();
       if (sketch_.least_bytes() > limit_) return impossible();
       give_back_room();
     }
@@ -107,8 +107,8 @@ class Planner {
   Status impossible() const {
     return {StatusCode::resource_exhausted,
             "a limit of " + std::to_string(limit_) + " bytes cannot be met: what sequences hold takes " +
-                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats" + (options_.prune && sketch_.state_.mass ? " and pruned as far as" : " that") +
-                " is allowed"};
+                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats" +
+                (options_.prune && sketch_.state_.mass ? " and pruned as far as is allowed" : " that are allowed")};
   }
 
   // The next format of the ladder that is narrower than `format`.
