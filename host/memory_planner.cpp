@@ -93,7 +93,7 @@ class Planner {
       });
       // What sequences hold must fit, whatever the prefix cache gives.
       narrow_while([](FormatId) { return true; }, [&] { return sketch_.least_bytes() <= limit_; });
-      if (sketch_.least_bytes() > limit_ && ratio < kQuarter && options_.prune && sketch_.state_.mass) prune();
+      if (sketch_.least_bytes() > limit_ && options_.prune && sketch_.state_.mass) prune();
       if (sketch_.least_bytes() > limit_) return impossible();
       give_back_room();
     }

@@ -3,7 +3,8 @@
 //
 // With r = limit / bytes allocated: r >= 1/2 gives back room first (unused slabs, then pages that only the prefix cache holds) and
 // narrows formats only if that is not enough; 1/4 <= r < 1/2 goes to 8 bits first, then gives back room; below 1/4 it narrows
-// as far as it takes, prunes sequences by attention mass if that may be and is not enough, then gives back room.
+// as far as it takes, then gives back room. Where sequences do not fit in the narrowest formats they are pruned by attention mass,
+// if that may be: below 1/4 mostly, above where the pool was narrow already.
 #pragma once
 
 #include <array>
@@ -54,7 +55,7 @@ struct MemoryState {
 
 struct MemoryOptions {
   std::vector<FormatId> ladder = {FormatId::q8_0, FormatId::q4_0};  // from wide to narrow: what a side may become
-  bool prune = false;                        // below 1/4: sequences may lose tokens, but for these
+  bool prune = false;                        // what no format meets: sequences may lose tokens, but for these
   std::uint64_t sinks = 4, recent = 64;
 };
 

@@ -25,12 +25,6 @@ using CaseMaker = Outcome<BenchCase> (*)(const std::shared_ptr<Device>&, const F
 
 constexpr uint64_t kCopyBytes = uint64_t{64} << 20;
 
-struct Samples {
-  std::vector<double> wall;
-  std::vector<double> device;
-  uint32_t repetitions = 1;
-};
-
 double profile_seconds(Device& device) {
   double microseconds = 0;
   for (const ProfileEntry& entry : device.take_profile()) {
@@ -39,7 +33,9 @@ double profile_seconds(Device& device) {
   return microseconds * 1e-6;
 }
 
-Outcome<void> sample(Device& device, const BenchCase& one, Samples& samples) {
+}  // namespace
+
+Outcome<void> sample(Device& device, const BenchCase& one, BenchSamples& samples) {
   device.take_profile();
   const Stopwatch watch;
   for (uint32_t i = 0; i < samples.repetitions; ++i) {
@@ -50,8 +46,7 @@ Outcome<void> sample(Device& device, const BenchCase& one, Samples& samples) {
   return {};
 }
 
-// First use compiles pipelines; the second run tells how often a sample must repeat.
-Outcome<void> warm_up(const BenchCase& one, double least_seconds, Samples& samples) {
+Outcome<void> warm_up(const BenchCase& one, double least_seconds, BenchSamples& samples) {
   KVANT_TRY(one.repeat());
   const Stopwatch watch;
   KVANT_TRY(one.repeat());
@@ -59,10 +54,12 @@ Outcome<void> warm_up(const BenchCase& one, double least_seconds, Samples& sampl
   return {};
 }
 
+namespace {
+
 Outcome<void> measure(const std::shared_ptr<Device>& device, const std::vector<BenchCase>& cases,
                       const BenchOptions& options, BenchReport& report) {
   Progress progress((options.rounds + 1) * cases.size(), true);
-  std::vector<Samples> samples(cases.size());
+  std::vector<BenchSamples> samples(cases.size());
   for (size_t i = 0; i < cases.size(); ++i) {
     progress.phase("warm-up: " + cases[i].format + ", " + cases[i].shape);
     KVANT_TRY(warm_up(cases[i], options.least_seconds, samples[i]));
@@ -174,6 +171,7 @@ void add_bench_command(CLI::App& app) {
   add_case_command(*command, "prefill", "append and causal attention of a whole prompt", prefill_case, "1024");
   add_bench_generate_command(*command);
   add_bench_reuse_command(*command);
+  add_bench_mass_command(*command);
 }
 
 }  // namespace kvant::tools

@@ -18,6 +18,7 @@ struct BenchShape {
   uint32_t group = 4;  // query heads that share a KV head
   uint32_t tokens = 4096;
   uint32_t batch = 1;  // sequences
+  bool mass = false;   // count what attention each token gets
 };
 
 // One piece of work, ready to be repeated.
@@ -29,6 +30,16 @@ struct BenchCase {
   double held_bits = 0;  // bits per element of K and V as held; 0 where nothing is held
   std::function<Outcome<void>()> repeat;
 };
+
+// Seconds of one repetition, a value a round.
+struct BenchSamples {
+  std::vector<double> wall;
+  std::vector<double> device;  // by timestamps; 0 where the device has none
+  uint32_t repetitions = 1;    // a round
+};
+// First use compiles pipelines; the second run tells how often a sample must repeat.
+Outcome<void> warm_up(const BenchCase& one, double least_seconds, BenchSamples& samples);
+Outcome<void> sample(Device& device, const BenchCase& one, BenchSamples& samples);
 
 struct BenchResult {
   std::string format;
@@ -83,5 +94,6 @@ double median(std::vector<double> values);
 
 void add_bench_generate_command(CLI::App& bench);
 void add_bench_reuse_command(CLI::App& bench);
+void add_bench_mass_command(CLI::App& bench);
 
 }  // namespace kvant::tools

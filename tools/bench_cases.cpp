@@ -105,6 +105,7 @@ struct AttentionWork {
     run.q = queries > 0 ? &q_tensor : nullptr;
     run.out = queries > 0 ? &out_tensor : nullptr;
     run.q_heads = queries > 0 ? shape.kv_heads * shape.group : 0;
+    run.flags = queries > 0 && shape.mass ? KVANT_RUN_MASS : 0;
     auto ran = cache->check(cache->api().step_run(planned, 0, &run));
     if (ran.ok()) {
       ran = cache->check(cache->api().step_commit(planned));
@@ -129,7 +130,9 @@ Outcome<std::shared_ptr<AttentionWork>> attention_work(const std::shared_ptr<Dev
   work->shape = shape;
   constexpr uint64_t kPageTokens = 16;  // each sequence fills whole pages
   const uint64_t capacity = (shape.tokens + kPageTokens - 1) / kPageTokens * kPageTokens * shape.batch;
-  auto cache = Cache::create(device, {1, shape.kv_heads, shape.head_dim, pair.k.id, pair.v.id, capacity});
+  CacheShape cache_shape{1, shape.kv_heads, shape.head_dim, pair.k.id, pair.v.id, capacity};
+  cache_shape.mass = shape.mass;
+  auto cache = Cache::create(device, cache_shape);
   if (!cache.ok()) {
     return cache.failure();
   }

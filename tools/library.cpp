@@ -221,8 +221,11 @@ Outcome<std::shared_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, co
   args.capacity_tokens = shape.capacity_tokens;
   args.slab_bytes = shape.slab_bytes;
   if (shape.prefixes) {
-    args.flags = KVANT_CACHE_PREFIXES;
+    args.flags |= KVANT_CACHE_PREFIXES;
     args.model_id = shape.model_id.c_str();
+  }
+  if (shape.mass) {
+    args.flags |= KVANT_CACHE_MASS;
   }
   KVANT_TRY(cache->check(cache->api().cache_create(cache->device_->handle(), &args, &cache->handle_)));
   return cache;
@@ -270,23 +273,26 @@ Outcome<const kvant_ext_manager*> Cache::manager() const {
 
 namespace {
 
-kvant_memory_args memory_args(uint64_t limit_bytes, const std::vector<uint32_t>& formats) {
+kvant_memory_args memory_args(uint64_t limit_bytes, const MemoryRules& rules) {
   kvant_memory_args args{};
   args.struct_size = sizeof(args);
   args.limit_bytes = limit_bytes;
-  args.formats = formats.empty() ? nullptr : formats.data();
-  args.format_count = static_cast<uint32_t>(formats.size());
+  args.formats = rules.formats.empty() ? nullptr : rules.formats.data();
+  args.format_count = static_cast<uint32_t>(rules.formats.size());
+  args.flags = rules.prune ? KVANT_MEMORY_PRUNE : 0;
+  args.sinks = rules.sinks;
+  args.recent = rules.recent;
   return args;
 }
 
 }  // namespace
 
-Outcome<MemoryPlan> Cache::memory_plan(uint64_t limit_bytes, const std::vector<uint32_t>& formats) {
+Outcome<MemoryPlan> Cache::memory_plan(uint64_t limit_bytes, const MemoryRules& rules) {
   const auto extension = manager();
   if (!extension.ok()) {
     return extension.failure();
   }
-  const kvant_memory_args args = memory_args(limit_bytes, formats);
+  const kvant_memory_args args = memory_args(limit_bytes, rules);
   const char* text = nullptr;
   kvant_error* const error = (*extension)->memory_plan(handle_, &args, &text);
   const bool impossible = api().error_code(error) == KVANT_ERROR_RESOURCE_EXHAUSTED;
@@ -298,12 +304,12 @@ Outcome<MemoryPlan> Cache::memory_plan(uint64_t limit_bytes, const std::vector<u
   return MemoryPlan{true, text_or_empty(text)};
 }
 
-Outcome<void> Cache::memory_limit(uint64_t limit_bytes, const std::vector<uint32_t>& formats) {
+Outcome<void> Cache::memory_limit(uint64_t limit_bytes, const MemoryRules& rules) {
   const auto extension = manager();
   if (!extension.ok()) {
     return extension.failure();
   }
-  const kvant_memory_args args = memory_args(limit_bytes, formats);
+  const kvant_memory_args args = memory_args(limit_bytes, rules);
   return check((*extension)->memory_limit(handle_, &args));
 }
 

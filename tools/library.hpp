@@ -128,6 +128,15 @@ struct CacheShape {
   uint64_t slab_bytes = 0;    // 0: the library's choice
   bool prefixes = false;      // with a prefix cache,
   std::string model_id = {};  // whose keys name the model
+  bool mass = false;          // with room for attention mass
+};
+
+// What a memory limit may do.
+struct MemoryRules {
+  std::vector<uint32_t> formats;  // that sides may become, from wide to narrow; empty: the library's own
+  bool prune = false;             // sequences may lose tokens, but for
+  uint32_t sinks = 0;             // their first and
+  uint32_t recent = 0;            // last ones; 0: the library's choice
 };
 
 struct MemoryPlan {
@@ -155,14 +164,14 @@ class Cache {
   // Lets go what no sequence holds.
   Outcome<void> clear_prefixes();
 
-  // Through the manager extension: what a limit would do, and doing it. `formats`: what sides may become, from wide to
-  // narrow; empty: the library's own.
-  Outcome<MemoryPlan> memory_plan(uint64_t limit_bytes, const std::vector<uint32_t>& formats);
-  Outcome<void> memory_limit(uint64_t limit_bytes, const std::vector<uint32_t>& formats);
+  // The manager extension, as long as this program needs it.
+  Outcome<const kvant_ext_manager*> manager() const;
+  // Through it: what a limit would do, and doing it.
+  Outcome<MemoryPlan> memory_plan(uint64_t limit_bytes, const MemoryRules& rules);
+  Outcome<void> memory_limit(uint64_t limit_bytes, const MemoryRules& rules);
 
  private:
   Cache() = default;
-  Outcome<const kvant_ext_manager*> manager() const;
   std::shared_ptr<Device> device_;
   kvant_cache* handle_ = nullptr;
   CacheShape shape_;

@@ -25,8 +25,13 @@ struct CurvePoint {
   uint64_t bytes_after = 0;    // when the limit was set
   uint64_t bytes_largest = 0;  // from then on, the continuation included
   bool met = false;
-  std::string plan;  // or why it cannot be met
+  std::string plan;          // or why it cannot be met
+  uint32_t tokens = 0;       // of the sequence in use
+  uint32_t tokens_kept = 0;  // of these, when the limit was set
   double perplexity = 0;
+  double newest_perplexity = 0;  // of a pruned point: with as many tokens, sinks and newest alone
+
+  bool pruned() const { return met && tokens_kept < tokens; }
 };
 
 struct Curve {
@@ -45,6 +50,10 @@ struct CurveReport {
   uint32_t scored = 0;   // of these, in each chunk
   uint32_t idle = 0;     // further texts that only the prefix cache holds
   uint64_t slab_bytes = 0;
+  bool prune = false;   // below what formats reach; then
+  uint32_t sinks = 0;   // first and
+  uint32_t recent = 0;  // last tokens always stay,
+  uint32_t step = 0;    // and so many are read at once
   std::vector<Curve> curves;
 };
 

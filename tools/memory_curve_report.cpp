@@ -50,8 +50,12 @@ std::string conversions(const PlanFacts& facts) {
 }
 
 Table point_table(const CurveReport& report) {
-  Table table({"pool", "limit", "limit bytes", "before", "after", "actions", "sides narrowed", "pages evicted", "PPL",
-               "to first"});
+  std::vector<std::string> columns = {"pool",    "limit",          "limit bytes",   "before", "after",
+                                      "actions", "sides narrowed", "pages evicted", "PPL",    "to first"};
+  if (report.prune) {
+    columns.insert(columns.end(), {"tokens kept", "PPL, newest kept"});
+  }
+  Table table(columns);
   for (const Curve& curve : report.curves) {
     const CurvePoint& first = curve.points.front();
     for (const CurvePoint& point : curve.points) {
@@ -66,10 +70,29 @@ Table point_table(const CurveReport& report) {
       } else {
         cells.insert(cells.end(), {"cannot be met", "-", "-", "-", "-", "-"});
       }
+      if (report.prune) {
+        cells.push_back(point.met ? std::to_string(point.tokens_kept) : "-");
+        cells.push_back(point.pruned() ? fixed(point.newest_perplexity, 4) : "-");
+      }
       table.add(cells);
     }
   }
   return table;
+}
+
+std::string pruning(const CurveReport& report) {
+  if (!report.prune) {
+    return "";
+  }
+  return " Attention mass is counted. Where a limit has pruned the sequence, its text is read again from the "
+         "beginning, "
+         "at its own positions and at most " +
+         std::to_string(report.step) +
+         " tokens a step, and is pruned by mass before every step, so that no more tokens than the limit left are ever "
+         "held: the first " +
+         std::to_string(report.sinks) + ", the last " + std::to_string(report.recent) +
+         " and the heaviest. \"newest kept\" is the same with as many tokens, the first " +
+         std::to_string(report.sinks) + " and the last, whatever their mass.";
 }
 
 std::string introduction(const CurveReport& report) {
@@ -86,7 +109,7 @@ std::string introduction(const CurveReport& report) {
          " bytes a layer, and is then limited to a share of its bytes; sides may become " + ladder +
          ". Perplexity is that of the sequence's second half, read again over what the limit has left of the first: " +
          std::to_string(uint64_t{report.chunks} * report.scored) + " tokens of " + std::to_string(report.chunks) +
-         " chunks, a fresh pool for each chunk and limit.";
+         " chunks, a fresh pool for each chunk and limit." + pruning(report);
 }
 
 // Each refused limit with the library's own sentence.
@@ -121,10 +144,16 @@ std::string curve_json(const CurveReport& report) {
                {"scored_tokens", uint64_t{report.chunks} * report.scored},
                {"idle", report.idle},
                {"slab_bytes", report.slab_bytes},
+               {"prune", report.prune},
                {"ladder", Json::array()},
                {"curves", Json::array()}};
   for (const FormatPair& step : report.ladder) {
     json["ladder"].push_back(step.name());
+  }
+  if (report.prune) {
+    json["sinks"] = report.sinks;
+    json["recent"] = report.recent;
+    json["step"] = report.step;
   }
   for (const Curve& curve : report.curves) {
     Json one = {{"k", curve.pair.k.name}, {"v", curve.pair.v.name}, {"points", Json::array()}};
@@ -140,7 +169,12 @@ std::string curve_json(const CurveReport& report) {
         entry["actions"] = facts.actions;
         entry["sides_narrowed"] = facts.sides;
         entry["pages_evicted"] = facts.evicted_pages;
+        entry["tokens"] = point.tokens;
+        entry["tokens_kept"] = point.tokens_kept;
         entry["perplexity"] = point.perplexity;
+        if (point.pruned()) {
+          entry["perplexity_newest_kept"] = point.newest_perplexity;
+        }
         entry["plan"] = point.plan;
       } else {
         entry["reason"] = point.plan;
@@ -165,10 +199,14 @@ std::string curve_html(const CurveReport& report) {
                  {}};
   for (const Curve& curve : report.curves) {
     PlotSeries by_share{curve.pair.name() + " pool", {}, {}};
+    PlotSeries newest{curve.pair.name() + " pool, newest tokens kept", {}, {}};
     PlotSeries change = by_share;
     for (const CurvePoint& point : curve.points) {
       if (point.met) {
         by_share.points.emplace_back(point.percent, point.perplexity);
+        if (point.pruned()) {
+          newest.points.emplace_back(point.percent, point.newest_perplexity);
+        }
         if (curve.points.front().met) {
           change.points.emplace_back(point.percent, 100 * (point.perplexity / curve.points.front().perplexity - 1.0));
         }
@@ -176,6 +214,9 @@ std::string curve_html(const CurveReport& report) {
     }
     if (!by_share.points.empty()) {
       shares.series.push_back(by_share);
+    }
+    if (!newest.points.empty()) {
+      shares.series.push_back(newest);
     }
     if (!change.points.empty()) {
       changes.series.push_back(change);

@@ -1,6 +1,9 @@
 # What the checks share: running the command into a JSON and an HTML report, and asking the JSON.
 
-# run_command(<name> <argument>...): sets `json` to the report's text.
+# run_command(<name> <argument>...): sets `json` to the report's text. `model_arguments`: empty for commands without a model.
+if(NOT DEFINED model_arguments)
+  set(model_arguments --model ${models}/tiny.gguf --text ${models}/heldout.txt)
+endif()
 function(run_command name)
   # Tests of several devices may run at once: each has a folder of its own.
   string(SHA256 device "$ENV{VK_ICD_FILENAMES}")
@@ -8,7 +11,7 @@ function(run_command name)
   set(folder ${work}/${device})
   file(MAKE_DIRECTORY ${folder})
   file(REMOVE ${folder}/${name}.json ${folder}/${name}.html)
-  execute_process(COMMAND ${kvant} ${ARGN} ${arguments} --library ${library} --model ${models}/tiny.gguf --text ${models}/heldout.txt
+  execute_process(COMMAND ${kvant} ${ARGN} ${arguments} --library ${library} ${model_arguments}
                           --json ${folder}/${name}.json --html ${folder}/${name}.html
                   RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE error)
   if(NOT result EQUAL 0 OR error MATCHES "misbehaving")

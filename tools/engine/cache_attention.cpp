@@ -175,6 +175,49 @@ Outcome<uint32_t> CacheAttention::open(uint32_t slot, std::span<const uint32_t> 
   return lengths_[slot];
 }
 
+Outcome<void> CacheAttention::refresh_lengths() {
+  for (size_t slot = 0; slot < sequences_.size(); ++slot) {
+    uint64_t length = 0;
+    KVANT_TRY(cache_->check(cache_->api().sequence_length(cache_->handle(), sequences_[slot], &length)));
+    lengths_[slot] = static_cast<uint32_t>(length);
+  }
+  return {};
+}
+
+Outcome<void> CacheAttention::prune(uint32_t slot, uint64_t tokens, uint32_t sinks, uint32_t recent) {
+  const auto manager = cache_->manager();
+  if (!manager.ok()) {
+    return manager.failure();
+  }
+  kvant_prune_args args{};
+  args.struct_size = sizeof(args);
+  args.keep_tokens = tokens;
+  args.sinks = sinks;
+  args.recent = recent;
+  uint64_t kept = 0;
+  KVANT_TRY(cache_->check((*manager)->sequence_prune(cache_->handle(), sequences_[slot], &args, nullptr, &kept)));
+  lengths_[slot] = static_cast<uint32_t>(kept);
+  return {};
+}
+
+Outcome<void> CacheAttention::keep_ends(uint32_t slot, uint64_t tokens, uint32_t sinks) {
+  const auto manager = cache_->manager();
+  if (!manager.ok()) {
+    return manager.failure();
+  }
+  const uint64_t length = lengths_[slot];
+  if (tokens >= length) {
+    return {};
+  }
+  std::vector<uint64_t> places;
+  for (uint64_t i = 0; i < tokens; ++i) {
+    places.push_back(i < sinks ? i : length - tokens + i);
+  }
+  KVANT_TRY(cache_->check((*manager)->sequence_keep(cache_->handle(), sequences_[slot], places.size(), places.data())));
+  lengths_[slot] = static_cast<uint32_t>(tokens);
+  return {};
+}
+
 Outcome<void> CacheAttention::record() {
   if (sequences_.size() != 1) {
     return Failure{"a cache of " + std::to_string(sequences_.size()) + " slots cannot record: it must have one"};

@@ -42,7 +42,17 @@ class CacheAttention : public Attention {
 
   // From now on each query's result is to the bit what it would be alone in its step (KVANT_RUN_INVARIANT), so that a
   // text does not depend on whether its tokens were fed one by one or verified as a chain.
-  void make_invariant() { run_flags_ = KVANT_RUN_INVARIANT; }
+  void make_invariant() { run_flags_ |= KVANT_RUN_INVARIANT; }
+
+  // From now on queries count what they attend to (KVANT_RUN_MASS), or no longer.
+  void count_mass(bool on) { run_flags_ = on ? run_flags_ | KVANT_RUN_MASS : run_flags_ & ~KVANT_RUN_MASS; }
+  // Leaves `keep` tokens of a longer sequence: the first `sinks`, the last `recent` (0: the library's choice of both)
+  // and the heaviest others. Batches must then bring their positions: the sequence is shorter than what it has seen.
+  Outcome<void> prune(uint32_t slot, uint64_t tokens, uint32_t sinks, uint32_t recent);
+  // The same without looking at masses: the first `sinks` and the last ones.
+  Outcome<void> keep_ends(uint32_t slot, uint64_t tokens, uint32_t sinks);
+  // After a memory limit, which may have pruned.
+  Outcome<void> refresh_lengths();
 
   // For trees of drafted tokens, with one slot: from record() on a copy of the keys and values that come in is kept,
   // and keep() leaves of the tokens since then those at the ascending `places` of the sequence, next to each other in

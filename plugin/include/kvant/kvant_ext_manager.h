@@ -172,8 +172,7 @@ typedef struct kvant_memory_args {
   uint32_t sinks;             /* first and last tokens of every sequence that are not pruned; 0: 4 and 64 */
   uint32_t recent;
 } kvant_memory_args;
-/* A limit below a quarter of the bytes there are may prune sequences by attention mass, if narrower formats are not enough. The cache
- * has KVANT_CACHE_MASS. */
+/* The limit may prune sequences by attention mass, if the narrowest formats are not enough. The cache has KVANT_CACHE_MASS. */
 #define KVANT_MEMORY_PRUNE 1u
 
 /* ---- pruning (docs/pruning.md) ---- */

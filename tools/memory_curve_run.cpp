@@ -1,0 +1,180 @@
+// Filling, limiting and reading on. Positions are those of the text: a pruned sequence is shorter than what it has
+// seen.
+#include "memory_curve_run.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/session.hpp"
+
+namespace kvant::tools {
+
+Outcome<void> LimitRun::fill(const std::shared_ptr<Device>& device, const FormatPair& pair, uint32_t chunk) {
+  chunk_ = &text_.chunk(chunk);
+  const engine::AttentionShape attention = model_.llama.config().attention();
+  CacheShape shape{attention.layers, attention.kv_heads, attention.head_dim, pair.k.id, pair.v.id, 0};
+  shape.capacity_tokens = uint64_t{report_.context} * (report_.idle + 1);
+  shape.slab_bytes = report_.slab_bytes;
+  shape.prefixes = report_.idle > 0;
+  shape.model_id = report_.model;
+  shape.mass = report_.prune;
+  auto made = engine::CacheAttention::create(device, attention, shape, 1);
+  if (!made.ok()) {
+    return made.failure();
+  }
+  cache_ = std::move(*made);
+  std::vector<float> logits;
+  for (uint32_t i = 1; i <= report_.idle; ++i) {
+    const std::vector<uint32_t>& idle = text_.chunk((chunk + i) % text_.chunks());
+    const auto reused = cache_->open(0, idle);
+    if (!reused.ok()) {
+      return reused.failure();
+    }
+    engine::Session session(model_.llama, *cache_, true);
+    const std::span<const uint32_t> tokens(idle);
+    session.resume(tokens.first(*reused));
+    KVANT_TRY(session.feed(tokens.subspan(*reused), logits));
+  }
+  if (const auto opened = cache_->open(0, {}); !opened.ok()) {
+    return opened.failure();
+  }
+  cache_->count_mass(report_.prune);
+  const uint32_t half = report_.context / 2;
+  KVANT_TRY(feed(0, half, logits, half));
+  return feed(half, report_.context - half, logits, report_.context);
+}
+
+Outcome<void> LimitRun::limit(CurvePoint& point) {
+  const auto before = pool_bytes();
+  if (!before.ok()) {
+    return before.failure();
+  }
+  point.bytes_before = *before;
+  point.limit_bytes = *before * point.percent / 100;
+  const auto plan = cache_->cache().memory_plan(point.limit_bytes, rules());
+  if (!plan.ok()) {
+    return plan.failure();
+  }
+  point.met = plan->possible;
+  point.plan = plan->text;
+  const auto limited = cache_->cache().memory_limit(point.limit_bytes, rules());
+  if (point.met && !limited.ok()) {
+    return limited.failure();
+  }
+  if (!point.met && limited.ok()) {
+    return Failure{"memory_plan says that " + point.plan + ", and memory_limit takes it"};
+  }
+  KVANT_TRY(cache_->refresh_lengths());
+  point.tokens = report_.context;
+  point.tokens_kept = cache_->length(0);
+  return watch(point, point.bytes_after);
+}
+
+Outcome<void> LimitRun::read_on(CurvePoint& point, double& sum) {
+  const uint32_t half = report_.context / 2;
+  KVANT_TRY(cache_->truncate(half));
+  std::vector<float> logits;
+  KVANT_TRY(feed(half, report_.scored, logits, half));
+  sum += negative_log(half, logits);
+  uint64_t now = 0;
+  return watch(point, now);
+}
+
+Outcome<void> LimitRun::read_again(CurvePoint& point, Keep keep, double& sum) {
+  const uint32_t half = report_.context / 2, end = half + report_.scored;
+  const uint32_t room = point.tokens_kept, least = report_.sinks + report_.recent;
+  if (room <= least) {
+    return Failure{"the limit of " + std::to_string(point.limit_bytes) + " bytes leaves " + std::to_string(room) +
+                   " tokens, and " + std::to_string(least) +
+                   " of them, sinks and newest, always stay: none can follow"};
+  }
+  const uint32_t step = std::min(report_.step, room - least);
+  KVANT_TRY(cache_->truncate(0));
+  cache_->count_mass(keep == Keep::kHeaviest);
+  std::vector<float> logits;
+  for (uint32_t begin = 0; begin < end;) {
+    const uint32_t stop = begin < half ? half : end;  // scored tokens have steps of their own
+    const uint32_t count = std::min(step, stop - begin);
+    if (cache_->length(0) + count > room) {
+      KVANT_TRY(keep == Keep::kHeaviest ? cache_->prune(0, room - count, report_.sinks, report_.recent)
+                                        : cache_->keep_ends(0, room - count, report_.sinks));
+    }
+    KVANT_TRY(feed(begin, count, logits, half));
+    if (begin >= half) {
+      sum += negative_log(begin, logits);
+    }
+    uint64_t now = 0;
+    KVANT_TRY(watch(point, now));
+    begin += count;
+  }
+  return {};
+}
+
+// Tokens [begin, begin + count) of the chunk, with logits of those from `first_scored` on.
+Outcome<void> LimitRun::feed(uint32_t begin, uint32_t count, std::vector<float>& logits, uint32_t first_scored) {
+  engine::Batch batch;
+  batch.entries = {{0, cache_->length(0), count}};
+  batch.tokens.assign(chunk_->begin() + begin, chunk_->begin() + begin + count);
+  for (uint32_t row = 0; row < count; ++row) {
+    batch.positions.push_back(begin + row);
+    if (begin + row >= first_scored) {
+      batch.logit_rows.push_back(row);
+    }
+  }
+  return model_.llama.forward(batch, *cache_, logits);
+}
+
+// Negative log-likelihood of the tokens that follow those from `first` on, a row of logits each, summed.
+double LimitRun::negative_log(uint32_t first, const std::vector<float>& logits) const {
+  const uint32_t vocabulary = model_.llama.config().vocabulary;
+  double sum = 0;
+  for (size_t row = 0; row * vocabulary < logits.size(); ++row) {
+    const float* const own = &logits[row * vocabulary];
+    const double largest = static_cast<double>(*std::max_element(own, own + vocabulary));
+    double all = 0;
+    for (uint32_t i = 0; i < vocabulary; ++i) {
+      all += std::exp(static_cast<double>(own[i]) - largest);
+    }
+    sum += largest + std::log(all) - static_cast<double>(own[(*chunk_)[first + row + 1]]);
+  }
+  return sum;
+}
+
+Outcome<uint64_t> LimitRun::pool_bytes() {
+  const auto stats = cache_->cache().stats();
+  if (!stats.ok()) {
+    return stats.failure();
+  }
+  return stats->pool_bytes;
+}
+
+// Keeps the pool's size and holds it against the limit, or where that was refused, against what it was.
+Outcome<void> LimitRun::watch(CurvePoint& point, uint64_t& bytes) {
+  const auto now = pool_bytes();
+  if (!now.ok()) {
+    return now.failure();
+  }
+  bytes = *now;
+  point.bytes_largest = std::max(point.bytes_largest, bytes);
+  if (point.met ? bytes > point.limit_bytes : bytes != point.bytes_before) {
+    return Failure{"the pool has " + std::to_string(bytes) + " bytes after a limit of " +
+                   std::to_string(point.limit_bytes) + (point.met ? "" : ", which was refused") + "; it had " +
+                   std::to_string(point.bytes_before)};
+  }
+  return {};
+}
+
+MemoryRules LimitRun::rules() const {
+  MemoryRules rules;
+  for (const FormatPair& step : report_.ladder) {
+    rules.formats.push_back(step.k.id);
+  }
+  if (report_.prune) {
+    rules.prune = true;
+    rules.sinks = report_.sinks;
+    rules.recent = report_.recent;
+  }
+  return rules;
+}
+
+}  // namespace kvant::tools
