@@ -144,7 +144,7 @@ std::uint64_t CacheImpl::free_pages() const {
 std::uint64_t CacheImpl::page_bytes(std::uint32_t group) const {
   std::uint64_t bytes = 0;
   for (std::uint32_t layer : geometry_.groups[group].layers) bytes += geometry_.layers[layer].page_bytes();
-  return bytes;
+  return bytes + geometry_.groups[group].mass_page_bytes;
 }
 
 Result<SequenceId> CacheImpl::create_sequence() {
@@ -232,8 +232,8 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
                       parent->tokens.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(
                                                    tokens, parent->tokens.size())));
   child.publish = parent->publish;
-  child.pruned = parent->pruned;
-  child.least_length = parent->least_length;
+  child.pruned = tokens != 0 && parent->pruned;
+  child.least_length = tokens != 0 ? parent->least_length : 0;
   if (parent->node != nullptr) {
     child.node = parent->node;
     while (child.node->depth > full) child.node = child.node->parent;

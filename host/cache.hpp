@@ -64,6 +64,7 @@ struct SequenceSpec {
   std::uint32_t priority = 0;       // 0..100 of the pages that it publishes
   std::uint64_t ttl_ms = 0;         // of the same; 0 = the policy's
   bool near_tiers_only = false;     // does not wait for tiers farther than the nearest one
+  bool whole = false;               // never loses tokens to a memory limit: what it holds is read back, not attended to
 };
 struct SequenceStart {
   SequenceId sequence{};
@@ -261,6 +262,7 @@ class Cache {
   virtual Status attention_mass(SequenceId sequence, std::optional<std::uint32_t> layer, std::optional<std::uint32_t> kv_head,
                                 std::uint64_t begin, std::span<float> out) = 0;
   virtual Status clear_mass(SequenceId sequence) = 0;
+  // Steps that are aborted, layers that are run twice and drafts that are rejected count as well.
   // Keeps at most spec.keep tokens, as keep_tokens does: sinks, the newest, and of the others those of the largest mass. Gives their
   // places, or all of them where nothing had to go.
   virtual Result<std::vector<std::uint64_t>> prune_sequence(SequenceId sequence, const PruneSpec& spec) = 0;

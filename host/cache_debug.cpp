@@ -15,6 +15,9 @@ Status CacheImpl::poison_pages(std::span<const SlabId> new_slabs, std::span<cons
     for (std::uint32_t layer : geometry_.groups[id.group].layers)
       list_.add_fill({{slabs_.buffer(layer, id.slab), 0, slabs_.layout(layer, id.slab).total_bytes}, *poison_},
                      "poison", false);
+  for (const SlabId& id : new_slabs)
+    if (const BufferRange mass = slabs_.mass(id.group, id.slab); mass.buffer != BufferId::none)
+      list_.add_fill({mass, *poison_}, "poison", false);
   bool barrier = true;
   for (const TakenPage& taken : pages)
     for (std::uint32_t layer : geometry_.groups[taken.group].layers)

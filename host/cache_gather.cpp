@@ -30,6 +30,23 @@ Status CacheImpl::check_kept(const Sequence& sequence, std::span<const std::uint
   return {};
 }
 
+// Pages that stay where they are must hold what sliding windows of a sequence of `length` tokens see.
+Status CacheImpl::check_windows_kept(const Sequence& sequence, std::uint64_t length, std::uint32_t first_moved) const {
+  if (length < sequence.least_length)
+    return {StatusCode::failed_precondition, sequence_text(sequence.id) + " was pruned to " + std::to_string(sequence.least_length) +
+                                                 " tokens and cannot go on with " + std::to_string(length)};
+  for (std::size_t g = 0; g < pools_.size(); ++g) {
+    const PageSpan past = pages_past_window(geometry_.groups[g], length, geometry_.page_tokens);
+    const std::uint32_t hole = sequence.tables[g].first_hole(past.empty() ? 0 : past.end, first_moved);
+    if (geometry_.groups[g].window == 0 || hole >= first_moved) continue;
+    return {StatusCode::failed_precondition, "token " + std::to_string(std::uint64_t{hole} * geometry_.page_tokens) + " of " +
+                                                 sequence_text(sequence.id) + " has left the window of " +
+                                                 std::to_string(geometry_.groups[g].window) + " tokens, and a continuation at token " +
+                                                 std::to_string(length) + " would need it"};
+  }
+  return {};
+}
+
 // One job a pair of slabs: tokens from `move.first_page` on, which go to `to`, a place a page; those without a slab are holes.
 std::vector<CacheImpl::GatherJob> CacheImpl::gather_jobs(const TokenMove& move, std::uint32_t g,
                                                          std::span<const PagePlace> to) const {
@@ -120,8 +137,18 @@ Status CacheImpl::gather_to_new_pages(TokenMove& move) {
       taken.push_back({0, g, 0, page, kNoPage});
       to.back() = {group.slab_of(id), id - group.first_page(group.slab_of(id))};
     }
-    KVANT_TRY(slabs_.ensure(slabs, &created));
+    if (Status status = slabs_.ensure(slabs, &created); !status.ok()) {
+      move.no_memory = status.code() == StatusCode::resource_exhausted;
+      return status;
+    }
     KVANT_TRY(poison_pages(created, taken));
+    // Tokens that have left a window are read as zeros, not as what somebody else had there.
+    list_.clear();
+    for (const TakenPage& page : group.window != 0 ? std::span<const TakenPage>(taken) : std::span<const TakenPage>())
+      for (const std::uint32_t layer : group.layers)
+        for (const Side side : {Side::k, Side::v})
+          list_.add_fill({page_range(layer, side, static_cast<std::uint32_t>(page.page)), 0}, "gather", false);
+    if (!list_.commands.empty()) KVANT_TRY(executor_.submit(list_).status());
     const auto jobs = gather_jobs(move, g, to);
     KVANT_TRY(for_gather_parts(jobs, [&](const GatherJob& job, const BufferRange& map, std::size_t pages) {
       bool barrier = true;  // jobs of the same destination write into the same words
@@ -139,7 +166,7 @@ Status CacheImpl::gather_to_new_pages(TokenMove& move) {
 // one that is read: all of a layer's side goes to scratch memory first. `move.spoiled`: from then on the old tokens are not there.
 Status CacheImpl::gather_in_place(TokenMove& move) {
   std::vector<std::vector<PagePlace>> places(pools_.size());
-  std::uint64_t scratch_pages = 0, page_bytes = 0;
+  std::uint64_t scratch_bytes = 0;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const PageTable& table = move.sequence->tables[g];
     std::vector<std::uint32_t> own;
@@ -166,9 +193,9 @@ Status CacheImpl::gather_in_place(TokenMove& move) {
       places[g].back() = {at / geometry_.groups[g].pages_per_slab, at % geometry_.groups[g].pages_per_slab};
       ++at;
     }
-    scratch_pages = std::max<std::uint64_t>(scratch_pages, std::min(at, geometry_.groups[g].pages_per_slab));
     for (const std::uint32_t layer : geometry_.groups[g].layers)
-      for (const SideGeometry& side : geometry_.layers[layer].sides) page_bytes = std::max(page_bytes, side.page_bytes);
+      for (const SideGeometry& side : geometry_.layers[layer].sides)
+        scratch_bytes = std::max(scratch_bytes, std::min(at, geometry_.groups[g].pages_per_slab) * side.page_bytes);
     KVANT_TRY(slabs_.ensure(slabs, nullptr));
   }
   std::vector<std::unique_ptr<ScratchBuffer>> scratch;
@@ -176,13 +203,18 @@ Status CacheImpl::gather_in_place(TokenMove& move) {
     for (const PagePlace& place : places[g])
       while (place.slab != kNoSlab && scratch.size() <= place.slab) {
         scratch.push_back(std::make_unique<ScratchBuffer>(executor_));
-        KVANT_TRY(scratch.back()->ensure(scratch_pages * page_bytes, nullptr));
+        KVANT_TRY(scratch.back()->ensure(scratch_bytes, nullptr));
       }
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const auto jobs = gather_jobs(move, g, places[g]);
     for (const std::uint32_t layer : geometry_.groups[g].layers)
       for (const Side side : {Side::k, Side::v}) {
         const std::uint64_t bytes = geometry_.layers[layer].side(side).page_bytes;
+        if (geometry_.groups[g].window != 0) {
+          list_.clear();
+          for (const auto& buffer : scratch) list_.add_fill({buffer->range(buffer->size()), 0}, "gather", false);
+          KVANT_TRY(executor_.submit(list_).status());
+        }
         KVANT_TRY(for_gather_parts(jobs, [&](const GatherJob& job, const BufferRange& map, std::size_t pages) {
           const ScratchBuffer& target = *scratch[job.destination_slab];
           record_gather(layer, side, job.source_slab, target.range(target.size()), map, pages, true);
@@ -224,21 +256,48 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
     room = room && make_room(g, wanted).ok();
   }
   std::vector<std::vector<std::uint64_t>> masses(pools_.size());
+  const auto give_back = [&] {
+    for (const auto& [group, page] : move.taken) pools_[group].release(page);
+    move.taken.clear();
+  };
+  const std::vector<std::int32_t> tokens = sequence.tokens;
   const auto gather = [&]() -> Status {
     if (spec_.attention_mass)
       for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(gather_mass(move, g, masses[g]));
-    if (!room) unpublish(sequence, same);
-    KVANT_TRY(room ? gather_to_new_pages(move) : gather_in_place(move));
+    if (room) {
+      const Status moved = gather_to_new_pages(move);
+      if (!move.no_memory) KVANT_TRY(moved);
+      room = !move.no_memory;
+    }
+    if (!room) {  // pages, or memory for their slabs
+      give_back();
+      for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+        const auto wanted = static_cast<std::uint64_t>(std::count_if(move.pages[g].begin(), move.pages[g].end(),
+                                                                     [](std::int32_t page) { return page != kNoPage; }));
+        if (!can_write_pages(sequence, g, move.first_page, wanted)) return no_pages(g, wanted);
+      }
+      unpublish(sequence, same);
+      KVANT_TRY(gather_in_place(move));
+    }
     if (spec_.attention_mass)
       for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(upload_mass(g, move.pages[g], masses[g]));
     return {};
   };
   if (const Status status = gather(); !status.ok()) {
-    for (const auto& [group, page] : move.taken) pools_[group].release(page);
-    if (!move.spoiled) return status;
-    const std::uint64_t left = std::uint64_t{move.first_page} * page_tokens;
+    give_back();
+    if (!move.spoiled) {
+      sequence.tokens = tokens;
+      publish(sequence);
+      return status;
+    }
+    const bool windows = std::any_of(geometry_.groups.begin(), geometry_.groups.end(), [](const auto& g) { return g.window != 0; });
+    const std::uint64_t left = windows ? 0 : std::uint64_t{move.first_page} * page_tokens;
     shrink_sequence(sequence, pools_, left, page_tokens);
     forget_tokens(sequence, left);
+    if (left == 0) {
+      sequence.pruned = false;
+      sequence.least_length = 0;
+    }
     return {status.code(), status.message() + "; of " + sequence_text(sequence.id) + " only the first " + std::to_string(left) +
                                " tokens are left"};
   }
@@ -257,7 +316,9 @@ Status CacheImpl::keep_tokens(SequenceId id, std::span<const std::uint64_t> kept
   std::uint64_t same = 0;
   while (same < kept.size() && kept[same] == same) ++same;
   if (same == kept.size()) return truncate_sequence(id, same);
-  KVANT_TRY(check_kept(*sequence, kept.subspan(same / geometry_.page_tokens * geometry_.page_tokens), false));
+  const std::uint64_t first = same / geometry_.page_tokens * geometry_.page_tokens;
+  KVANT_TRY(check_kept(*sequence, kept.subspan(first), false));
+  KVANT_TRY(check_windows_kept(*sequence, kept.size(), static_cast<std::uint32_t>(first / geometry_.page_tokens)));
   return move_tokens(*sequence, kept, same);
 }
 

@@ -166,6 +166,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   void finish_spill(std::span<const SpilledPage> spilled);
   void evict_for(std::uint32_t group, std::uint64_t needed);
   void unpublish(Sequence& sequence, std::uint64_t tokens);
+  bool can_write_pages(const Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint64_t wanted) const;
   Status make_room(std::uint32_t group, std::uint64_t needed);
   std::uint64_t now_ms() const { return clock_(); }
 
@@ -264,8 +265,10 @@ class CacheImpl final : public Cache, public CacheDebug {
     std::uint32_t first_page = 0;                  // pages before it stay as they are
     std::vector<std::vector<std::int32_t>> pages;  // per layer group, from first_page on: kNoPage where the window has passed
     std::vector<std::pair<std::uint32_t, std::uint32_t>> taken;  // (group, page), each with a reference
+    bool no_memory = false;                        // for the slabs of new pages
     bool spoiled = false;                          // the sequence's own pages have been written
   };
+  Status check_windows_kept(const Sequence& sequence, std::uint64_t length, std::uint32_t first_moved) const;
   Status check_kept(const Sequence& sequence, std::span<const std::uint64_t> kept, bool may_miss) const;
   std::vector<GatherJob> gather_jobs(const TokenMove& move, std::uint32_t group, std::span<const PagePlace> to) const;
   void record_gather(std::uint32_t layer, Side side, std::uint32_t source_slab, const BufferRange& destination,
@@ -283,6 +286,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   void record_scores(const LayerRun& run, params::AttendParams attend);
   Status clear_mass_pages(std::uint32_t group, std::span<const std::uint32_t> pages);
   void record_clear_mass(std::uint32_t layer, std::uint32_t page, std::uint32_t offset, std::uint64_t count);
+  Status clear_fresh_mass();  // of the open step
   Status download_mass(std::uint32_t group, std::span<const std::int32_t> pages, std::vector<std::uint64_t>& out);
   Status upload_mass(std::uint32_t group, std::span<const std::int32_t> pages, std::span<const std::uint64_t> masses);
   Status gather_mass(const TokenMove& move, std::uint32_t group, std::vector<std::uint64_t>& out);

@@ -104,6 +104,24 @@ void CacheImpl::record_clear_mass(std::uint32_t layer, std::uint32_t page, std::
   }
 }
 
+// Tokens that a step takes without computing them.
+Status CacheImpl::clear_fresh_mass() {
+  if (!spec_.attention_mass) return {};
+  const std::uint32_t page_tokens = geometry_.page_tokens;
+  list_.clear();
+  for (std::uint32_t layer = 0; layer < geometry_.layers.size(); ++layer) {
+    const std::vector<std::int32_t>& slots = step_.groups[geometry_.layers[layer].group].batch.slots;
+    for (std::size_t i = 0; i < slots.size();) {
+      const auto page = static_cast<std::uint32_t>(slots[i]) / page_tokens;
+      std::size_t end = i + 1;
+      while (end < slots.size() && static_cast<std::uint32_t>(slots[end]) / page_tokens == page) ++end;
+      record_clear_mass(layer, page, static_cast<std::uint32_t>(slots[i]) % page_tokens, end - i);
+      i = end;
+    }
+  }
+  return list_.commands.empty() ? Status() : executor_.submit(list_).status();
+}
+
 Status CacheImpl::download_mass(std::uint32_t g, std::span<const std::int32_t> pages, std::vector<std::uint64_t>& out) {
   const std::uint64_t page_bytes = geometry_.groups[g].mass_page_bytes;
   const std::size_t most = static_cast<std::size_t>(std::max<std::uint64_t>(1, executor_.limits().max_staging_bytes / 2 / page_bytes));

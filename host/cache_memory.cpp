@@ -48,7 +48,7 @@ MemoryState CacheImpl::memory_state() const {
   state.mass = spec_.attention_mass;
   for (const auto& [id, sequence] : sequences_) {
     if (!state.mass) break;
-    MemorySequence facts{sequence.id, sequence.length, {}};
+    MemorySequence facts{.id = sequence.id, .length = sequence.length, .pages = {}, .whole = sequence.whole};
     for (const PageTable& table : sequence.tables) {
       facts.pages.emplace_back();
       for (const std::int32_t page : table.pages())

@@ -85,6 +85,7 @@ Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
   sequence.id = SequenceId{next_sequence_};
   sequence.tables.resize(geometry_.groups.size());
   sequence.publish = {spec.priority, spec.ttl_ms};
+  sequence.whole = spec.whole;
   if (prefixes_ != nullptr) {
     expire_prefixes();
     sequence.tokens.assign(spec.tokens.begin(), spec.tokens.end());
@@ -129,6 +130,21 @@ void CacheImpl::forget_tokens(Sequence& sequence, std::uint64_t tokens) {
   PrefixNode* node = sequence.node;
   while (node->depth > tokens / geometry_.page_tokens) node = node->parent;
   if (node != sequence.node) move_to_node(sequence, node);
+}
+
+// Whether the sequence has, of the first index on, pages that it alone holds, or the prefix cache besides, and with those that are
+// free or that only the prefix cache holds `wanted` in all.
+bool CacheImpl::can_write_pages(const Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint64_t wanted) const {
+  const PagePool& pool = pools_[group];
+  const bool evictable = prefixes_ != nullptr && spec_.policy.kind != PolicyKind::none;
+  std::uint64_t pages = std::uint64_t{pool.free_pages()} + (evictable ? pool.index_only_pages() : 0);
+  for (std::uint32_t i = first; i < sequence.tables[group].size(); ++i) {
+    const std::int32_t page = sequence.tables[group].at(i);
+    if (page == kNoPage) continue;
+    const auto id = static_cast<std::uint32_t>(page);
+    if (pool.references(id) == (evictable && pool.indexed(id) ? 2U : 1U)) ++pages;
+  }
+  return pages >= wanted;
 }
 
 // As forget_tokens, and what nobody else needs of the pages behind `tokens` leaves the index, so that they are the sequence's alone.

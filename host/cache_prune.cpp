@@ -48,6 +48,8 @@ Result<std::vector<std::uint64_t>> CacheImpl::prune_sequence(SequenceId id, cons
   KVANT_TRY(need_mass());
   KVANT_TRY(check_no_step("prune a sequence"));
   KVANT_ASSIGN(Sequence* const sequence, find(id));
+  if (sequence->whole)
+    return Status(StatusCode::failed_precondition, sequence_text(id) + " is to be read back whole and cannot be pruned");
   KVANT_ASSIGN(std::vector<std::uint64_t> kept, choose_kept(*sequence, spec));
   if (kept.size() == sequence->length) return kept;
   std::uint64_t same = 0;

@@ -31,6 +31,8 @@ StatePlan CacheImpl::plan_state(std::span<const Sequence* const> sequences, bool
     saved.tokens = sequence->tokens;
     if (sequence->node != nullptr) saved.salt = sequence->node->salt;
     saved.publish = sequence->publish;
+    saved.pruned = sequence->pruned;
+    saved.least_length = sequence->least_length;
     for (const PageTable& table : sequence->tables) saved.tables.emplace_back(table.pages().begin(), table.pages().end());
     plan.add(std::move(saved), page_tokens);
   }
@@ -206,6 +208,8 @@ Sequence CacheImpl::revive(SavedSequence&& saved) {
   sequence.id = SequenceId{next_sequence_};
   sequence.length = saved.length;
   sequence.publish = saved.publish;
+  sequence.pruned = saved.pruned;
+  sequence.least_length = std::min(saved.least_length, saved.length);
   for (std::size_t g = 0; g < pools_.size(); ++g) {
     PageTable& table = sequence.tables.emplace_back();
     for (const std::int32_t page : saved.tables[g]) {

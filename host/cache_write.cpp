@@ -28,6 +28,7 @@ Status CacheImpl::extend_sequence(SequenceId id, std::uint64_t tokens) {
   entry.append = static_cast<std::uint32_t>(tokens - sequence->length);
   KVANT_ASSIGN(std::unique_ptr<Step> step, plan({&entry, 1}));
   step_.appended.assign(step_.appended.size(), true);
+  KVANT_TRY(clear_fresh_mass());
   step_.fresh_tokens = 0;  // nothing was computed: no measure of the engine's speed
   forget_tokens(*sequence, sequence->length);  // ids that were told ahead are not those of empty pages
   return commit(std::move(step));

@@ -55,6 +55,7 @@ class Sketch {
   // Every sequence keeps at most this share of its tokens, and its sinks and newest. Pages of sequences count as if none were
   // shared: pruning gives each its own.
   std::uint64_t kept_of(const MemorySequence& sequence, std::uint32_t per_mille, const MemoryOptions& options) const {
+    if (sequence.whole) return sequence.length;
     std::uint64_t sinks = options.sinks, recent = options.recent;
     for (const MemoryGroup& group : state_.groups) {
       sinks = std::max<std::uint64_t>(sinks, group.window_sinks);

@@ -42,6 +42,7 @@ struct MemorySequence {
   SequenceId id{};
   std::uint64_t length = 0;
   std::vector<std::vector<std::int32_t>> pages = {};  // per group, those that are there
+  bool whole = false;                        // is not pruned
 };
 
 struct MemoryState {

@@ -22,6 +22,7 @@ struct Sequence {
   PrefixNode* node = nullptr;        // pinned: the last of its pages that the prefix index holds; null without an index
   PublishFacts publish;
   std::uint64_t reused = 0;          // tokens that were there when it was created
+  bool whole = false;                // SequenceSpec::whole
   bool pruned = false;               // places are not positions any more
   std::uint64_t least_length = 0;    // it cannot be cut shorter: tokens before it lack what a sliding window would see then
 

@@ -81,6 +81,8 @@ void write_state_sequence(const SavedSequence& sequence, RecordFields& fields) {
   fields.u64(sequence.length);
   fields.u32(sequence.publish.priority);
   fields.u64(sequence.publish.ttl_ms);
+  fields.u32(sequence.pruned ? 1 : 0);
+  fields.u64(sequence.least_length);
   fields.text(sequence.salt);
   fields.u64(sequence.tokens.size());
   for (const std::int32_t token : sequence.tokens) fields.u32(static_cast<std::uint32_t>(token));
@@ -102,6 +104,8 @@ bool read_state_sequence(FieldReader& fields, std::size_t groups, SavedSequence&
   sequence.length = fields.u64();
   sequence.publish.priority = fields.u32();
   sequence.publish.ttl_ms = fields.u64();
+  sequence.pruned = fields.u32() != 0;
+  sequence.least_length = fields.u64();
   sequence.salt = fields.text();
   if (!numbers(sequence.tokens)) return false;
   sequence.tables.resize(groups);

@@ -26,6 +26,8 @@ struct SavedSequence {
   std::vector<std::int32_t> tokens;  // as far as known
   std::string salt;
   PublishFacts publish;
+  bool pruned = false;               // Sequence's
+  std::uint64_t least_length = 0;
   std::vector<std::vector<std::int32_t>> tables;  // per layer group: number of the page in the state, or kNoPage
 };
 

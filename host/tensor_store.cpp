@@ -46,6 +46,7 @@ Result<SequenceStart> TensorStore::open(Cache& cache, const Entry& entry) {
   SequenceSpec sequence;
   sequence.tokens = entry.tokens;
   sequence.salt = entry.salt;
+  sequence.whole = true;
   KVANT_ASSIGN(const SequenceStart start, cache.create_sequence(sequence));
   if (Status status = cache.extend_sequence(start.sequence, entry.tokens.size()); !status.ok()) {
     [[maybe_unused]] const Status gone = cache.destroy_sequence(start.sequence);

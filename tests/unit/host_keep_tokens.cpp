@@ -114,6 +114,11 @@ TEST_CASE("host keep: refusals and failures change nothing") {
   refused({80, 79}, StatusCode::invalid_argument, "kept[1] (79)");
   refused({80, 96}, StatusCode::invalid_argument, "kept[1] (96)");
   refused({5, 90}, StatusCode::failed_precondition, "token 5");
+  // The tokens that stay in their places are not there for the second layer, whose window would reach them again.
+  std::vector<std::uint64_t> most(48);
+  std::iota(most.begin(), most.end(), 0u);
+  most.push_back(95);
+  refused(most, StatusCode::failed_precondition, "has left the window of 20");
   const SequenceId other = model.create({}).sequence;
   REQUIRE(model.append(other, counting(900, 48), false).ok());
   // All but three pages of the first group are held.

@@ -22,8 +22,15 @@ MemoryState full_state(FormatId format, std::uint64_t mass_page_bytes) {
   group.pages_per_slab = 1;
   group.total_pages = group.held_pages = group.allocated_slabs = kTokens / 16;
   group.mass_page_bytes = mass_page_bytes;
+  group.references.assign(group.total_pages, 1);
+  group.published.assign(group.total_pages, false);
   state.groups = {group};
-  state.sequences = {{SequenceId{1}, kTokens}};
+  MemorySequence sequence;
+  sequence.id = SequenceId{1};
+  sequence.length = kTokens;
+  sequence.pages.resize(1);
+  for (std::uint32_t page = 0; page < group.total_pages; ++page) sequence.pages[0].push_back(static_cast<std::int32_t>(page));
+  state.sequences = {sequence};
   state.mass = mass_page_bytes != 0;
   return state;
 }
@@ -72,7 +79,43 @@ TEST_CASE("host memory: the sinks and the newest tokens are the least that pruni
   CHECK(kept_by(least.value()) == 64);
   const Status refused = plan_memory(state, page * 4 - 1, options).status();
   CHECK(refused.code() == StatusCode::resource_exhausted);
-  CHECK(refused.message().find("in the narrowest formats and pruned as far as is allowed") != std::string::npos);
+  CHECK(refused.message().find("in the narrowest formats that are allowed, pruned as far as may be") != std::string::npos);
+}
+
+TEST_CASE("host memory: pages that sequences share need free ones to be pruned into, one sequence after the other") {
+  MemoryState state = full_state(FormatId::q4_0, 16 * 8 * 2 * 2);
+  MemorySequence fork = state.sequences[0];
+  fork.id = SequenceId{2};
+  state.sequences.push_back(fork);
+  MemoryGroup& group = state.groups[0];
+  group.references.assign(group.total_pages, 2);
+  const MemoryOptions options{.prune = true, .sinks = 0, .recent = 64};  // four pages each
+  const std::uint64_t limit = allocated_bytes(state) / 4;
+  const Status refused = plan_memory(state, limit, options).status();
+  CHECK(refused.code() == StatusCode::resource_exhausted);
+  CHECK(refused.message().find("no free ones to prune them into") != std::string::npos);
+  // With three free pages the first one that is pruned has no room; with four it has, and then the other one's pages are its own.
+  group.total_pages += 4;
+  group.references.resize(group.total_pages, 0);
+  group.published.resize(group.total_pages, false);
+  group.free_pages = 3;
+  CHECK_FALSE(plan_memory(state, limit, options).ok());
+  group.free_pages = 4;
+  const auto plan = plan_memory(state, limit, options);
+  REQUIRE_MESSAGE(plan.ok(), plan.status().message());
+  CHECK(plan.value().actions[0].kind == MemoryActionKind::prune);
+  CHECK(plan.value().actions[1].kind == MemoryActionKind::prune);
+  // What only the prefix cache holds is as good as free, and what it holds besides is let go.
+  group.free_pages = 0;
+  group.index_pages = 4;
+  CHECK(plan_memory(state, limit, options).ok());
+  group.index_pages = 0;
+  state.sequences.pop_back();
+  group.published.assign(group.total_pages, true);
+  CHECK(plan_memory(state, limit, options).ok());
+  // What is to stay whole is not pruned.
+  state.sequences[0].whole = true;
+  CHECK_FALSE(plan_memory(state, limit, options).ok());
 }
 
 TEST_CASE("host memory: what counts no attention mass is not pruned") {

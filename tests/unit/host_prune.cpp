@@ -165,7 +165,7 @@ TEST_CASE("host prune: whatever fails, no page is lost and nothing that others h
         if (kept.ok()) {
           keep_in_model(model, id, kept.value());
           model.check_reads();
-          CHECK(calls > 0);
+          CHECK((calls > 0 || kind == 0));  // without memory for new slabs tokens move in place
           break;
         }
         const Status status = kept.status();
@@ -206,6 +206,30 @@ TEST_CASE("host prune: sliding windows go on seeing what they saw") {
     CHECK(cut.code() == StatusCode::failed_precondition);
     model.truncate(id, length + 20);
     model.step({entry(id, 3, 3)});
+    // Neither is it after a save and a load, nor by other ways to drop tokens.
+    const Status dropped = model.cache->keep_tokens(id, Places{0, 1, 2, 5});
+    CHECK(dropped.code() == StatusCode::failed_precondition);
+    std::vector<std::byte> saved;
+    REQUIRE(model.cache->save_state({.sequences = {&id, 1}}, [&](std::span<const std::byte> bytes) -> Status {
+      saved.insert(saved.end(), bytes.begin(), bytes.end());
+      return {};
+    }).ok());
+    std::size_t at = 0;
+    const auto loaded = model.cache->load_state([&](std::span<std::byte> out) -> Result<std::size_t> {
+      const std::size_t count = std::min(out.size(), saved.size() - at);
+      std::copy_n(saved.begin() + static_cast<std::ptrdiff_t>(at), count, out.begin());
+      at += count;
+      return count;
+    });
+    REQUIRE_MESSAGE(loaded.ok(), loaded.status().message());
+    CHECK(model.cache->truncate_sequence(loaded.value()[0].sequence, length - 1).code() == StatusCode::failed_precondition);
+    const auto empty = model.cache->fork_sequence(id, 0);
+    REQUIRE(empty.ok());
+    model.sequences[empty.value()].layers.resize(3);
+    model.sequences[empty.value()].mass.resize(3);
+    model.sequences[empty.value()].mass_bound.resize(3);
+    model.step({entry(empty.value(), 10, 10)});
+    CHECK(model.cache->truncate_sequence(empty.value(), 5).ok());
     REQUIRE(model.cache->truncate_sequence(id, 0).ok());
   }
 }

@@ -165,6 +165,8 @@ TEST_CASE("host state_plan: a sequence comes back field by field, and nothing be
   saved.tokens = {1, -2, 300000};
   saved.salt = "salt";
   saved.publish = {42, 0x123456789A};
+  saved.pruned = true;
+  saved.least_length = 0x1234567890;
   saved.tables = {{0, 1, kNoPage}, {kNoPage, 2, 3}};
   RecordFields fields;
   write_state_sequence(saved, fields);
@@ -178,6 +180,8 @@ TEST_CASE("host state_plan: a sequence comes back field by field, and nothing be
   CHECK(back.publish.priority == 42);
   CHECK(back.publish.ttl_ms == saved.publish.ttl_ms);
   CHECK(back.tables == saved.tables);
+  CHECK(back.pruned);
+  CHECK(back.least_length == saved.least_length);
   const Bytes whole(fields.data().begin(), fields.data().end());
   for (std::size_t size = 0; size < whole.size(); ++size) {
     FieldReader cut{std::span(whole).first(size)};
@@ -190,7 +194,7 @@ TEST_CASE("host state_plan: a sequence comes back field by field, and nothing be
   SavedSequence none;
   CHECK_FALSE(read_state_sequence(more, 2, none));
   // Counts beyond all memory: of tokens, then of pages.
-  const std::size_t tokens_at = 8 + 8 + 4 + 8 + 8 + 4, pages_at = tokens_at + 8 + 3 * 4;
+  const std::size_t tokens_at = 8 + 8 + 4 + 8 + 4 + 8 + 8 + 4, pages_at = tokens_at + 8 + 3 * 4;
   for (const std::size_t at : {tokens_at, pages_at})
     for (const std::uint64_t count : {std::uint64_t{1} << 62, std::uint64_t{1} << 40, ~std::uint64_t{0}, std::uint64_t{100}}) {
       Bytes lying = whole;
