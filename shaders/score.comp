@@ -3,7 +3,7 @@
 // exp(logit - log-sum-exp), its weight in their softmax, added to the key's mass in its page.
 // Tensors: K region, Q, LSE -> MASS (see params/attend.h). Grid: x = items, y = kv_heads * tiles.
 // Constants: LOCAL_SIZE, FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, IO_TYPE_IN, FLAGS, HEADS_PER_TILE, QUERIES_PER_ITEM (rows =
-// product, at most 8). A lane takes a token at a time, wholly: no lane waits for another one, items may be of any length.
+// product, at most 8). A lane takes four tokens at a time, wholly: no lane waits for another one, items may be of any length.
 // Numeric contract: logits and weights in fp32, rows added in order; a weight counts as at most 1, one that is no number
 // as 0. The sum is rounded to units of 2^-32 and added by integer atomics, so that a result does not depend on
 // the order of workgroups, nor on how many dispatches share a page. Keys that are masked or unmapped add nothing.
@@ -39,20 +39,22 @@ void add_mass(uint page, Tile tile, uint token, float mass) {
   if (whole != 0u) atomicAdd(mass_words[word + 1u], whole);
 }
 
-// Dot products of all rows with a key.
-void dot_key(uint page, Tile tile, uint token, out float scores[ROWS]) {
+// Dot products of all rows with four keys that lie one after the other in a page: Q is loaded once for all of them.
+void dot_keys(uint page, Tile tile, uint token, out vec4 scores[ROWS]) {
   const uint base =
       (page * params.kv_heads + tile.kv_head) * kv_head_words16(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS);
-  [[unroll]] for (uint r = 0u; r < ROWS; ++r) scores[r] = 0.0;
+  [[unroll]] for (uint r = 0u; r < ROWS; ++r) scores[r] = vec4(0.0);
   // Unrolled, every span of Q would live in registers all the time.
   [[dont_unroll]] for (uint span = 0u; span < K_SPANS; ++span) {
     load_lane_queries(span);
-    uvec4 codes[8];
-    uint high, scale;
-    k_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base, token % PAGE_TOKENS, span, codes, high, scale);
-    float dots[ROWS];
-    dot_rows(codes, high, scale, dots);
-    [[unroll]] for (uint r = 0u; r < ROWS; ++r) scores[r] += dots[r];
+    [[unroll]] for (uint u = 0u; u < 4u; ++u) {
+      uvec4 codes[8];
+      uint high, scale;
+      k_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base, (token + u) % PAGE_TOKENS, span, codes, high, scale);
+      float dots[ROWS];
+      dot_rows(codes, high, scale, dots);
+      [[unroll]] for (uint r = 0u; r < ROWS; ++r) scores[r][u] += dots[r];
+    }
   }
 }
 
@@ -71,18 +73,20 @@ void main() {
     row_sum[lane] = row_is_valid(item, tile, lane) ? lse_words[at] : SOFTMAX_EMPTY;
   }
   barrier();
-  for (uint token = begin + lane; token < end; token += LOCAL_SIZE) {
+  for (uint token = begin + lane * 4u; token < end; token += LOCAL_SIZE * 4u) {
     const uint page = page_of(seq, token);
     if (page == PAGE_UNMAPPED) continue;
-    float scores[ROWS];
-    dot_key(local_page(page), tile, token, scores);
-    float mass = 0.0;
+    vec4 scores[ROWS];
+    dot_keys(local_page(page), tile, token, scores);
+    vec4 mass = vec4(0.0);
     [[unroll]] for (uint row = 0u; row < ROWS; ++row) {
       const float lse = row_sum[row];
       const HookRow hooks = hook_row(seq, row_query(item, row), row_head(tile, row));
-      const bool visible = lse != SOFTMAX_EMPTY && hook_visible(seq, hooks, token);
-      mass += visible ? mass_of(hook_logit(hooks, token, scores[row]), lse) : 0.0;
+      [[unroll]] for (uint u = 0u; u < 4u; ++u) {
+        const bool visible = lse != SOFTMAX_EMPTY && token + u < end && hook_visible(seq, hooks, token + u);
+        mass[u] += visible ? mass_of(hook_logit(hooks, token + u, scores[row][u]), lse) : 0.0;
+      }
     }
-    add_mass(local_page(page), tile, token, mass);
+    [[unroll]] for (uint u = 0u; u < 4u; ++u) add_mass(local_page(page), tile, token + u, mass[u]);
   }
 }

@@ -96,7 +96,7 @@ class Check {
     }
     ++compiled_;
     const Figures f = figures_of(statistics.value());
-    // score holds hooks and nf4's constants at once: before gfx10 a few scalars go to lanes of a vector register, not to memory.
+    // score holds hooks and nf4's constants at once: on some families a few scalars go to lanes of a vector register, not to memory.
     const double scalars = kernel == KernelId::score ? std::min(f.scalar_spills, 8.0) : 0.0;
     const bool good = f.spills - scalars <= budget_.spills && f.scratch <= budget_.scratch && f.lds <= kMaxLdsBytes &&
                       f.vgprs <= budget_.vgprs && f.vgprs > 0;
