@@ -178,6 +178,7 @@ Status CacheImpl::truncate_sequence(SequenceId id, std::uint64_t tokens) {
   KVANT_TRY(check_history(*sequence, geometry_.groups, tokens, geometry_.page_tokens));
   shrink_sequence(*sequence, pools_, tokens, geometry_.page_tokens);
   forget_tokens(*sequence, tokens);
+  sequence->reused = std::min(sequence->reused, tokens);
   if (tokens == 0) {
     sequence->pruned = false;
     sequence->least_length = 0;

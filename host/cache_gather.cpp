@@ -306,6 +306,7 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
     for (const std::int32_t page : move.pages[g]) sequence.tables[g].push(page);
   }
   sequence.length = kept.size();
+  sequence.reused = std::min(sequence.reused, same);
   forget_tokens(sequence, same);
   return {};
 }

@@ -292,8 +292,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status gather_mass(const TokenMove& move, std::uint32_t group, std::vector<std::uint64_t>& out);
 
   // cache_prune.cpp
-  PruneSpec with_windows(PruneSpec spec) const;
-  Result<std::vector<std::uint64_t>> choose_kept(const Sequence& sequence, const PruneSpec& spec);
+  Result<std::vector<std::uint64_t>> choose_places(const Sequence& sequence, const PruneSpec& spec);
 
   // cache_shift.cpp
   Status check_shift(const Rotation& rotation) const;

@@ -16,7 +16,7 @@ constexpr double kUnit = 1.0 / 4294967296.0;  // of a mass word pair
 
 Status CacheImpl::need_mass() const {
   if (spec_.attention_mass) return {};
-  return {StatusCode::failed_precondition, "this cache counts no attention mass: it was created without room for it"};
+  return {StatusCode::failed_precondition, "this cache counts no attention mass: it was created without KVANT_CACHE_MASS, or attention_mass in its configuration"};
 }
 
 BufferRange CacheImpl::mass_range(std::uint32_t g, std::uint32_t page) const {

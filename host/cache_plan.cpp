@@ -39,6 +39,11 @@ Status CacheImpl::check_entries(std::span<const StepEntry> entries) {
       return {StatusCode::invalid_argument, sequence_text(entry.sequence) + " would grow to " + std::to_string(kv_len) +
                                                 " tokens, at most " + std::to_string(kMostTokens) + " are possible"};
     KVANT_TRY(check_mask(entry, kv_len));
+    if (sequence->pruned && entry.explicit_positions && std::int64_t{entry.q_pos_begin} + entry.queries > static_cast<std::int64_t>(kv_len))
+      return {StatusCode::invalid_argument, "query_position (" + std::to_string(entry.q_pos_begin) + ") of " +
+                                                sequence_text(entry.sequence) + " with " + std::to_string(entry.queries) +
+                                                " queries is behind its " + std::to_string(kv_len) +
+                                                " tokens: after pruning it counts the tokens that are left, not positions"};
     fresh += entry.append;
     queries += entry.queries;
     step_.sequences.push_back({sequence, sequence->length, entry.append, step_.tokens.size(),

@@ -118,6 +118,10 @@ Status CacheImpl::identify(SequenceId id, std::span<const std::int32_t> tokens) 
   if (tokens.size() > sequence->length)
     return {StatusCode::invalid_argument, "tokens (" + std::to_string(tokens.size()) + ") are more than the sequence's " +
                                               std::to_string(sequence->length)};
+  if (sequence->pruned && tokens.size() > sequence->tokens.size())
+    return {StatusCode::failed_precondition, sequence_text(id) + " was pruned: its keys behind the first " +
+                                                 std::to_string(sequence->tokens.size()) +
+                                                 " tokens are not those of these tokens in this order"};
   if (sequence->node == nullptr) return {};
   const auto differs = std::mismatch(tokens.begin(), tokens.end(), sequence->tokens.begin(), sequence->tokens.end()).first;
   forget_tokens(*sequence, static_cast<std::uint64_t>(differs - tokens.begin()));

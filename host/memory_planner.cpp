@@ -8,6 +8,7 @@
 #include "checked.hpp"
 #include "geometry.hpp"
 #include "memory_prune.hpp"
+#include "prune_choice.hpp"
 
 namespace kvant {
 namespace {
@@ -56,18 +57,16 @@ class Sketch {
   // shared: pruning gives each its own.
   std::uint64_t kept_of(const MemorySequence& sequence, std::uint32_t per_mille, const MemoryOptions& options) const {
     if (sequence.whole) return sequence.length;
-    std::uint64_t sinks = options.sinks, recent = options.recent;
-    for (const MemoryGroup& group : state_.groups) {
-      sinks = std::max<std::uint64_t>(sinks, group.window_sinks);
-      recent = std::max<std::uint64_t>(recent, group.window);
-    }
+    const PruneSpec least = widen_to_windows({.sinks = options.sinks, .recent = options.recent},
+                                             std::span<const MemoryGroup>(state_.groups));
     const std::uint64_t share = sequence.length / 1000 * per_mille + sequence.length % 1000 * per_mille / 1000;
-    return std::min(sequence.length, std::max(sinks + recent, share));
+    return std::min(sequence.length, std::max(least.sinks + least.recent, share));
   }
   void prune(std::span<const std::uint64_t> kept) {
     for (MemoryGroup& group : state_.groups) {
       std::uint64_t pages = 0;
-      for (const std::uint64_t tokens : kept) pages += divide_up(tokens, state_.page_tokens);
+      // And a page each, so that they can go on.
+      for (const std::uint64_t tokens : kept) pages += divide_up(tokens, state_.page_tokens) + 1;
       group.held_pages = static_cast<std::uint32_t>(std::min<std::uint64_t>(pages, group.total_pages));
       group.index_pages += group.published_pages;
     }
@@ -108,7 +107,14 @@ class Planner {
   Status impossible() const {
     return {StatusCode::resource_exhausted,
             "a limit of " + std::to_string(limit_) + " bytes cannot be met: what sequences hold takes " +
-                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats that are allowed" + excuse_};
+                std::to_string(sketch_.least_bytes()) + " bytes in the narrowest formats that are allowed" + excuse_ + "; a slab takes up to " +
+                std::to_string(largest_slab()) + " bytes"};
+  }
+
+  std::uint64_t largest_slab() const {
+    std::uint64_t bytes = 0;
+    for (std::size_t g = 0; g < sketch_.slabs_.size(); ++g) bytes = std::max(bytes, sketch_.slab_bytes(g));
+    return bytes;
   }
 
   // The next format of the ladder that is narrower than `format`.

@@ -57,7 +57,7 @@ struct MemoryState {
 struct MemoryOptions {
   std::vector<FormatId> ladder = {FormatId::q8_0, FormatId::q4_0};  // from wide to narrow: what a side may become
   bool prune = false;                        // what no format meets: sequences may lose tokens, but for these
-  std::uint64_t sinks = 4, recent = 64;
+  std::uint64_t sinks = PruneSpec{}.sinks, recent = PruneSpec{}.recent;
 };
 
 enum class MemoryActionKind : std::uint32_t { convert, prune, evict, resize };

@@ -12,10 +12,8 @@ namespace {
 
 Status check_mass(const CacheObject& cache) {
   if (cache.cache->spec().attention_mass) return {};
-  return precondition("the cache counts no attention mass: it was created without KVANT_CACHE_MASS");
+  return precondition("the cache counts no attention mass: it was created without KVANT_CACHE_MASS, or attention_mass in its configuration");
 }
-
-constexpr std::uint32_t kSinks = 4, kRecent = 64;
 
 }  // namespace
 
@@ -64,8 +62,8 @@ kvant_error* sequence_prune(kvant_cache* cache, kvant_sequence sequence, const k
     KVANT_TRY(check_pointer(out_count, "out_count", "a place for the number of tokens that stay"));
     if (object->step_open) return precondition("a step of the cache is open; commit or abort it before sequence_prune");
     const PruneSpec spec{.keep = values.keep_tokens,
-                         .sinks = values.sinks != 0 ? values.sinks : kSinks,
-                         .recent = values.recent != 0 ? values.recent : kRecent};
+                         .sinks = values.sinks != 0 ? values.sinks : PruneSpec{}.sinks,
+                         .recent = values.recent != 0 ? values.recent : PruneSpec{}.recent};
     if (spec.keep < spec.sinks + spec.recent)
       return invalid("args.keep_tokens (", spec.keep, ") is less than the ", spec.sinks, " sinks and ", spec.recent,
                      " recent tokens that stay in any case");

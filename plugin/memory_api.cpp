@@ -23,7 +23,7 @@ Result<MemoryRequest> read_memory_args(const kvant_memory_args* args, const Cach
   MemoryRequest request;
   request.options.prune = (values.flags & KVANT_MEMORY_PRUNE) != 0;
   if (request.options.prune && !cache.spec().attention_mass)
-    return precondition("KVANT_MEMORY_PRUNE needs attention mass, the cache was created without KVANT_CACHE_MASS");
+    return precondition("KVANT_MEMORY_PRUNE needs attention mass, the cache was created without KVANT_CACHE_MASS, or attention_mass in its configuration");
   if (values.sinks != 0) request.options.sinks = values.sinks;
   if (values.recent != 0) request.options.recent = values.recent;
   request.limit_bytes = values.limit_bytes;

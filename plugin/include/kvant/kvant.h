@@ -252,7 +252,8 @@ typedef struct kvant_step_entry {
   uint32_t append;
   uint32_t queries;
   uint32_t flags;             /* KVANT_ENTRY_* */
-  int32_t query_position;     /* position of the first query, with KVANT_ENTRY_QUERY_POSITION; else 0 */
+  int32_t query_position;     /* place of the first query: tokens of the sequence before it (not RoPE's
+                                 position), with KVANT_ENTRY_QUERY_POSITION; else 0 */
   const uint32_t* mask;       /* tree or custom mask: `queries` rows of mask_row_words words; bit i of a row: may attend to
                                  token mask_begin + i; earlier tokens follow the causal rule. NULL: causal rule only */
   uint64_t mask_begin;        /* at most the number of tokens, fresh ones included */
@@ -313,7 +314,8 @@ typedef struct kvant_run_args {
  * holds: verified drafts then are the target's own text. Slower, since queries do not share their reading of keys. */
 #define KVANT_RUN_INVARIANT 2u
 /* Since 1.1, with KVANT_CACHE_MASS: adds what each key weighs in the softmax of these queries to its token's attention mass
- * (kvant_ext_manager.h). Costs about one more reading of K (docs/pruning.md). */
+ * (kvant_ext_manager.h). Costs about one more reading of K (docs/pruning.md). What has been added stays, also if the step is aborted,
+ * the layer is run again, or the queries' tokens are taken back. */
 #define KVANT_RUN_MASS 4u
 
 /* Sides of a layer. */

@@ -283,7 +283,8 @@ typedef struct kvant_ext_manager {
    * pages; if the device fails in the midst of that, only those before the first gap's page are left, and the message says so. */
   kvant_error* (*sequence_keep)(kvant_cache* cache, kvant_sequence sequence, uint64_t count, const uint64_t* places);
   /* Tells the ids of the first `count` tokens, whose K and V are those of exactly these tokens in this order: their full pages
-   * may be shared from now on. For tokens that came by sequence_write, or that sequence_keep has put together again. */
+   * may be shared from now on. For tokens that came by sequence_write, or that sequence_keep has put together again; not beyond the
+   * first gap of a sequence that was pruned: KVANT_ERROR_FAILED_PRECONDITION. */
   kvant_error* (*sequence_identify)(kvant_cache* cache, kvant_sequence sequence, uint64_t count, const int32_t* tokens);
   /* Context shift: the keys of tokens [begin, begin + count), stored after RoPE, turn by `positions` (negative: back), in all layers.
    * They are decoded and encoded again. Typical: sequence_keep without the oldest tokens, then turn those behind the gap back by
