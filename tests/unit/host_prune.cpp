@@ -274,6 +274,48 @@ TEST_CASE("host prune: nothing to do, refusals, ALiBi, events") {
   }
 }
 
+TEST_CASE("host prune: ids and positions beyond the first gap are refused, and what is to be read back stays whole") {
+  CacheSpec spec = prune_spec(512);
+  spec.prefix_cache = true;
+  CacheModel model(spec, 4, 7);
+  model.options.mass = true;
+  std::vector<std::int32_t> ids(100);
+  std::iota(ids.begin(), ids.end(), 1);
+  const SequenceId id = model.create();
+  StepEntry prompt = entry(id, 100, 100);
+  prompt.tokens = ids.data();
+  model.step({prompt});
+  const auto kept = model.cache->prune_sequence(id, {.keep = 40, .sinks = 4, .recent = 10});
+  REQUIRE(kept.ok());
+  std::vector<std::int32_t> left;
+  for (const std::uint64_t place : kept.value()) left.push_back(ids[place]);
+  CHECK(model.cache->identify(id, left).code() == StatusCode::failed_precondition);
+  CHECK(model.cache->identify(id, std::span(left).first(4)).ok());
+  StepEntry query = entry(id, 0, 2);
+  query.explicit_positions = true;
+  query.q_pos_begin = 39;
+  CHECK(model.cache->plan({&query, 1}).status().code() == StatusCode::invalid_argument);
+  query.q_pos_begin = 38;
+  CHECK(model.cache->plan({&query, 1}).ok());
+  SequenceSpec whole;
+  whole.tokens = ids;
+  whole.whole = true;
+  const auto start = model.cache->create_sequence(whole);
+  REQUIRE(start.ok());
+  CHECK(start.value().reused_tokens == 96);
+  CHECK(model.cache->prune_sequence(start.value().sequence, {.keep = 40, .sinks = 4, .recent = 10}).status().code() ==
+        StatusCode::failed_precondition);
+  MemoryOptions options;
+  options.prune = true;
+  options.recent = 8;
+  // Seven pages of it and the little that the other one needs do not fit; the one that may be pruned gives all it can.
+  const std::uint64_t slab = model.cache->memory_use().pool_bytes;
+  CHECK(model.cache->set_memory_limit(slab / 20, options).code() == StatusCode::resource_exhausted);
+  CHECK(model.cache->sequence_length(start.value().sequence).value() == 96);
+  REQUIRE(model.cache->truncate_sequence(start.value().sequence, 20).ok());
+  for (const SequenceStats& row : model.cache->stats().sequences) CHECK(row.reused_tokens <= row.tokens);
+}
+
 TEST_CASE("host prune: limits down to a twentieth are met with the pool in use") {
   for (const bool prefixes : {false, true})
     for (const std::uint32_t percent : {100u, 60u, 40u, 24u, 15u, 10u, 5u}) {
