@@ -223,7 +223,7 @@ TEST_CASE("prune: a limit of 5 % of a full pool in use is met") {
   }
   // Less than the sinks and the newest tokens of both take cannot be met; with fewer of them it can.
   const CacheState after = state_of(counted.cache, {one, two}, 2, 64);
-  args.limit_bytes = full / 100;
+  args.limit_bytes = full / 80;
   check_error(m.memory_limit(counted.cache, &args), KVANT_ERROR_RESOURCE_EXHAUSTED, "memory_limit", "pruned as far as may be");
   CHECK(state_of(counted.cache, {one, two}, 2, 64) == after);
   args.sinks = 1;
