@@ -64,9 +64,6 @@ kvant_error* sequence_prune(kvant_cache* cache, kvant_sequence sequence, const k
     const PruneSpec spec{.keep = values.keep_tokens,
                          .sinks = values.sinks != 0 ? values.sinks : PruneSpec{}.sinks,
                          .recent = values.recent != 0 ? values.recent : PruneSpec{}.recent};
-    if (spec.keep < spec.sinks + spec.recent)
-      return invalid("args.keep_tokens (", spec.keep, ") is less than the ", spec.sinks, " sinks and ", spec.recent,
-                     " recent tokens that stay in any case");
     KVANT_ASSIGN(const std::vector<std::uint64_t> kept, object->cache->prune_sequence(id, spec));
     if (out_places != nullptr) std::copy(kept.begin(), kept.end(), out_places);
     *out_count = kept.size();

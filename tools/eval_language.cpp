@@ -7,6 +7,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "distribution.hpp"
 #include "engine/cache_attention.hpp"
 #include "engine/sampler.hpp"
 #include "eval.hpp"
@@ -31,19 +32,6 @@ namespace {
 
 constexpr uint32_t kBatch = 512;  // tokens of one step
 
-// logits -> log-probabilities, in place.
-void log_softmax(float* row, uint32_t count) {
-  const double largest = static_cast<double>(*std::max_element(row, row + count));
-  double sum = 0;
-  for (uint32_t i = 0; i < count; ++i) {
-    sum += std::exp(static_cast<double>(row[i]) - largest);
-  }
-  const double shift = largest + std::log(sum);
-  for (uint32_t i = 0; i < count; ++i) {
-    row[i] = static_cast<float>(static_cast<double>(row[i]) - shift);
-  }
-}
-
 // Log-probabilities after each of `tokens` from row `first_scored` on, the last one excepted (nothing follows it).
 Outcome<std::vector<float>> score(EvalModel& model, engine::CacheAttention& attention,
                                   const std::vector<uint32_t>& tokens, uint32_t first_scored) {
@@ -66,18 +54,9 @@ Outcome<std::vector<float>> score(EvalModel& model, engine::CacheAttention& atte
   }
   const uint32_t vocabulary = model.llama.config().vocabulary;
   for (size_t row = 0; row < all.size(); row += vocabulary) {
-    log_softmax(&all[row], vocabulary);
+    log_softmax({&all[row], vocabulary});
   }
   return all;
-}
-
-double divergence(const float* truth, const float* other, uint32_t count) {
-  double sum = 0;
-  for (uint32_t i = 0; i < count; ++i) {
-    const double log_p = static_cast<double>(truth[i]);
-    sum += std::exp(log_p) * (log_p - static_cast<double>(other[i]));
-  }
-  return std::max(sum, 0.0);  // rounding can leave a few 1e-9 below zero
 }
 
 }  // namespace
@@ -132,7 +111,7 @@ Outcome<TextFigures> TextEval::run(EvalModel& model, const std::shared_ptr<Devic
       if (!is_reference) {
         const float* truth = &reference_[reference_at];
         reference_at += vocabulary;
-        divergences.push_back(divergence(truth, own, vocabulary));
+        divergences.push_back(kl_divergence({truth, vocabulary}, {own, vocabulary}));
         agreements += engine::argmax({truth, vocabulary}) == engine::argmax({own, vocabulary}) ? 1 : 0;
       }
     }

@@ -313,6 +313,14 @@ Outcome<void> Cache::memory_limit(uint64_t limit_bytes, const MemoryRules& rules
   return check((*extension)->memory_limit(handle_, &args));
 }
 
+Outcome<void> Cache::memory_weight(uint32_t layer, uint32_t side, double weight) {
+  const auto extension = manager();
+  if (!extension.ok()) {
+    return extension.failure();
+  }
+  return check((*extension)->memory_weight(handle_, layer, side, weight));
+}
+
 kvant_tensor float_tensor(const float* data, uint64_t elements) {
   kvant_tensor tensor{};
   tensor.struct_size = sizeof(tensor);

@@ -169,6 +169,7 @@ class Cache {
   // Through it: what a limit would do, and doing it.
   Outcome<MemoryPlan> memory_plan(uint64_t limit_bytes, const MemoryRules& rules);
   Outcome<void> memory_limit(uint64_t limit_bytes, const MemoryRules& rules);
+  Outcome<void> memory_weight(uint32_t layer, uint32_t side, double weight);
 
  private:
   Cache() = default;

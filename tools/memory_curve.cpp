@@ -11,6 +11,7 @@
 #include "html_report.hpp"
 #include "memory_curve_run.hpp"
 #include "progress.hpp"
+#include "sensitivity.hpp"
 
 namespace kvant::tools {
 
@@ -24,8 +25,10 @@ struct CurveOptions {
   std::string ladder = "q8_0,q4_0";
   std::string limits = "100,90,80,70,60,50,40,30,20,10,5";
   uint32_t chunks = 4;
+  uint32_t context = 0;
   uint32_t idle = 0;
   uint32_t slab_bytes = 65536;
+  std::string sensitivity;
   bool prune = false;
   uint32_t sinks = 4;
   uint32_t recent = 64;
@@ -36,21 +39,29 @@ struct CurveOptions {
 };
 
 Outcome<CurvePoint> measure_point(EvalModel& model, const TextEval& text, const std::shared_ptr<Device>& device,
-                                  const CurveReport& report, const FormatPair& pair, uint32_t percent,
-                                  Progress& progress) {
+                                  const CurveReport& report, const FormatPair& pair, const Sensitivity* sensitivity,
+                                  bool measured, uint32_t percent, Progress& progress) {
   CurvePoint point;
-  double sum = 0, newest_sum = 0;
+  double sum = 0, newest_sum = 0, divergence = 0;
   for (uint32_t chunk = 0; chunk < report.chunks; ++chunk) {
     CurvePoint own;
     own.percent = percent;
     LimitRun run(model, text, report);
     KVANT_TRY(run.fill(device, pair, chunk));
+    if (measured) {
+      KVANT_TRY(run.weigh(*sensitivity));
+    }
     KVANT_TRY(run.limit(own));
     if (own.pruned()) {
       KVANT_TRY(run.read_again(own, LimitRun::Keep::kHeaviest, sum));
       KVANT_TRY(run.read_again(own, LimitRun::Keep::kNewest, newest_sum));
     } else if (own.met) {
-      KVANT_TRY(run.read_on(own, sum));
+      std::vector<float> rows;
+      KVANT_TRY(run.read_on(own, rows));
+      sum += run.negative_log(report.context / 2, rows);
+      if (sensitivity != nullptr) {
+        divergence += run.divergence(sensitivity->unchanged[chunk], rows);
+      }
     }
     own.bytes_largest = std::max(own.bytes_largest, point.bytes_largest);
     point = own;
@@ -62,6 +73,7 @@ Outcome<CurvePoint> measure_point(EvalModel& model, const TextEval& text, const 
   }
   const double scored = static_cast<double>(report.chunks) * report.scored;
   point.perplexity = std::exp(sum / scored);
+  point.kl_mean = divergence / scored;
   point.newest_perplexity = point.pruned() ? std::exp(newest_sum / scored) : 0;
   return point;
 }
@@ -87,6 +99,14 @@ Outcome<void> run(const CurveOptions& options) {
       return Failure{"the ladder's step (" + step.name() + ") is not one format, as a side becomes", Exit::kUsage};
     }
   }
+  const auto narrow =
+      options.sensitivity.empty() ? std::vector<FormatPair>{} : parse_pairs(library, options.sensitivity);
+  if (!narrow.ok()) {
+    return narrow.failure();
+  }
+  if (narrow->size() > 1 || (narrow->size() == 1 && narrow->front().k.id != narrow->front().v.id)) {
+    return Failure{"--sensitivity (" + options.sensitivity + ") is not one format", Exit::kUsage};
+  }
   const auto limits = parse_counts("limit", options.limits);
   if (!limits.ok()) {
     return limits.failure();
@@ -110,7 +130,13 @@ Outcome<void> run(const CurveOptions& options) {
   report.text = options.text;
   report.ladder = *ladder;
   report.chunks = std::min(options.chunks, text->chunks());
-  report.context = model->llama.config().context;
+  const uint32_t longest = model->llama.config().context;
+  report.context = options.context == 0 ? longest : options.context;
+  if (report.context > longest || report.context < 4) {
+    return Failure{
+        "--context (" + std::to_string(report.context) + ") is not from 4 to the model's " + std::to_string(longest),
+        Exit::kUsage};
+  }
   report.scored = report.context - report.context / 2 - 1;  // nothing follows the last token
   report.idle = options.idle;
   report.slab_bytes = options.slab_bytes;
@@ -119,22 +145,39 @@ Outcome<void> run(const CurveOptions& options) {
   report.recent = options.recent;
   report.step = options.step;
   const bool print = options.json_path != "-" && options.html_path != "-";
-  Progress progress(uint64_t{pairs->size()} * limits->size() * report.chunks, true);
+  const bool weighted = !narrow->empty();
+  const uint64_t sides = weighted ? 2 * uint64_t{model->llama.config().layers} + 1 : 0;
+  const uint64_t points = limits->size() * (weighted ? 2 : 1);
+  Progress progress(pairs->size() * (points + sides) * report.chunks, true);
   for (const FormatPair& pair : *pairs) {
-    Curve curve{pair, {}};
-    for (const uint32_t percent : *limits) {
-      progress.phase(pair.name() + " at " + std::to_string(percent) + " %");
-      auto point = measure_point(*model, *text, *device, report, pair, percent, progress);
-      if (!point.ok()) {
-        return point.failure();
+    if (weighted) {
+      progress.phase(pair.name() + ", sensitivity");
+      auto found = measure_sensitivity(*model, *text, *device, report, pair, narrow->front().k, progress);
+      if (!found.ok()) {
+        return found.failure();
       }
-      if (print && !options.no_plans) {
-        progress.clear();
-        std::printf("%s pool, %u %%: %s\n", pair.name().c_str(), percent, point->plan.c_str());
-      }
-      curve.points.push_back(std::move(*point));
+      report.sensitivities.push_back(std::move(*found));
     }
-    report.curves.push_back(std::move(curve));
+    for (const bool measured : {false, true}) {
+      if (measured && !weighted) {
+        continue;
+      }
+      Curve curve{pair, measured, {}};
+      for (const uint32_t percent : *limits) {
+        progress.phase(curve.name() + " at " + std::to_string(percent) + " %");
+        const Sensitivity* const own = weighted ? &report.sensitivities.back() : nullptr;
+        auto point = measure_point(*model, *text, *device, report, pair, own, measured, percent, progress);
+        if (!point.ok()) {
+          return point.failure();
+        }
+        if (print && !options.no_plans) {
+          progress.clear();
+          std::printf("%s pool, %u %%: %s\n", curve.name().c_str(), percent, point->plan.c_str());
+        }
+        curve.points.push_back(std::move(*point));
+      }
+      report.curves.push_back(std::move(curve));
+    }
   }
   progress.clear();
   if (print) {
@@ -166,12 +209,19 @@ void add_memory_curve_command(CLI::App& app) {
   command->add_option("--chunks", options->chunks, "chunks of text, each as long as the model's context")
       ->check(at_least(1))
       ->capture_default_str();
+  command->add_option("--context", options->context, "tokens of a chunk that are read; 0: the model's context")
+      ->check(at_least(0))
+      ->capture_default_str();
   command->add_option("--idle", options->idle, "further chunks in the pool that only the prefix cache holds")
       ->check(at_least(0))
       ->capture_default_str();
   command->add_option("--slab-bytes", options->slab_bytes, "what memory is taken and given back by, a layer")
       ->check(at_least(1))
       ->capture_default_str();
+  command->add_option(
+      "--sensitivity", options->sensitivity,
+      "measure first what narrowing each side alone to this format does, and draw the curves again with "
+      "these weights");
   command->add_flag("--prune", options->prune,
                     "count attention mass, and let limits that formats do not reach drop the lightest tokens");
   command->add_option("--sinks", options->sinks, "first tokens that pruning keeps")

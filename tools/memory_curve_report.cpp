@@ -6,6 +6,7 @@
 
 #include "html_report.hpp"
 #include "memory_curve.hpp"
+#include "sensitivity.hpp"
 
 namespace kvant::tools {
 
@@ -52,6 +53,10 @@ std::string conversions(const PlanFacts& facts) {
 Table point_table(const CurveReport& report) {
   std::vector<std::string> columns = {"pool",    "limit",          "limit bytes",   "before", "after",
                                       "actions", "sides narrowed", "pages evicted", "PPL",    "to first"};
+  const bool divergence = !report.sensitivities.empty();
+  if (divergence) {
+    columns.push_back("KL mean");
+  }
   if (report.prune) {
     columns.insert(columns.end(), {"tokens kept", "PPL, newest kept"});
   }
@@ -59,7 +64,7 @@ Table point_table(const CurveReport& report) {
   for (const Curve& curve : report.curves) {
     const CurvePoint& first = curve.points.front();
     for (const CurvePoint& point : curve.points) {
-      std::vector<std::string> cells = {curve.pair.name(), std::to_string(point.percent) + " %",
+      std::vector<std::string> cells = {curve.name(), std::to_string(point.percent) + " %",
                                         std::to_string(point.limit_bytes), std::to_string(point.bytes_before)};
       if (point.met) {
         const PlanFacts facts = plan_facts(point.plan);
@@ -69,6 +74,9 @@ Table point_table(const CurveReport& report) {
                                    first.met ? (change >= 0 ? "+" : "") + fixed(100 * change, 3) + " %" : "-"});
       } else {
         cells.insert(cells.end(), {"cannot be met", "-", "-", "-", "-", "-"});
+      }
+      if (divergence) {
+        cells.push_back(point.met && !point.pruned() ? significant(point.kl_mean) : "-");
       }
       if (report.prune) {
         cells.push_back(point.met ? std::to_string(point.tokens_kept) : "-");
@@ -118,7 +126,7 @@ std::string refusals(const CurveReport& report) {
   for (const Curve& curve : report.curves) {
     for (const CurvePoint& point : curve.points) {
       if (!point.met) {
-        out += curve.pair.name() + ", " + std::to_string(point.percent) + " %: cannot be met: " + point.plan + "\n";
+        out += curve.name() + ", " + std::to_string(point.percent) + " %: cannot be met: " + point.plan + "\n";
       }
     }
   }
@@ -129,7 +137,11 @@ std::string refusals(const CurveReport& report) {
 
 std::string curve_text(const CurveReport& report) {
   const std::string refused = refusals(report);
-  return introduction(report) + "\n\n" + point_table(report).render() + (refused.empty() ? "" : "\n" + refused);
+  std::string out = introduction(report) + "\n\n";
+  for (const Sensitivity& sensitivity : report.sensitivities) {
+    out += sensitivity_title(sensitivity) + "\n" + sensitivity_table(sensitivity).render() + "\n";
+  }
+  return out + point_table(report).render() + (refused.empty() ? "" : "\n" + refused);
 }
 
 std::string curve_json(const CurveReport& report) {
@@ -155,8 +167,14 @@ std::string curve_json(const CurveReport& report) {
     json["recent"] = report.recent;
     json["step"] = report.step;
   }
+  for (const Sensitivity& sensitivity : report.sensitivities) {
+    json["sensitivities"].push_back(sensitivity_json(sensitivity));
+  }
   for (const Curve& curve : report.curves) {
-    Json one = {{"k", curve.pair.k.name}, {"v", curve.pair.v.name}, {"points", Json::array()}};
+    Json one = {{"k", curve.pair.k.name},
+                {"v", curve.pair.v.name},
+                {"measured_weights", curve.weighted},
+                {"points", Json::array()}};
     for (const CurvePoint& point : curve.points) {
       Json entry = {{"percent", point.percent},
                     {"limit_bytes", point.limit_bytes},
@@ -172,6 +190,9 @@ std::string curve_json(const CurveReport& report) {
         entry["tokens"] = point.tokens;
         entry["tokens_kept"] = point.tokens_kept;
         entry["perplexity"] = point.perplexity;
+        if (!report.sensitivities.empty() && !point.pruned()) {
+          entry["kl_mean"] = point.kl_mean;
+        }
         if (point.pruned()) {
           entry["perplexity_newest_kept"] = point.newest_perplexity;
         }
@@ -198,8 +219,8 @@ std::string curve_html(const CurveReport& report) {
                  false,
                  {}};
   for (const Curve& curve : report.curves) {
-    PlotSeries by_share{curve.pair.name() + " pool", {}, {}};
-    PlotSeries newest{curve.pair.name() + " pool, newest tokens kept", {}, {}};
+    PlotSeries by_share{curve.name(), {}, {}};
+    PlotSeries newest{curve.name() + ", newest tokens kept", {}, {}};
     PlotSeries change = by_share;
     for (const CurvePoint& point : curve.points) {
       if (point.met) {
@@ -227,6 +248,10 @@ std::string curve_html(const CurveReport& report) {
   }
   if (!changes.series.empty()) {
     page.plot(changes);
+  }
+  for (const Sensitivity& sensitivity : report.sensitivities) {
+    page.paragraph(sensitivity_title(sensitivity));
+    page.table(sensitivity_table(sensitivity));
   }
   page.table(point_table(report));
   if (const std::string refused = refusals(report); !refused.empty()) {

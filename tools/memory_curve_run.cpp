@@ -3,8 +3,8 @@
 #include "memory_curve_run.hpp"
 
 #include <algorithm>
-#include <cmath>
 
+#include "distribution.hpp"
 #include "engine/session.hpp"
 
 namespace kvant::tools {
@@ -25,13 +25,13 @@ Outcome<void> LimitRun::fill(const std::shared_ptr<Device>& device, const Format
   cache_ = std::move(*made);
   std::vector<float> logits;
   for (uint32_t i = 1; i <= report_.idle; ++i) {
-    const std::vector<uint32_t>& idle = text_.chunk((chunk + i) % text_.chunks());
-    const auto reused = cache_->open(0, idle);
+    const std::vector<uint32_t>& text = text_.chunk((chunk + i) % text_.chunks());
+    const std::span<const uint32_t> tokens = std::span(text).first(report_.context);
+    const auto reused = cache_->open(0, {tokens.begin(), tokens.end()});
     if (!reused.ok()) {
       return reused.failure();
     }
     engine::Session session(model_.llama, *cache_, true);
-    const std::span<const uint32_t> tokens(idle);
     session.resume(tokens.first(*reused));
     KVANT_TRY(session.feed(tokens.subspan(*reused), logits));
   }
@@ -70,12 +70,26 @@ Outcome<void> LimitRun::limit(CurvePoint& point) {
   return watch(point, point.bytes_after);
 }
 
-Outcome<void> LimitRun::read_on(CurvePoint& point, double& sum) {
+Outcome<void> LimitRun::convert(uint32_t layer, uint32_t side, uint32_t format) {
+  tools::Cache& cache = cache_->cache();
+  return cache.check(cache.api().cache_convert(cache.handle(), layer, side, format));
+}
+
+Outcome<void> LimitRun::weigh(const Sensitivity& sensitivity) {
+  for (const SideSensitivity& side : sensitivity.sides) {
+    KVANT_TRY(cache_->cache().memory_weight(side.layer, side.side, side.weight));
+  }
+  return {};
+}
+
+Outcome<void> LimitRun::read_second_half(std::vector<float>& rows) {
   const uint32_t half = report_.context / 2;
   KVANT_TRY(cache_->truncate(half));
-  std::vector<float> logits;
-  KVANT_TRY(feed(half, report_.scored, logits, half));
-  sum += negative_log(half, logits);
+  return feed(half, report_.scored, rows, half);
+}
+
+Outcome<void> LimitRun::read_on(CurvePoint& point, std::vector<float>& rows) {
+  KVANT_TRY(read_second_half(rows));
   uint64_t now = 0;
   return watch(point, now);
 }
@@ -91,7 +105,7 @@ Outcome<void> LimitRun::read_again(CurvePoint& point, Keep keep, double& sum) {
   const uint32_t step = std::min(report_.step, room - least);
   KVANT_TRY(cache_->truncate(0));
   cache_->count_mass(keep == Keep::kHeaviest);
-  std::vector<float> logits;
+  std::vector<float> rows;
   for (uint32_t begin = 0; begin < end;) {
     const uint32_t stop = begin < half ? half : end;  // scored tokens have steps of their own
     const uint32_t count = std::min(step, stop - begin);
@@ -99,9 +113,9 @@ Outcome<void> LimitRun::read_again(CurvePoint& point, Keep keep, double& sum) {
       KVANT_TRY(keep == Keep::kHeaviest ? cache_->prune(0, room - count, report_.sinks, report_.recent)
                                         : cache_->keep_ends(0, room - count, report_.sinks));
     }
-    KVANT_TRY(feed(begin, count, logits, half));
+    KVANT_TRY(feed(begin, count, rows, half));
     if (begin >= half) {
-      sum += negative_log(begin, logits);
+      sum += negative_log(begin, rows);
     }
     uint64_t now = 0;
     KVANT_TRY(watch(point, now));
@@ -110,8 +124,8 @@ Outcome<void> LimitRun::read_again(CurvePoint& point, Keep keep, double& sum) {
   return {};
 }
 
-// Tokens [begin, begin + count) of the chunk, with logits of those from `first_scored` on.
-Outcome<void> LimitRun::feed(uint32_t begin, uint32_t count, std::vector<float>& logits, uint32_t first_scored) {
+// Tokens [begin, begin + count) of the chunk, with log-probabilities after those from `first_scored` on.
+Outcome<void> LimitRun::feed(uint32_t begin, uint32_t count, std::vector<float>& rows, uint32_t first_scored) {
   engine::Batch batch;
   batch.entries = {{0, cache_->length(0), count}};
   batch.tokens.assign(chunk_->begin() + begin, chunk_->begin() + begin + count);
@@ -121,21 +135,28 @@ Outcome<void> LimitRun::feed(uint32_t begin, uint32_t count, std::vector<float>&
       batch.logit_rows.push_back(row);
     }
   }
-  return model_.llama.forward(batch, *cache_, logits);
+  KVANT_TRY(model_.llama.forward(batch, *cache_, rows));
+  const uint32_t vocabulary = model_.llama.config().vocabulary;
+  for (size_t row = 0; row < rows.size(); row += vocabulary) {
+    log_softmax({&rows[row], vocabulary});
+  }
+  return {};
 }
 
-// Negative log-likelihood of the tokens that follow those from `first` on, a row of logits each, summed.
-double LimitRun::negative_log(uint32_t first, const std::vector<float>& logits) const {
+double LimitRun::negative_log(uint32_t first, const std::vector<float>& rows) const {
   const uint32_t vocabulary = model_.llama.config().vocabulary;
   double sum = 0;
-  for (size_t row = 0; row * vocabulary < logits.size(); ++row) {
-    const float* const own = &logits[row * vocabulary];
-    const double largest = static_cast<double>(*std::max_element(own, own + vocabulary));
-    double all = 0;
-    for (uint32_t i = 0; i < vocabulary; ++i) {
-      all += std::exp(static_cast<double>(own[i]) - largest);
-    }
-    sum += largest + std::log(all) - static_cast<double>(own[(*chunk_)[first + row + 1]]);
+  for (size_t row = 0; row * vocabulary < rows.size(); ++row) {
+    sum -= static_cast<double>(rows[row * vocabulary + (*chunk_)[first + row + 1]]);
+  }
+  return sum;
+}
+
+double LimitRun::divergence(const std::vector<float>& truth, const std::vector<float>& rows) const {
+  const uint32_t vocabulary = model_.llama.config().vocabulary;
+  double sum = 0;
+  for (size_t at = 0; at < rows.size(); at += vocabulary) {
+    sum += kl_divergence({&truth[at], vocabulary}, {&rows[at], vocabulary});
   }
   return sum;
 }

@@ -206,11 +206,11 @@ TEST_CASE("mass and prune: refusals") {
     check_error(m.sequence_prune(cache, sequence, &args, nullptr, &count), KVANT_ERROR_INVALID_ARGUMENT,
                 "sequence_prune", part);
   };
-  not_pruned(prune_args(0), "args.keep_tokens (0) is less than the 4 sinks and 64 recent tokens");
-  not_pruned(prune_args(67), "args.keep_tokens (67) is less than the 4 sinks and 64 recent tokens");
-  not_pruned(prune_args(10, 8, 3), "args.keep_tokens (10) is less than the 8 sinks and 3 recent tokens");
+  not_pruned(prune_args(0), "keep_tokens (0) is less than the 4 sinks and 64 recent tokens");
+  not_pruned(prune_args(67), "keep_tokens (67) is less than the 4 sinks and 64 recent tokens");
+  not_pruned(prune_args(10, 8, 3), "keep_tokens (10) is less than the 8 sinks and 3 recent tokens");
   not_pruned(prune_args(10, ~0u, ~0u),
-             "args.keep_tokens (10) is less than the 4294967295 sinks and 4294967295 recent tokens");
+             "keep_tokens (10) is less than the 4294967295 sinks and 4294967295 recent tokens");
   kvant_prune_args args = prune_args(80);
   args.struct_size = 8;
   not_pruned(args, "args.struct_size (8)");

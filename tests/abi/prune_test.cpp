@@ -143,7 +143,7 @@ TEST_CASE("prune: a sliding window goes on seeing what it saw") {
   kvant_prune_args args = prune_args(25, 1, 8);
   check_error(counted.manager.sequence_prune(counted.cache, sequence, &args, nullptr, &count),
               KVANT_ERROR_INVALID_ARGUMENT, "sequence_prune",
-              "keep (25) is less than the 3 sinks and 24 recent tokens");
+              "keep_tokens (25) is less than the 3 sinks and 24 recent tokens");
   args = prune_args(40, 1, 8);
   require_ok(counted.manager.sequence_prune(counted.cache, sequence, &args, nullptr, &count));
   CHECK(count == 40);

@@ -148,7 +148,7 @@ TEST_CASE("host mass: refusals name what is wrong") {
   refused(model.cache->attention_mass(counted, {}, {}, UINT64_MAX, out), "tokens 18446744073709551615 + 5");
   refused(model.cache->attention_mass(counted, 0, 2, 0, out), "kv_head (2)");
   refused(model.cache->attention_mass(counted, 9, 0, 0, out), "9");
-  refused(model.cache->prune_sequence(counted, {.keep = 20, .sinks = 4, .recent = 10}).status(), "keep (20)");  // the window's 24
+  refused(model.cache->prune_sequence(counted, {.keep = 20, .sinks = 4, .recent = 10}).status(), "keep_tokens (20)");  // the window's 24
 }
 
 }  // namespace
