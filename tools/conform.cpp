@@ -150,6 +150,7 @@ void add_conform_command(CLI::App& app) {
   command->add_option("--expectations", options->run.expectations, "folder of expectation files, one per driver");
   command->add_option("--jobs", options->run.jobs, "worker processes")->capture_default_str();
   command->add_option("--timeout", options->run.timeout_seconds, "seconds that one case may take")->capture_default_str();
+  command->add_flag("--fail-fast", options->run.fail_fast, "stop at the first bad result");
   command->add_flag("--in-process", options->in_process, "no worker processes: for debuggers");
   command->add_option("--json", options->json, "write JSON Lines to this file");
   command->add_option("--report", options->report, "write a Markdown report to this file");

@@ -27,8 +27,8 @@ void make_pages(std::uint64_t seed, const Case& c, AttentionInputs& in) {
   }
 }
 
-// Custom masks: in the engine's tables over all keys; in the cache's own over the fresh tokens, a tree. Every fifth row sees
-// nothing of what the mask decides.
+// Custom masks: in the engine's tables over all keys; in the cache's own over the fresh tokens, as random bits. Every fifth row
+// sees nothing of what the mask decides. Of a tree every node sees the history, its ancestors and itself.
 void make_masks(std::uint64_t seed, const Case& c, AttentionInputs& in) {
   const Random random(seed, c.name, stream_mask);
   std::uint32_t widest = 1;
@@ -40,6 +40,21 @@ void make_masks(std::uint64_t seed, const Case& c, AttentionInputs& in) {
   std::uint64_t n = 0;
   for (std::size_t b = 0; b < in.shapes.size(); ++b) {
     std::vector<std::uint32_t> rows(std::size_t{in.shapes[b].q_len} * widest, 0);
+    if (c.rule == MaskRule::tree) {
+      const std::uint32_t history = in.shapes[b].kv_len - in.fresh[b] - in.mask_kv_begin[b];
+      const auto see = [&](std::uint32_t query, std::uint32_t bit) {
+        rows[std::size_t{query} * widest + bit / 32] |= 1u << (bit % 32);
+      };
+      for (std::uint32_t node = 0; node < in.shapes[b].q_len; ++node) {
+        const auto parent = static_cast<std::uint32_t>(random.bits(n++) % (node + 1));  // node itself: a root
+        if (parent != node)
+          std::copy_n(rows.begin() + std::ptrdiff_t{parent} * widest, widest, rows.begin() + std::ptrdiff_t{node} * widest);
+        for (std::uint32_t bit = 0; bit < history; ++bit) see(node, bit);
+        see(node, history + node);
+      }
+      in.masks.push_back(std::move(rows));
+      continue;
+    }
     for (std::uint32_t query = 0; query < in.shapes[b].q_len; ++query)
       for (std::uint32_t bit = 0; bit < widest * 32; ++bit)
         if (query % 5 != 4 && random.uniform(n++) < 0.65) rows[std::size_t{query} * widest + bit / 32] |= 1u << (bit % 32);
@@ -63,7 +78,7 @@ AttentionInputs make_attention_inputs(std::uint64_t seed, const Case& c) {
                                                       : static_cast<std::int32_t>(s.kv_len - s.q_len));
   }
   make_pages(seed, c, in);
-  if (c.rule == MaskRule::custom) make_masks(seed, c, in);
+  if (c.rule == MaskRule::custom || c.rule == MaskRule::tree) make_masks(seed, c, in);
   const Random heads(seed, c.name, stream_heads);
   for (std::uint32_t h = 0; h < q_heads; ++h) {
     if (c.sinks) in.sinks.push_back(static_cast<float>(heads.normal(h)));

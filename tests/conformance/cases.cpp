@@ -12,8 +12,13 @@ std::string_view op_name(Op op) {
 }
 
 std::string_view relation_name(Relation relation) {
-  static constexpr std::string_view kNames[] = {"shuffle", "twice", "splits", "order", "slabs"};
+  static constexpr std::string_view kNames[] = {"shuffle", "twice", "splits", "order", "slabs", "pipelines"};
   return kNames[static_cast<std::size_t>(relation)];
+}
+
+std::string_view rule_name(MaskRule rule) {
+  static constexpr std::string_view kNames[] = {"causal", "cross", "custom", "tree"};
+  return kNames[static_cast<std::size_t>(rule)];
 }
 
 std::string_view io_name(IoType type) {
@@ -36,6 +41,7 @@ const std::vector<Case>& all_cases() {
     add_attend_cases(cases);
     add_cache_cases(cases);
     add_score_cases(cases);
+    add_sweep_cases(cases);
     // Shrinking oversized rows may make two of them equal: the first stays.
     std::vector<std::string> seen;
     seen.reserve(cases.size());

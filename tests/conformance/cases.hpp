@@ -33,8 +33,10 @@ std::string_view op_name(Op op);
 
 enum class Tables : std::uint32_t { identity, shuffled, sequence };    // the engine's page tables, or the cache's own
 enum class Placement : std::uint32_t { host, buffer, strided };        // tensors: host memory, device buffers, with gaps
-enum class MaskRule : std::uint32_t { causal, cross, custom };         // cross: not causal, explicit positions, nothing fresh
-enum class Relation : std::uint32_t { shuffle, twice, splits, batch_order, slabs, count };
+// cross: not causal, explicit positions, nothing fresh; custom: random bits; tree: a draft's nodes see their ancestors.
+enum class MaskRule : std::uint32_t { causal, cross, custom, tree };
+std::string_view rule_name(MaskRule rule);
+enum class Relation : std::uint32_t { shuffle, twice, splits, batch_order, slabs, pipelines, count };
 std::string_view relation_name(Relation relation);
 
 // Subsets of the list, each within the next: compiling the pipelines takes nearly all of the time on software devices.
@@ -78,6 +80,7 @@ std::string case_list_hash();
 // Parts of the list, one function per file.
 void add_page_cases(std::vector<Case>& out);
 void add_attend_cases(std::vector<Case>& out);
+void add_sweep_cases(std::vector<Case>& out);
 void add_cache_cases(std::vector<Case>& out);
 void add_score_cases(std::vector<Case>& out);
 

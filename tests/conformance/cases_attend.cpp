@@ -3,6 +3,7 @@
 #include <array>
 #include <string>
 
+#include "attend_case.hpp"
 #include "attend_configs.hpp"
 #include "cases.hpp"
 #include "pairwise.hpp"
@@ -31,65 +32,7 @@ constexpr std::array<Window, 3> kWindows{{{0, 0}, {13, 0}, {20, 4}}};
 constexpr std::array<IoType, 3> kIo{IoType::f32, IoType::f16, IoType::bf16};
 constexpr std::array<DataClass, 8> kData{DataClass::normal, DataClass::uniform, DataClass::outlier, DataClass::small,
                                          DataClass::zeros,  DataClass::one_hot, DataClass::ramp,    DataClass::constant};
-enum class Splits { tuned, shortest, whole };  // length of an item's keys: tuning's, two pages, all that the kernel takes
-constexpr std::uint64_t kWorkOfACase = 4'000'000;  // multiply-adds; keeps the whole list within minutes on two cores
-
-std::uint64_t work(const Case& c) {
-  std::uint64_t sum = 0;
-  for (const SequenceShape& s : sequence_shapes(c)) sum += std::uint64_t{s.q_len} * s.kv_len + s.kv_len;
-  return sum * c.kv_heads * c.group * (c.dim_k + c.dim_v);
-}
-
-// Pairs of large axis values would make cases of seconds: shrink what the kernel's code paths depend on least.
-void shrink(Case& c, std::uint64_t budget) {
-  while (work(c) > budget) {
-    if (c.batch > 2) c.batch = 2;
-    else if (c.length > 257) c.length = 257;
-    else if (c.batch > 1) c.batch = 1;
-    else if (c.length > 61) c.length = 61;
-    else if (c.kv_heads > 2) c.kv_heads = 2;
-    else if (c.group > 8) c.group = 8;
-    else if (c.queries > 32) c.queries = 32;
-    else if (c.group > 2) c.group = 2;
-    else return;
-  }
-}
-
 bool uses_subgroups(KernelId module) { return (kernel_info(module).needs & kernel_needs_subgroup) != 0; }
-
-std::string attend_name(const Case& c, const std::string& config) {
-  const auto flag = [](bool on, const char* text) { return on ? std::string(text) : std::string(); };
-  std::string name = std::string(kernel_info(c.config.kernel).name) + "." + std::string(format_info(c.format_k).name) + "-" +
-                     std::string(format_info(c.format_v).name) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) + ".h" +
-                     to_string(c.kv_heads) + "x" + to_string(c.group) + ".b" + to_string(c.batch) + ".q" + to_string(c.queries) +
-                     ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens);
-  name += c.tables == Tables::identity ? ".identity" : c.tables == Tables::shuffled ? ".shuffled" : ".sequence";
-  name += c.rule == MaskRule::causal ? ".causal" : c.rule == MaskRule::cross ? ".cross" : ".custom";
-  if (c.window != 0) name += ".w" + to_string(c.window) + (c.window_sinks != 0 ? "s" + to_string(c.window_sinks) : "");
-  name += flag(c.sinks, ".sinks") + flag(c.alibi, ".alibi") + flag(c.soft_cap, ".cap") + flag(c.lse, ".lse") +
-          flag(c.holes, ".holes");
-  name += "." + std::string(io_name(c.in)) + "-" + std::string(io_name(c.out)) + "." + std::string(data_class_name(c.data));
-  name += c.placement == Placement::host ? ".host" : c.placement == Placement::buffer ? ".buffer" : ".strided";
-  return name + "." + config;
-}
-
-// Chooses the index-th config of the module for the case's shape, cuts it shorter if asked, and names the case.
-bool finish(Case& c, KernelId module, std::uint32_t config_index, Splits splits) {
-  c.op = Op::attend;
-  const auto configs = module_configs(module, attend_shape(c));
-  if (configs.empty()) return false;
-  c.config = configs[config_index % configs.size()];
-  std::string config = "c" + to_string(config_index % configs.size());
-  if (splits == Splits::shortest && (c.config.kv_per_item == 0 || c.config.kv_per_item >= 2 * c.page_tokens)) {
-    c.config.kv_split = 2 * c.page_tokens;
-    config += "s";
-  } else if (splits == Splits::whole && c.config.kv_per_item == 0) {
-    c.config.kv_split = 1u << 20;
-    config += "w";
-  }
-  c.name = attend_name(c, config);
-  return true;
-}
 
 void add_module(std::vector<Case>& out, KernelId module) {
   std::vector<std::uint32_t> formats_k;
@@ -129,7 +72,7 @@ void add_module(std::vector<Case>& out, KernelId module) {
     shrink(c, kWorkOfACase);
     c.subset = subset_of(n++, 5, 25);
     if (c.subset == Subset::smoke && (work(c) > kWorkOfACase / 4 || c.dim_k > 128)) c.subset = Subset::quick;
-    if (finish(c, module, row[19], row[20] != 0 ? Splits::shortest : Splits::tuned)) out.push_back(c);
+    if (finish_attend(c, module, row[19], row[20] != 0 ? Splits::shortest : Splits::tuned)) out.push_back(c);
   }
 }
 
@@ -151,15 +94,15 @@ void add_corners(std::vector<Case>& out, KernelId module) {
     for (std::uint32_t config = 0; config < 8; ++config) {
       Case c = base;
       if (config >= module_configs(module, attend_shape(c)).size()) break;
-      if (finish(c, module, config, Splits::tuned)) out.push_back(c);
+      if (finish_attend(c, module, config, Splits::tuned)) out.push_back(c);
     }
     Case window = base;  // the window's first token at a page edge
     window.window = 64;
     window.length = 256 + 64;
-    if (finish(window, module, 0, Splits::shortest)) out.push_back(window);
+    if (finish_attend(window, module, 0, Splits::shortest)) out.push_back(window);
     Case single = base;  // one key, one query
     single.length = single.queries = 1;
-    if (finish(single, module, 0, Splits::tuned)) out.push_back(single);
+    if (finish_attend(single, module, 0, Splits::tuned)) out.push_back(single);
     Case all = base;  // every feature at once
     all.length = 77;
     all.rule = MaskRule::custom;
@@ -167,7 +110,7 @@ void add_corners(std::vector<Case>& out, KernelId module) {
     all.window_sinks = 3;
     all.sinks = all.alibi = all.soft_cap = all.holes = true;
     all.subset = format == FormatId::q4_0 || format == FormatId::f16 ? Subset::quick : Subset::full;
-    if (finish(all, module, 0, Splits::shortest)) out.push_back(all);
+    if (finish_attend(all, module, 0, Splits::shortest)) out.push_back(all);
   }
 }
 
@@ -182,7 +125,7 @@ void add_range(std::vector<Case>& out, KernelId module) {
     c.length = 77;
     c.data = DataClass::huge;
     c.subset = Subset::quick;
-    if (finish(c, module, 0, Splits::tuned)) out.push_back(c);
+    if (finish_attend(c, module, 0, Splits::tuned)) out.push_back(c);
   }
 }
 
@@ -200,7 +143,7 @@ void add_chunks(std::vector<Case>& out, KernelId module) {
   const std::uint32_t configs = uses_subgroups(module) ? static_cast<std::uint32_t>(module_configs(module, attend_shape(c)).size()) : 1;
   for (std::uint32_t config = 0; config < configs; ++config) {
     Case named = c;
-    if (finish(named, module, config, Splits::whole)) out.push_back(named);
+    if (finish_attend(named, module, config, Splits::whole)) out.push_back(named);
   }
 }
 

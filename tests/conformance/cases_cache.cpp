@@ -1,4 +1,5 @@
-// Cases that exercise the cache as a whole: scripts of sequence operations, and relations between two ways to one result.
+// Cases that exercise the cache as a whole: scripts of sequence operations, and relations between two ways to one
+// result.
 #include <array>
 #include <string>
 
@@ -17,34 +18,42 @@ constexpr std::uint32_t kScripts = 4;  // run_sequence.cpp: fork, truncate, abor
 void add_sequence(std::vector<Case>& out) {
   static constexpr const char* kNames[kScripts] = {"fork", "truncate", "abort", "reuse"};
   std::uint32_t n = 0;
-  for (const FormatInfo& k : formats())
-    for (std::uint32_t script = 0; script < kScripts; ++script) {
-      Case c;
-      c.op = Op::sequence;
-      c.variant = script;
-      c.format_k = k.id;
-      c.format_v = formats()[(static_cast<std::size_t>(k.id) * 5 + script * 3 + 2) % formats().size()].id;
-      c.dim_k = kDims[n % 4];
-      c.dim_v = kDims[(n / 4) % 4];
-      c.kv_heads = 1 + n % 3;
-      c.group = 1 + n % 2;
-      c.page_tokens = n % 2 == 0 ? 16 : 32;
-      c.length = n % 3 == 0 ? 2 * c.page_tokens : 3 * c.page_tokens - 5;
-      c.tables = Tables::sequence;
-      c.subset = subset_of(n + 3, 4, 11);
-      ++n;
-      c.name = std::string("sequence.") + kNames[script] + "." + std::string(k.name) + "-" +
-               std::string(format_info(c.format_v).name) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) + ".h" +
-               to_string(c.kv_heads) + "x" + to_string(c.group) + ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens);
-      out.push_back(c);
-    }
+  const std::size_t count = formats().size();
+  for (std::size_t turn = 0; turn < count; ++turn)  // of each script: every K beside every V
+    for (const FormatInfo& k : formats())
+      for (std::uint32_t script = 0; script < kScripts; ++script) {
+        Case c;
+        c.op = Op::sequence;
+        c.variant = script;
+        c.format_k = k.id;
+        c.format_v = formats()[(static_cast<std::size_t>(k.id) * 5 + script * 3 + 2 + turn) % count].id;
+        c.dim_k = kDims[n % 4];
+        c.dim_v = kDims[(n / 4) % 4];
+        c.kv_heads = 1 + n % 3;
+        c.group = 1 + n % 2;
+        c.page_tokens = n % 2 == 0 ? 16 : 32;
+        c.length = n % 3 == 0 ? 2 * c.page_tokens : 3 * c.page_tokens - 5;
+        c.tables = Tables::sequence;
+        c.subset = turn == 0 ? subset_of(n + 3, 4, 11) : Subset::full;
+        ++n;
+        c.name = std::string("sequence.") + kNames[script] + "." + std::string(k.name) + "-" +
+                 std::string(format_info(c.format_v).name) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) +
+                 ".h" + to_string(c.kv_heads) + "x" + to_string(c.group) + ".n" + to_string(c.length) + ".p" +
+                 to_string(c.page_tokens);
+        out.push_back(c);
+      }
 }
 
 void add_relations(std::vector<Case>& out) {
   std::uint32_t n = 0;
   for (const KernelId module : attend_modules())
     for (std::uint32_t relation = 0; relation < static_cast<std::uint32_t>(Relation::count); ++relation)
-      for (const FormatId format : {FormatId::f16, FormatId::q8_0, FormatId::q4_0, FormatId::q5_1, FormatId::nf4_dq}) {
+      for (const FormatInfo& info : formats()) {
+        const FormatId format = info.id;
+        // Opening the device twice takes long: for two formats of each module.
+        if (static_cast<Relation>(relation) == Relation::pipelines && format != FormatId::q8_0 &&
+            format != FormatId::nf4)
+          continue;
         if (!module_takes(module, static_cast<std::uint32_t>(format))) continue;
         Case c;
         c.op = Op::relation;
@@ -64,9 +73,10 @@ void add_relations(std::vector<Case>& out) {
         if (configs.empty()) continue;
         const std::size_t config = n++ % configs.size();
         c.config = configs[config];
-        c.name = "relation." + std::string(relation_name(c.relation)) + "." + std::string(kernel_info(module).name) + "." +
-                 std::string(format_info(c.format_k).name) + "-" + std::string(format_info(c.format_v).name) + ".d" +
-                 to_string(c.dim_k) + ".g" + to_string(c.group) + ".p" + to_string(c.page_tokens) + ".c" + to_string(config);
+        c.name = "relation." + std::string(relation_name(c.relation)) + "." + std::string(kernel_info(module).name) +
+                 "." + std::string(format_info(c.format_k).name) + "-" + std::string(format_info(c.format_v).name) +
+                 ".d" + to_string(c.dim_k) + ".g" + to_string(c.group) + ".p" + to_string(c.page_tokens) + ".c" +
+                 to_string(config);
         out.push_back(c);
       }
 }

@@ -56,9 +56,9 @@ void add_append(std::vector<Case>& out) {
     name_append(c);
     out.push_back(c);
   }
-  // Every format with every class of data: the encoders' own corners.
+  // Every format with every class of data, the encoders' own corners, from every input type.
   for (std::uint32_t f = 0; f < format_count(); ++f)
-    for (std::uint32_t d = 0; d < kData.size(); ++d) {
+    for (std::uint32_t d = 0; d < kData.size() * kIo.size(); ++d) {
       Case c;
       c.op = Op::append;
       c.format_k = c.format_v = format_at(f);
@@ -66,7 +66,8 @@ void add_append(std::vector<Case>& out) {
       c.dim_v = kDims[(f * 2 + d + 3) % kDims.size()];
       c.kv_heads = 2;
       c.length = 67;
-      c.data = kData[d];
+      c.in = kIo[d / kData.size()];
+      c.data = kData[d % kData.size()];
       c.tables = Tables::shuffled;
       c.placement = Placement::buffer;
       name_append(c);
@@ -97,14 +98,15 @@ void add_read(std::vector<Case>& out) {
     name_read(c);
     out.push_back(c);
   }
-  // Every format into every output type.
+  // Every format and head size into every output type.
   for (std::uint32_t f = 0; f < format_count(); ++f)
     for (std::uint32_t t = 0; t < kIo.size(); ++t)
-      for (const std::uint32_t page_tokens : {16u, 32u}) {
+      for (std::uint32_t d = 0; d < kDims.size(); ++d) {
+        const std::uint32_t page_tokens = (f + t + d) % 2 == 0 ? 16 : 32;
         Case c;
         c.op = Op::read;
         c.format_k = format_at(f);
-        c.dim_k = kDims[(f + t) % kDims.size()];
+        c.dim_k = kDims[d];
         c.kv_heads = 3;
         c.page_tokens = page_tokens;
         c.length = 71;

@@ -26,7 +26,7 @@ std::string score_name(const Case& c, std::uint32_t config) {
   std::string name = "score." + std::string(kernel_info(c.config.kernel).name) + "." + std::string(format_info(c.format_k).name) +
                      ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + "x" + to_string(c.group) + ".b" +
                      to_string(c.batch) + ".q" + to_string(c.queries) + ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens);
-  name += c.rule == MaskRule::causal ? ".causal" : c.rule == MaskRule::cross ? ".cross" : ".custom";
+  name += "." + std::string(rule_name(c.rule));
   if (c.window != 0) name += ".w" + to_string(c.window) + "s" + to_string(c.window_sinks);
   return name + flag(c.sinks, ".sinks") + flag(c.alibi, ".alibi") + flag(c.soft_cap, ".cap") + flag(c.lse, ".lse") + "." +
          std::string(io_name(c.in)) + "." + std::string(data_class_name(c.data)) +

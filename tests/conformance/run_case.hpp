@@ -4,16 +4,23 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
 
+#include "backend.hpp"
 #include "cases.hpp"
 #include "result.hpp"
 #include "workbench.hpp"
 
 namespace kvant::conformance {
 
+// The device once more, opened with its own pipeline-cache folder; null where there are no pipelines.
+using Reopen = std::function<Result<std::unique_ptr<DeviceContext>>(const std::string& pipeline_cache_folder)>;
+
 struct RunContext {
   Executor& device;
   std::uint64_t seed = 1;
+  Reopen reopen = nullptr;
 };
 
 CaseResult run_append_case(const RunContext& context, const Case& c);

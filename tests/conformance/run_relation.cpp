@@ -1,6 +1,9 @@
-// Metamorphic cases: two ways to one result that must agree, bit for bit where only the placement of data differs, within the
-// error bounds where the order of additions differs.
+// Metamorphic cases: two ways to one result that must agree, bit for bit where only the placement of data differs,
+// within the error bounds where the order of additions differs.
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
 #include "attention_run.hpp"
@@ -45,6 +48,30 @@ Comparison compare_outputs(const AttentionOutput& a, const AttentionOutput& b) {
   return figures;
 }
 
+// The same on the device opened anew with the pipelines that an earlier opening of it left on disk.
+Result<AttentionOutput> run_from_cached_pipelines(const RunContext& context, const Case& c,
+                                                  const AttentionInputs& inputs) {
+  std::string folder = (std::filesystem::temp_directory_path() / "kvant_pipelines_XXXXXX").string();
+  if (::mkdtemp(folder.data()) == nullptr)
+    return Status(StatusCode::unavailable, "no temporary folder can be made: " + folder);
+  const auto remove = [](const std::string* path) {
+    std::error_code ignored;
+    std::filesystem::remove_all(*path, ignored);
+  };
+  const std::unique_ptr<const std::string, decltype(remove)> cleanup(&folder, remove);
+  const auto run = [&]() -> Result<AttentionOutput> {
+    KVANT_ASSIGN(const std::unique_ptr<DeviceContext> device, context.reopen(folder));
+    return run_attention(device->executor(), c, inputs, &c.config);
+  };
+  KVANT_ASSIGN(const AttentionOutput cold, run());
+  if (std::filesystem::is_empty(folder))
+    return Status(StatusCode::internal, "the device left no pipelines in " + folder);
+  KVANT_ASSIGN(AttentionOutput cached, run());
+  if (!compare_outputs(cached, cold).equal)
+    return Status(StatusCode::internal, "cached pipelines compute other bits than freshly compiled ones");
+  return cached;
+}
+
 }  // namespace
 
 CaseResult run_relation_case(const RunContext& context, const Case& c) {
@@ -72,15 +99,20 @@ CaseResult run_relation_case(const RunContext& context, const Case& c) {
       config.kv_split = c.page_tokens;
       exact = false;
       break;
-    case Relation::batch_order: other = reversed(inputs); break;
+    case Relation::batch_order:
+      other = reversed(inputs);
+      break;
     case Relation::slabs:
       other.pages_per_slab = 3;
       exact = false;
       break;
     case Relation::twice:
-    case Relation::count: break;
+    case Relation::pipelines:
+    case Relation::count:
+      break;
   }
-  auto second = run_attention(context.device, c, other, &config);
+  auto second = c.relation == Relation::pipelines ? run_from_cached_pipelines(context, c, inputs)
+                                                  : run_attention(context.device, c, other, &config);
   if (!second.ok()) return error_result(c, second.status(), "device, second way");
   if (c.relation == Relation::batch_order) {
     const TensorLayout layout = out_layout(c, inputs), cells = lse_layout(c, inputs);

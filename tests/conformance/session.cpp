@@ -41,13 +41,14 @@ Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options) {
     const char* end = options.device.data() + options.device.size();
     const auto parsed = std::from_chars(options.device.data(), end, index);
     if (parsed.ec != std::errc() || parsed.ptr != end || index >= session->instance_->devices().size())
-      return Status(StatusCode::invalid_argument, "device '" + options.device + "' is neither 'cpu' nor an index below " +
+      return Status(StatusCode::invalid_argument, "device '" + options.device +
+                                                      "' is neither 'cpu' nor an index below " +
                                                       std::to_string(session->instance_->devices().size()));
   }
-  DeviceOptions device;
-  device.capability_override = options.capability_override;
-  device.quirks = options.quirks;
-  KVANT_ASSIGN(session->context_, session->instance_->open(index, device));
+  session->device_index_ = index;
+  session->device_options_.capability_override = options.capability_override;
+  session->device_options_.quirks = options.quirks;
+  KVANT_ASSIGN(session->context_, session->instance_->open(index, session->device_options_));
   session->executor_ = &session->context_->executor();
   return session;
 }
@@ -59,9 +60,9 @@ std::string Session::driver_info() const { return context_ ? context_->snapshot(
 
 CaseResult Session::run(const Case& c, std::uint64_t seed) {
   using Runner = CaseResult (*)(const RunContext&, const Case&);
-  static constexpr Runner kRunners[] = {run_append_case,   run_read_case,   run_copy_case,  run_convert_case, run_quantize_case,
-                                        run_attend_case,   run_merge_case,  run_sequence_case, run_relation_case, run_gather_case,
-                                        run_rotate_case,  run_score_case};
+  static constexpr Runner kRunners[] = {run_append_case,   run_read_case,   run_copy_case,   run_convert_case,
+                                        run_quantize_case, run_attend_case, run_merge_case,  run_sequence_case,
+                                        run_relation_case, run_gather_case, run_rotate_case, run_score_case};
   static_assert(std::size(kRunners) == static_cast<std::size_t>(Op::count));
   CaseResult result;
   if (plan() != nullptr) {
@@ -72,13 +73,27 @@ CaseResult Session::run(const Case& c, std::uint64_t seed) {
       return result;
     }
   }
+  if (!instance_ && c.op == Op::relation && c.relation == Relation::pipelines) {
+    result.name = c.name;
+    result.status = CaseStatus::not_supported;
+    result.message = "pipelines";
+    return result;
+  }
   const std::uint64_t messages = validation_count_;
   const auto start = std::chrono::steady_clock::now();
-  result = kRunners[static_cast<std::size_t>(c.op)](RunContext{*executor_, seed}, c);
+  RunContext context{*executor_, seed};
+  if (instance_)
+    context.reopen = [this](const std::string& folder) {
+      DeviceOptions options = device_options_;
+      options.pipeline_cache_folder = folder;
+      return instance_->open(device_index_, options);
+    };
+  result = kRunners[static_cast<std::size_t>(c.op)](context, c);
   result.milliseconds = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   if (validation_count_ != messages && !is_bad(result.status)) {
     result.status = CaseStatus::validation_error;
-    result.message = std::to_string(validation_count_ - messages) + " validation messages, the last: " + validation_text_;
+    result.message =
+        std::to_string(validation_count_ - messages) + " validation messages, the last: " + validation_text_;
   }
   if (context_ && context_->lost()) result.status = CaseStatus::device_lost;
   return result;

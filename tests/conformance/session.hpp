@@ -39,6 +39,8 @@ class Session {
  private:
   Session() = default;
 
+  std::uint32_t device_index_ = 0;
+  DeviceOptions device_options_;
   std::unique_ptr<Instance> instance_;
   std::unique_ptr<DeviceContext> context_;
   std::unique_ptr<Executor> own_executor_;

@@ -123,7 +123,9 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
   const auto begin = Clock::now();
   std::vector<std::optional<CaseResult>> results(cases.size());
   std::size_t done = 0;
+  bool stopping = false;
   const auto report = [&](std::size_t index, CaseResult result) {
+    stopping = stopping || (options.fail_fast && is_bad(result.status));
     progress(result, ++done);
     results[index] = std::move(result);
   };
@@ -170,7 +172,7 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
       if (!w.current) result.message += " while opening the device";
       report(index, std::move(result));
       w.todo.erase(std::find(w.todo.begin(), w.todo.end(), index));
-    } else if (crashed && summary.error.empty()) {
+    } else if (crashed && !stopping && summary.error.empty()) {
       summary.error = "a worker crashed while it closed the device";
     }
     if (!w.todo.empty() && summary.error.empty() && !start(w, cases, options, workers)) summary.error = "cannot start a worker process";
@@ -205,6 +207,12 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
           continue;
         }
       }
+      if (stopping && !w.ended) {
+        w.todo.clear();
+        w.current.reset();
+        w.ended = true;
+        ::kill(w.pid, SIGKILL);
+      }
       if (!w.killed && Clock::now() - w.since > std::chrono::seconds(options.timeout_seconds)) {
         w.killed = true;
         ::kill(w.pid, SIGKILL);
@@ -234,6 +242,7 @@ RunSummary run_cases_in_process(const std::vector<const Case*>& cases, const Run
     apply_expectations(expectations, result);
     progress(result, summary.results.size() + 1);
     summary.results.push_back(std::move(result));
+    if (options.fail_fast && is_bad(summary.results.back().status)) break;
   }
   summary.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return summary;

@@ -19,6 +19,7 @@ struct RunOptions {
   std::uint32_t jobs = 1;
   std::uint32_t timeout_seconds = 120;  // of one case
   std::string expectations;             // folder; empty: none
+  bool fail_fast = false;               // the first bad result ends the run
 };
 
 struct RunSummary {
