@@ -181,14 +181,18 @@ void CacheImpl::publish(Sequence& sequence) {
   }
 }
 
-// The page behind the sequence's last published one. Content that is there already takes the place of the sequence's own.
+// The page behind the sequence's last published one. Content that is there already takes the place of the sequence's own. A page stands
+// for one beginning of tokens: if a fork that shares it was named otherwise first (identify), it stays that one's.
 void CacheImpl::publish_page(Sequence& sequence) {
   const std::uint32_t index = sequence.node->depth, page_tokens = geometry_.page_tokens;
   const auto tokens = std::span<const std::int32_t>(sequence.tokens).subspan(std::size_t{index} * page_tokens, page_tokens);
   PrefixNode* node = prefixes_->child(sequence.node, tokens);
   if (node == nullptr) {
     std::vector<std::int32_t> pages;
-    for (const PageTable& table : sequence.tables) pages.push_back(table.at(index));
+    for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+      pages.push_back(sequence.tables[g].at(index));
+      if (pages[g] != kNoPage && pools_[g].indexed(static_cast<std::uint32_t>(pages[g]))) return;
+    }
     node = prefixes_->insert(sequence.node, tokens, pages, sequence.publish, now_ms());
     if (node == nullptr) return;
     ++prefix_counters_.published;
@@ -199,7 +203,7 @@ void CacheImpl::publish_page(Sequence& sequence) {
       const std::int32_t own = sequence.tables[g].at(index), held = node->pages[g];
       if (own == held || own == kNoPage) continue;
       if (held == kNoPage) {
-        prefixes_->complete(*node, g, own);
+        if (!pools_[g].indexed(static_cast<std::uint32_t>(own))) prefixes_->complete(*node, g, own);
         continue;
       }
       pools_[g].add_reference(static_cast<std::uint32_t>(held));

@@ -42,7 +42,7 @@ Status check_entry(const kvant_step_entry& entry, std::uint64_t length, const st
   if (!positioned && entry.query_position != 0)
     return invalid(name, ".query_position (", entry.query_position, ") is not 0 without KVANT_ENTRY_QUERY_POSITION");
   if (entry.query_position < 0) return invalid(name, ".query_position (", entry.query_position, ") is negative");
-  if (entry.query_position + std::uint64_t{entry.queries} > kMaxTokens)
+  if (static_cast<std::uint64_t>(entry.query_position) + entry.queries > kMaxTokens)
     return invalid(name, ".query_position (", entry.query_position, ") plus ", entry.queries, " queries is greater than ",
                    kMaxTokens);
   return check_mask(entry, length + entry.append, name);

@@ -54,8 +54,8 @@ Result<CheckedTensor> check_row(const kvant_tensor* tensor, std::uint64_t batch_
     return invalid(need.name, ": row ", row, " of the batch begins beyond its ", values.size, " bytes");
   if (values.data != nullptr) {
     values.data = static_cast<char*>(values.data) + bytes;
-  } else {
-    values.offset += bytes;
+  } else if (__builtin_add_overflow(values.offset, bytes, &values.offset)) {
+    return invalid(need.name, ".offset: row ", row, " of the batch begins beyond 64-bit addresses");
   }
   values.size -= bytes;
   values.struct_size = sizeof values;

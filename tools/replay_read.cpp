@@ -19,6 +19,7 @@ using Json = nlohmann::json;
 constexpr uint64_t kMostPages = uint64_t{1} << 31;  // of a trace, counting each use
 constexpr uint64_t kMostTimeMs = uint64_t{1} << 53;
 constexpr uint64_t kMostObjectBytes = uint64_t{1} << 48;
+constexpr uint64_t kMostSum = uint64_t{1} << 62;  // of bytes and of tokens, counting each use: figures stay within 64 bits
 
 Failure wrong(const std::string& name, size_t line, const std::string& what) {
   return bad_model(name + ":" + std::to_string(line) + ": " + what);
@@ -61,6 +62,18 @@ bool time_of(double value, double unit_ms, uint64_t& time_ms) {
   return true;
 }
 
+// Adds `count` values; false beyond kMostSum.
+bool add_to(uint64_t& sum, uint64_t count, uint64_t value) {
+  if (value != 0 && count > (kMostSum - sum) / value) {
+    return false;
+  }
+  sum += count * value;
+  return true;
+}
+
+// A value that was to be a number. What holds others is not written out: it may be nested deeper than a stack.
+std::string shown(const Json& value) { return value.is_structured() ? value.type_name() : shown(std::string_view(value.dump())); }
+
 // Of a JSON object, a whole number that is not negative.
 bool count_of(const Json& object, const char* key, uint64_t& value) {
   const auto found = object.find(key);
@@ -92,7 +105,7 @@ Outcome<Trace> parse_mooncake(const std::string& name, std::string_view text, co
   trace.name = name;
   trace.page_tokens = options.page_tokens;
   TraceBuilder builder(trace);
-  uint64_t pages = 0;
+  uint64_t pages = 0, all_tokens = 0, all_bytes = 0;
   for (size_t line = 1; !text.empty(); ++line) {
     const std::string_view words = take_until(text, '\n');
     if (words.empty()) {
@@ -118,13 +131,16 @@ Outcome<Trace> parse_mooncake(const std::string& name, std::string_view text, co
     path.reserve(ids->size());
     for (const Json& id : *ids) {
       if (!id.is_number_unsigned()) {
-        return wrong(name, line, "hash_ids holds " + shown(id.dump()) + ", which is not a whole number");
+        return wrong(name, line, "hash_ids holds " + shown(id) + ", which is not a whole number");
       }
       path.push_back(id.get<uint64_t>());
     }
     pages += path.size();
     if (pages > kMostPages) {
       return wrong(name, line, "the trace has more than 2^31 pages");
+    }
+    if (!add_to(all_tokens, 1, tokens) || !add_to(all_bytes, path.size(), options.page_bytes)) {
+      return wrong(name, line, "the trace has more than 2^62 tokens, or pages of more than 2^62 bytes, counting each use");
     }
     builder.add_path(time_ms, tokens, path, options.page_bytes);
   }
@@ -139,6 +155,8 @@ Outcome<Trace> parse_csv(const std::string& name, std::string_view text) {
   trace.name = name;
   TraceBuilder builder(trace);
   std::unordered_map<std::string, uint64_t> ids;
+  std::vector<uint64_t> sizes;  // by number
+  uint64_t all_bytes = 0;
   for (size_t line = 1; !text.empty(); ++line) {
     std::string_view rest = take_until(text, '\n');
     if (rest.empty() || rest.front() == '#') {
@@ -163,7 +181,15 @@ Outcome<Trace> parse_csv(const std::string& name, std::string_view text) {
     if (trace.requests.size() >= kMostPages) {
       return wrong(name, line, "the trace has more than 2^31 requests");
     }
-    builder.add_object(time_ms, ids.try_emplace(std::string(id), ids.size()).first->second, bytes);
+    // An object's first size stays, so that a later use may count more than is said here.
+    const auto [place, is_new] = ids.try_emplace(std::string(id), ids.size());
+    if (is_new) {
+      sizes.push_back(bytes);
+    }
+    if (!add_to(all_bytes, 1, sizes[place->second])) {
+      return wrong(name, line, "the trace's uses are of more than 2^62 bytes together");
+    }
+    builder.add_object(time_ms, place->second, bytes);
   }
   if (trace.requests.empty()) {
     return bad_model(name + ": holds no request");

@@ -318,5 +318,29 @@ TEST_CASE("host prefix: computing again what is there is a use of it") {
   model.check_references();
 }
 
+TEST_CASE("host prefix: a page that two forks name differently is the first one's") {
+  PrefixModel model(PrefixModel::small(8));
+  const Tokens tokens(32, 3);
+  const SequenceId parent = model.create({}).sequence;
+  REQUIRE(model.append(parent, tokens, false).ok());
+  const SequenceId child = model.fork(parent, 32);
+  REQUIRE(model.cache->identify(parent, tokens).ok());
+  CHECK(model.cache->prefix_counters().value().pages == 2);
+  // The same first page, then another; and another one from the beginning on.
+  Tokens others = tokens;
+  others[20] = 4;
+  REQUIRE(model.cache->identify(child, others).ok());
+  others[0] = 4;
+  REQUIRE(model.cache->identify(child, others).ok());
+  CHECK(model.cache->prefix_counters().value().pages == 2);
+  CHECK(model.cache->prefix_counters().value().published == 2);
+  model.check_all();
+  model.check_references();
+  model.destroy(parent);
+  model.destroy(child);
+  CHECK(model.cache->clear_prefixes().value() == 2);
+  CHECK(model.cache->memory_use().used_pages == 0);
+}
+
 }  // namespace
 }  // namespace kvant

@@ -70,6 +70,33 @@ TEST_CASE("replay traces: what is refused, and where") {
   CHECK_FALSE(read_trace(kFolder + "missing.jsonl", TraceFormat::kMooncake, {4, 1}).ok());
 }
 
+TEST_CASE("replay traces: sums stay within 64 bits, and what is nested is not written out") {
+  const std::string line = R"({"timestamp": 0, "input_length": 1, "hash_ids": [1, 2]})";
+  const std::string many_tokens = R"({"timestamp": 1, "input_length": 4611686018427387904, "hash_ids": [3]})";
+  CHECK(parse_mooncake("t", many_tokens, {512, 1}).ok());
+  const auto tokens = parse_mooncake("t", line + "\n" + many_tokens, {512, 1});
+  REQUIRE(!tokens.ok());
+  CHECK(tokens.failure().message.find("t:2: the trace has more than 2^62 tokens") == 0);
+  CHECK(parse_mooncake("t", line, {512, uint64_t{1} << 61}).ok());
+  CHECK(!parse_mooncake("t", line, {512, (uint64_t{1} << 61) + 1}).ok());
+
+  // The first size of an object is that of all its uses.
+  std::string uses = "0,a,281474976710656\n";
+  for (int i = 0; i < (1 << 14); ++i) {
+    uses += "1,a,1\n";
+  }
+  const auto bytes = parse_csv("t", uses);
+  REQUIRE(!bytes.ok());
+  CHECK(bytes.failure().message == "t:16385: the trace's uses are of more than 2^62 bytes together");
+  CHECK(parse_csv("t", uses.substr(0, uses.size() - 6)).ok());
+
+  std::string deep = R"({"timestamp": 0, "input_length": 1, "hash_ids": [)";
+  deep.append(200000, '[').append(200000, ']').append("]}");
+  const auto nested = parse_mooncake("t", deep, {512, 1});
+  REQUIRE(!nested.ok());
+  CHECK(nested.failure().message == "t:1: hash_ids holds array, which is not a whole number");
+}
+
 TEST_CASE("replay traces: capacities") {
   const auto trace = read_trace(kFolder + "tiny.jsonl", TraceFormat::kMooncake, {4, 10});
   REQUIRE(trace.ok());

@@ -36,6 +36,15 @@ if(KVANT_SANITIZE)
   add_link_options(-fsanitize=${KVANT_SANITIZE})
 endif()
 
+# Coverage for the fuzzers everywhere; their main comes with -fsanitize=fuzzer, which tests/fuzz links alone.
+if(KVANT_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    message(FATAL_ERROR "KVANT_FUZZ needs clang; the compiler is ${CMAKE_CXX_COMPILER_ID} (the preset `fuzz` chooses clang-14)")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()
+
 find_program(KVANT_CCACHE ccache)
 if(KVANT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_C_COMPILER_LAUNCHER ${KVANT_CCACHE})

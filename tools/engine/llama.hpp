@@ -54,7 +54,7 @@ class Llama {
   };
   struct Activations;  // rows of one batch
 
-  Llama(const LlamaConfig& config) : config_(config), rope_(config.rope_dims, config.rope_base, config.context) {}
+  Llama(const LlamaConfig& config) : config_(config), rope_(config.rope_dims, config.rope_base, 0) {}
   Outcome<void> check(const Batch& batch) const;
   Outcome<void> block(uint32_t index, const Batch& batch, Attention& attention, Activations& a);
 

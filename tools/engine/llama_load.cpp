@@ -63,7 +63,8 @@ Outcome<LlamaConfig> read_config(const GgufFile& file) {
   if (config.rope_dims % 2 != 0) {
     return bad_model(file.name() + ": the RoPE dimension count (" + std::to_string(config.rope_dims) + ") is odd");
   }
-  if (uint64_t{config.context} * config.rope_dims > uint64_t{1} << 31) {
+  // 512 MiB of them: a file of a few bytes could ask for any number.
+  if (uint64_t{config.context} * config.rope_dims > uint64_t{1} << 27) {
     return bad_model(file.name() + ": metadata 'llama.context_length' (" + std::to_string(config.context) +
                      ") is too long for this engine's position tables");
   }
@@ -130,6 +131,8 @@ Outcome<Llama> Llama::load(const GgufFile& file) {
     KVANT_TRY(read(prefix + "ffn_up.weight", {width, config->ffn}, layer.up));
     KVANT_TRY(read(prefix + "ffn_down.weight", {config->ffn, width}, layer.down));
   }
+  // Last: a file whose tensors are not there costs no tables.
+  model.rope_ = Rope(config->rope_dims, config->rope_base, config->context);
   return model;
 }
 
