@@ -36,6 +36,7 @@ constexpr Extension kExtensions[] = {
     {"VK_EXT_subgroup_size_control", 3, "subgroupSizeControl", &DeviceFeatures::subgroup_size_control},
     {"VK_EXT_subgroup_size_control", 3, "computeFullSubgroups", &DeviceFeatures::compute_full_subgroups},
     {"VK_KHR_vulkan_memory_model", 2, "vulkanMemoryModel", &DeviceFeatures::memory_model},
+    {"VK_KHR_vulkan_memory_model", 2, "vulkanMemoryModelDeviceScope", &DeviceFeatures::memory_model},
     {"VK_KHR_cooperative_matrix", 0, "cooperativeMatrix", &DeviceFeatures::coopmat},
     {"VK_NV_cooperative_matrix2", 0, "cooperativeMatrixReductions", &DeviceFeatures::coopmat2},
     {"VK_KHR_pipeline_executable_properties", 0, "pipelineExecutableInfo", &DeviceFeatures::pipeline_statistics},

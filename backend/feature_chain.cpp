@@ -49,7 +49,11 @@ void FeatureChain::link_for_creation(FeatureChain& chain, const DevicePlan& plan
     control.subgroupSizeControl = VK_TRUE;
     control.computeFullSubgroups = features.compute_full_subgroups ? VK_TRUE : VK_FALSE;
   }
-  if (features.memory_model) chain.link(chain.memory_model_).vulkanMemoryModel = VK_TRUE;
+  if (features.memory_model) {
+    auto& model = chain.link(chain.memory_model_);
+    model.vulkanMemoryModel = VK_TRUE;
+    model.vulkanMemoryModelDeviceScope = VK_TRUE;  // with the model enabled, atomics of all modules need it
+  }
   if (features.pipeline_statistics) chain.link(chain.statistics_).pipelineExecutableInfo = VK_TRUE;
   if (features.coopmat) chain.link(chain.coopmat_).cooperativeMatrix = VK_TRUE;
   if (features.coopmat2) {
@@ -88,7 +92,7 @@ void read_feature_chain(const void* chain, DeviceSnapshot& s) {
       s.timeline = f.timelineSemaphore != 0;
       s.buffer_device_address = f.bufferDeviceAddress != 0;
       s.host_query_reset = f.hostQueryReset != 0;
-      memory_model = f.vulkanMemoryModel != 0;
+      memory_model = f.vulkanMemoryModel != 0 && f.vulkanMemoryModelDeviceScope != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES) {
       const auto& f = *static_cast<const VkPhysicalDeviceVulkan13Features*>(p);
       s.int_dot = f.shaderIntegerDotProduct != 0;
@@ -116,7 +120,8 @@ void read_feature_chain(const void* chain, DeviceSnapshot& s) {
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_HOST_QUERY_RESET_FEATURES) {
       s.host_query_reset = static_cast<const VkPhysicalDeviceHostQueryResetFeatures*>(p)->hostQueryReset != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES) {
-      memory_model = static_cast<const VkPhysicalDeviceVulkanMemoryModelFeatures*>(p)->vulkanMemoryModel != 0;
+      const auto& f = *static_cast<const VkPhysicalDeviceVulkanMemoryModelFeatures*>(p);
+      memory_model = f.vulkanMemoryModel != 0 && f.vulkanMemoryModelDeviceScope != 0;
     } else if (type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT) {
       s.pipeline_robustness =
           static_cast<const VkPhysicalDevicePipelineRobustnessFeaturesEXT*>(p)->pipelineRobustness != 0;
@@ -134,7 +139,8 @@ void read_feature_chain(const void* chain, DeviceSnapshot& s) {
                    f.cooperativeMatrixBlockLoads != 0;
     }
   }
-  // Cooperative-matrix SPIR-V declares the Vulkan memory model; one without the other is of no use.
+  // Cooperative-matrix SPIR-V declares the Vulkan memory model; one without the other is of no use. Nor is the model without
+  // its device scope, which the atomics of append have (VUID-RuntimeSpirv-vulkanMemoryModel-06265).
   s.coopmat = s.coopmat && memory_model;
   s.coopmat2 = s.coopmat2 && s.coopmat;
 }

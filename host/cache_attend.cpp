@@ -135,7 +135,7 @@ void CacheImpl::record_attention(const LayerRun& run) {
     const std::uint32_t tiles = (args.q_heads / run.kv_heads + config.heads_per_tile - 1) / config.heads_per_tile;
     assert(run.kv_heads * tiles <= limits.max_groups[1]);
     attend.items_offset = variant.items_offset;
-    attend.partial_lse_offset = variant.plan.max_partial_rows * run.head_dim_v;
+    attend.partial_lse_offset = static_cast<std::uint32_t>(variant.plan.max_partial_rows * run.head_dim_v);  // words of a binding
     for (const AttendPass& pass : variant.plan.passes) {
       bool barrier = true;  // after append, and after the merges that read PARTIAL before
       for (const SlabItems& items : std::span(variant.plan.slabs).subspan(pass.slab_begin, pass.slab_count)) {
@@ -188,7 +188,7 @@ void CacheImpl::record_merge(const LayerRun& run, const AttendVariant& variant, 
   params::MergeParams merge{};
   merge.items_offset = variant.merges_offset;
   merge.q_heads = args.q_heads;
-  merge.partial_lse_offset = variant.plan.max_partial_rows * run.head_dim_v;
+  merge.partial_lse_offset = static_cast<std::uint32_t>(variant.plan.max_partial_rows * run.head_dim_v);
   merge.out_offset = run.out.offset;
   merge.out_token_stride = run.out.token_stride;
   merge.out_head_stride = run.out.head_stride;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 
 namespace kvant {
 
@@ -35,6 +36,10 @@ void MetaTable::clear() {
 
 Status MetaTable::upload(CommandList& list, std::vector<BufferId>* retired) {
   const std::uint64_t bytes = words_.size() * sizeof(std::uint32_t);
+  if (bytes > executor_.limits().max_binding_bytes)
+    return {StatusCode::resource_exhausted, "the step's tables and masks take " + std::to_string(bytes) +
+                                                " bytes, the device binds at most " +
+                                                std::to_string(executor_.limits().max_binding_bytes)};
   // Half the ring: other pieces of the same list need room too.
   const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / sizeof(std::uint32_t));
   const bool recording = retired != nullptr;

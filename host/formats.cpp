@@ -21,7 +21,8 @@ FormatInfo make_info(FormatId id, std::string_view name, std::uint32_t block, st
 }
 
 const std::vector<FormatInfo>& table() {
-  static const std::vector<FormatInfo> rows = [] {
+  // Never destroyed: at process exit other threads may still be inside of a call.
+  static const std::vector<FormatInfo>& rows = *new const std::vector<FormatInfo>([] {
     std::vector<FormatInfo> all{
 #define KVANT_FORMAT(symbol, id, block, code_bits, high_bits, scale_bytes, row_pad, int_dot)                          \
   make_info(FormatId::symbol, #symbol, block, code_bits, high_bits, scale_bytes, row_pad, int_dot != 0, codec_##symbol),
@@ -30,7 +31,7 @@ const std::vector<FormatInfo>& table() {
     };
     std::sort(all.begin(), all.end(), [](const FormatInfo& a, const FormatInfo& b) { return a.id < b.id; });
     return all;
-  }();
+  }());
   return rows;
 }
 

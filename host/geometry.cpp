@@ -33,7 +33,8 @@ Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits&
   const std::uint64_t k_widest = widest_page_bytes(group.head_dim_k, group.kv_heads, geometry.page_tokens);
   const std::uint64_t v_widest = widest_page_bytes(group.head_dim_v, group.kv_heads, geometry.page_tokens);
   const std::uint64_t widest_side = std::max(k_widest, v_widest);
-  std::uint64_t pages = limits.max_binding_bytes / widest_side;
+  const std::uint64_t most_bound = std::min(limits.max_binding_bytes, kMaxRegionBytes);
+  std::uint64_t pages = most_bound / widest_side;
   // The V region may start up to one alignment later than K ends.
   const std::uint64_t slab_room =
       limits.max_slab_bytes - std::min<std::uint64_t>(limits.max_slab_bytes, geometry.region_alignment);
@@ -45,7 +46,7 @@ Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits&
                 " bytes) or bindings (" + std::to_string(limits.max_binding_bytes) + " bytes) hold"};
 
   if (group.mass_page_bytes != 0) {
-    pages = std::min(pages, std::min(limits.max_binding_bytes, limits.max_slab_bytes) / group.mass_page_bytes);
+    pages = std::min(pages, std::min(most_bound, limits.max_slab_bytes) / group.mass_page_bytes);
     if (pages == 0)
       return {StatusCode::resource_exhausted,
               "the attention mass of a page in " + std::to_string(group.layers.size()) + " layers of " + shape_text(group) +

@@ -15,6 +15,9 @@ namespace kvant {
 // slab wastes less; a larger one means fewer dispatches.
 inline constexpr std::uint64_t kTargetSlabBytes = 256ull << 20;
 
+// Kernels count the bytes and words of what is bound in 32 bits: a slab may be larger, each of its regions may not.
+inline constexpr std::uint64_t kMaxRegionBytes = (1ull << 32) - 256;
+
 struct GeometryOptions {
   std::uint64_t target_slab_bytes = kTargetSlabBytes;
   std::uint32_t max_pages_per_slab = 0;  // 0 = no further bound

@@ -120,7 +120,7 @@ void AttendPlanner::close_pass() {
   pass.slab_begin = static_cast<std::uint32_t>(plan_->slabs.size());
   pass.merge_begin = pass_merge_begin_;
   pass.merge_count = static_cast<std::uint32_t>(plan_->merges.size()) - pass_merge_begin_;
-  pass.partial_rows = static_cast<std::uint32_t>(pass_rows_);
+  pass.partial_rows = pass_rows_;
   for (std::uint32_t slab : slab_order_) {
     SlabItems group{slab, static_cast<std::uint32_t>(plan_->items.size()), 0};
     for (std::size_t i = 0; i < pass_items_.size(); ++i)

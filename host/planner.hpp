@@ -36,7 +36,7 @@ struct SlabItems {
 struct AttendPass {
   std::uint32_t slab_begin = 0, slab_count = 0;    // in AttendPlan::slabs
   std::uint32_t merge_begin = 0, merge_count = 0;  // in AttendPlan::merges
-  std::uint32_t partial_rows = 0;
+  std::uint64_t partial_rows = 0;
 };
 
 struct AttendPlan {
@@ -44,7 +44,8 @@ struct AttendPlan {
   std::vector<params::MergeItem> merges;
   std::vector<SlabItems> slabs;
   std::vector<AttendPass> passes;
-  std::uint32_t max_partial_rows = 0;
+  // Where it is beyond 32 bits the row numbers of items and merges have wrapped: too many bytes for any device, and refused.
+  std::uint64_t max_partial_rows = 0;
 
   void clear();
 };

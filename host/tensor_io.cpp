@@ -41,6 +41,14 @@ void move_rows(const TensorView& view, const TensorShape& shape, std::uint64_t f
       copy(view.host + (t * strides.token + h * strides.head) * element, row);
 }
 
+// Scratch for a host tensor is bound whole.
+Status ensure_scratch(ScratchBuffer& scratch, std::uint64_t bytes, const ExecutorLimits& limits) {
+  if (bytes > limits.max_binding_bytes)
+    return {StatusCode::resource_exhausted, "a tensor of " + std::to_string(bytes) + " bytes, the device binds at most " +
+                                                std::to_string(limits.max_binding_bytes) + "; take fewer tokens at once"};
+  return scratch.ensure(bytes, nullptr);
+}
+
 BoundTensor packed_tensor(BufferRange range, const TensorShape& shape) {
   return {range, 0, shape.heads * shape.dim, shape.dim};
 }
@@ -148,7 +156,7 @@ Result<BoundTensor> TensorIo::input(TensorRole role, const TensorView& view, con
     return packed_tensor(staging.range, shape);
   }
   ScratchBuffer& scratch = *scratch_[static_cast<std::size_t>(role)];
-  KVANT_TRY(scratch.ensure(bytes, nullptr));
+  KVANT_TRY(ensure_scratch(scratch, bytes, executor_.limits()));
   KVANT_TRY(upload_pieces(scratch, view, shape));
   return packed_tensor(scratch.range(bytes), shape);
 }
@@ -162,7 +170,7 @@ Result<BoundTensor> TensorIo::output(TensorRole role, const TensorView& view, co
     return packed_tensor(staging.range, shape);
   }
   ScratchBuffer& scratch = *scratch_[static_cast<std::size_t>(role)];
-  KVANT_TRY(scratch.ensure(bytes, nullptr));
+  KVANT_TRY(ensure_scratch(scratch, bytes, executor_.limits()));
   outputs_.push_back({view, shape, nullptr, role});
   return packed_tensor(scratch.range(bytes), shape);
 }

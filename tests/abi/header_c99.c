@@ -4,3 +4,5 @@
 
 #define LAYOUT_NAME abi_layout_present
 #include "layout_table.inc"
+#define LAYOUT_EXT_NAME abi_layout_ext_present
+#include "layout_table_ext.inc"

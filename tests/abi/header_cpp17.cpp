@@ -5,3 +5,5 @@ static_assert(__cplusplus == 201703L);
 
 #define LAYOUT_NAME abi_layout_cpp17
 #include "layout_table.inc"
+#define LAYOUT_EXT_NAME abi_layout_ext_cpp17
+#include "layout_table_ext.inc"

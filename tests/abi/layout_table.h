@@ -17,10 +17,18 @@ extern const abi_layout_row abi_layout_present[]; /* kvant.h, as C99 */
 extern const abi_layout_row abi_layout_cpp17[];
 extern const abi_layout_row abi_layout_cpp20[];
 extern const abi_layout_row abi_layout_1_0[];     /* frozen/kvant_1_0.h */
+extern const abi_layout_row abi_layout_1_1[];     /* frozen/1_1/ */
+
+extern const abi_layout_row abi_layout_ext_present[]; /* the extension headers, as C99 */
+extern const abi_layout_row abi_layout_ext_cpp17[];
+extern const abi_layout_row abi_layout_ext_cpp20[];
+extern const abi_layout_row abi_layout_ext_1_1[]; /* frozen/1_1/ */
 
 /* A host compiled against frozen/kvant_1_0.h: goes through a whole session. 0: well; else the number of the step that failed.
  * 77: there is no device. */
 int abi_frozen_host(const char* library);
+/* The same of frozen/1_1/, with a prefix cache and the manager extension. */
+int abi_frozen_host_1_1(const char* library);
 
 #ifdef __cplusplus
 }

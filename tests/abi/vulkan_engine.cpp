@@ -11,7 +11,8 @@ constexpr const char* kLayer = "VK_LAYER_KHRONOS_validation";
 
 }  // namespace
 
-std::string VulkanEngine::start(VkDeviceSize buffer_bytes) {
+std::string VulkanEngine::start(VkDeviceSize buffer_bytes, const EngineFeatures& wanted) {
+  wanted_ = wanted;
   loader_ = dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
   if (loader_ == nullptr) return "there is no Vulkan loader";
   get_instance_ = reinterpret_cast<PFN_vkGetInstanceProcAddr>(dlsym(loader_, "vkGetInstanceProcAddr"));
@@ -71,6 +72,79 @@ std::string VulkanEngine::create_instance() {
   return create_messenger(instance_, &messenger, nullptr, &messenger_) == VK_SUCCESS ? "" : "no debug messenger";
 }
 
+// Asks what the device offers, struct by struct, and links those that have a wanted bit, with no other bit set.
+void VulkanEngine::choose_features() {
+  const auto query = instance_function<PFN_vkGetPhysicalDeviceFeatures2>("vkGetPhysicalDeviceFeatures2");
+  const auto list = instance_function<PFN_vkEnumerateDeviceExtensionProperties>("vkEnumerateDeviceExtensionProperties");
+  std::uint32_t count = 0;
+  list(physical_, nullptr, &count, nullptr);
+  std::vector<VkExtensionProperties> offered(count);
+  list(physical_, nullptr, &count, offered.data());
+  const auto has = [&](const char* name) {
+    for (const VkExtensionProperties& extension : offered)
+      if (std::strcmp(extension.extensionName, name) == 0) return true;
+    return false;
+  };
+  VkPhysicalDeviceProperties properties{};
+  instance_function<PFN_vkGetPhysicalDeviceProperties>("vkGetPhysicalDeviceProperties")(physical_, &properties);
+  if (properties.apiVersion < VK_API_VERSION_1_2) wanted_.collected = false;
+  void* chain = nullptr;  // of what is enabled
+  // Links the struct if the device has the bit; true where it does.
+  const auto take = [&](auto& feature, auto member, bool wanted, bool linked = true) {
+    VkPhysicalDeviceFeatures2 root{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &feature, {}};
+    feature.pNext = nullptr;
+    query(physical_, &root);
+    const bool found = wanted && feature.*member != 0;
+    const VkStructureType type = feature.sType;
+    std::memset(&feature, 0, sizeof feature);
+    feature.sType = type;
+    feature.pNext = chain;
+    if (!found) return false;
+    feature.*member = VK_TRUE;
+    if (linked) chain = &feature;
+    return true;
+  };
+  const bool apart = !wanted_.collected;
+  enabled_.timeline = take(timeline_, &VkPhysicalDeviceTimelineSemaphoreFeatures::timelineSemaphore, wanted_.timeline, apart);
+  enabled_.fp16 = take(fp16_, &VkPhysicalDeviceShaderFloat16Int8Features::shaderFloat16, wanted_.fp16, apart);
+  enabled_.storage16 = take(storage16_, &VkPhysicalDevice16BitStorageFeatures::storageBuffer16BitAccess, wanted_.storage16, apart);
+  enabled_.storage8 = take(storage8_, &VkPhysicalDevice8BitStorageFeatures::storageBuffer8BitAccess, wanted_.storage8, apart);
+  // The scope's bit, for which the other is a condition: kvant_ext_vulkan.h asks engines to enable neither or both.
+  enabled_.memory_model =
+      take(model_, &VkPhysicalDeviceVulkanMemoryModelFeatures::vulkanMemoryModelDeviceScope, wanted_.memory_model, apart);
+  model_.vulkanMemoryModel = model_.vulkanMemoryModelDeviceScope;
+  const auto take_extension = [&](const char* name, auto& feature, auto member, bool wanted) {
+    if (!has(name) || !take(feature, member, wanted)) return false;
+    extensions_.push_back(name);
+    return true;
+  };
+  enabled_.int_dot = take_extension(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME, int_dot_,
+                                    &VkPhysicalDeviceShaderIntegerDotProductFeatures::shaderIntegerDotProduct, wanted_.int_dot);
+  enabled_.subgroup_size = take_extension(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME, subgroup_size_,
+                                          &VkPhysicalDeviceSubgroupSizeControlFeatures::subgroupSizeControl, wanted_.subgroup_size);
+  if (!apart) {
+    core11_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES;
+    core11_.pNext = chain;
+    core11_.storageBuffer16BitAccess = enabled_.storage16 ? VK_TRUE : VK_FALSE;
+    core12_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES;
+    core12_.pNext = &core11_;
+    core12_.timelineSemaphore = enabled_.timeline ? VK_TRUE : VK_FALSE;
+    core12_.shaderFloat16 = enabled_.fp16 ? VK_TRUE : VK_FALSE;
+    core12_.storageBuffer8BitAccess = enabled_.storage8 ? VK_TRUE : VK_FALSE;
+    core12_.vulkanMemoryModel = core12_.vulkanMemoryModelDeviceScope = enabled_.memory_model ? VK_TRUE : VK_FALSE;
+    chain = &core12_;
+    enabled_.collected = true;
+  }
+  VkPhysicalDeviceFeatures2 all{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, nullptr, {}};
+  query(physical_, &all);
+  enabled_.int16 = wanted_.int16 && all.features.shaderInt16 != 0;
+  enabled_.robust_access = wanted_.robust_access && all.features.robustBufferAccess != 0;
+  features_.pNext = chain;
+  features_.features.shaderInt16 = enabled_.int16 ? VK_TRUE : VK_FALSE;
+  features_.features.robustBufferAccess = enabled_.robust_access ? VK_TRUE : VK_FALSE;
+  enabled_.say_nothing = wanted_.say_nothing;
+}
+
 std::string VulkanEngine::create_device() {
   std::uint32_t count = 1;
   instance_function<PFN_vkEnumeratePhysicalDevices>("vkEnumeratePhysicalDevices")(instance_, &count, &physical_);
@@ -83,11 +157,7 @@ std::string VulkanEngine::create_device() {
   while (family_ < count && (properties[family_].queueFlags & VK_QUEUE_COMPUTE_BIT) == 0) ++family_;
   if (family_ == count) return "there is no compute queue";
 
-  timeline_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES;
-  features_.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
-  features_.pNext = &timeline_;
-  instance_function<PFN_vkGetPhysicalDeviceFeatures2>("vkGetPhysicalDeviceFeatures2")(physical_, &features_);
-  features_.features = {};  // nothing but timeline semaphores, if there are any
+  choose_features();
   const float priority = 1.0F;
   VkDeviceQueueCreateInfo queue{};
   queue.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO;
@@ -99,6 +169,8 @@ std::string VulkanEngine::create_device() {
   info.pNext = &features_;
   info.queueCreateInfoCount = 1;
   info.pQueueCreateInfos = &queue;
+  info.enabledExtensionCount = static_cast<std::uint32_t>(extensions_.size());
+  info.ppEnabledExtensionNames = extensions_.data();
   if (instance_function<PFN_vkCreateDevice>("vkCreateDevice")(physical_, &info, nullptr, &device_) != VK_SUCCESS)
     return "vkCreateDevice failed";
   device_function<PFN_vkGetDeviceQueue>("vkGetDeviceQueue")(device_, family_, 0, &queue_);
@@ -166,7 +238,9 @@ kvant_vulkan_device_args VulkanEngine::import_args() {
   args.physical_device = physical_;
   args.device = device_;
   args.queue_family = family_;
-  args.enabled_features = &features_;
+  args.enabled_features = wanted_.say_nothing ? nullptr : &features_;
+  args.enabled_extensions = extensions_.data();
+  args.enabled_extension_count = static_cast<std::uint32_t>(extensions_.size());
   args.user_data = this;
   args.lock_queue = [](void* user, std::uint32_t, std::uint32_t) {
     auto& engine = *static_cast<VulkanEngine*>(user);

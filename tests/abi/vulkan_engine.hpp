@@ -14,10 +14,20 @@
 
 namespace abi_test {
 
+// What the engine enables of what its device offers, and how it says so.
+struct EngineFeatures {
+  bool timeline = true, fp16 = false, storage16 = false, storage8 = false, int_dot = false, subgroup_size = false, memory_model = false;
+  bool int16 = false, robust_access = false;
+  bool collected = false;   // in VkPhysicalDeviceVulkan11Features and ...12Features instead of a struct each
+  bool say_nothing = false; // kvant is given NULL instead of the chain
+};
+
 class VulkanEngine {
  public:
   // Empty: it stands; else why there is no engine (no loader, no driver, no compute queue).
-  std::string start(VkDeviceSize buffer_bytes);
+  std::string start(VkDeviceSize buffer_bytes, const EngineFeatures& wanted = {});
+  // Those of the wanted features that the device has and the engine enabled.
+  const EngineFeatures& enabled() const { return enabled_; }
   ~VulkanEngine();
 
   kvant_vulkan_device_args import_args();
@@ -48,6 +58,7 @@ class VulkanEngine {
   }
   std::string create_instance();
   std::string create_device();
+  void choose_features();
   std::string create_buffer(VkDeviceSize bytes);
 
   void* loader_ = nullptr;
@@ -59,8 +70,18 @@ class VulkanEngine {
   VkDevice device_ = VK_NULL_HANDLE;
   VkQueue queue_ = VK_NULL_HANDLE;
   std::uint32_t family_ = 0;
-  VkPhysicalDeviceTimelineSemaphoreFeatures timeline_{};
-  VkPhysicalDeviceFeatures2 features_{};
+  EngineFeatures wanted_, enabled_;
+  VkPhysicalDeviceTimelineSemaphoreFeatures timeline_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES, nullptr, 0};
+  VkPhysicalDeviceShaderFloat16Int8Features fp16_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES, nullptr, 0, 0};
+  VkPhysicalDevice16BitStorageFeatures storage16_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES, nullptr, 0, 0, 0, 0};
+  VkPhysicalDevice8BitStorageFeatures storage8_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES, nullptr, 0, 0, 0};
+  VkPhysicalDeviceVulkanMemoryModelFeatures model_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES, nullptr, 0, 0, 0};
+  VkPhysicalDeviceShaderIntegerDotProductFeatures int_dot_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES, nullptr, 0};
+  VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES, nullptr, 0, 0};
+  VkPhysicalDeviceVulkan11Features core11_{};
+  VkPhysicalDeviceVulkan12Features core12_{};
+  VkPhysicalDeviceFeatures2 features_{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, nullptr, {}};
+  std::vector<const char*> extensions_;
   VkBuffer buffer_ = VK_NULL_HANDLE;
   VkDeviceMemory memory_ = VK_NULL_HANDLE;
   unsigned char* mapped_ = nullptr;

@@ -99,16 +99,19 @@ TEST_CASE("host geometry: every slab obeys the limits in every format") {
 TEST_CASE("host geometry: slabs, regions and pages beyond 2 and 4 GiB") {
   GeometryOptions options;
   options.target_slab_bytes = ~0ull;
-  // 8 heads of 128 f32: 64 KiB a page and side. 200,000 pages a side are 12.2 GiB.
+  // 8 heads of 128 f32: 64 KiB a page and side. 200,000 pages a side are 12.2 GiB: regions end below 4 GiB, slabs below 8.
   const auto geometry =
       make_geometry(one_layer({8, 128, 128, FormatId::f32, FormatId::f32, 0, 0}, 16 * 200'000), wide_limits(), options);
   REQUIRE(geometry.ok());
   const GroupGeometry& group = geometry->groups[0];
-  CHECK(group.slab_count == 1);
+  CHECK(group.pages_per_slab == 65'535);
+  CHECK(group.slab_count == 4);
   const SlabLayout slab = slab_layout(geometry->layers[0], group.pages_per_slab, 64);
-  CHECK(slab.bytes[0] == 200'000ull * 65'536);
-  CHECK(slab.offset[1] > (4ull << 30));
+  CHECK(slab.bytes[0] == 65'535ull * 65'536);
+  CHECK(slab.offset[1] > (2ull << 30));
+  CHECK(slab.total_bytes > (4ull << 30));
   CHECK(slab.total_bytes == 2 * slab.bytes[0]);
+  CHECK(std::uint64_t{group.first_page(3)} * 65'536 > (8ull << 30));
 
   // The same pool on the portability floor: 128 MiB bindings.
   ExecutorLimits floor;

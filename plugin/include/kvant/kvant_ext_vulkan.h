@@ -17,7 +17,8 @@ struct VkDevice_T;
 struct VkCommandBuffer_T;
 
 /* The engine's objects; not owned; they outlive the kvant_device. Nothing is assumed beyond core Vulkan of the device's version and
- * what enabled_extensions and enabled_features show. kvant never waits for the whole device or queue, only for its own work. */
+ * what enabled_extensions and enabled_features show. vulkanMemoryModel is enabled with vulkanMemoryModelDeviceScope or not at all:
+ * atomics have device scope. kvant never waits for the whole device or queue, only for its own work. */
 typedef struct kvant_vulkan_device_args {
   size_t struct_size;
   const kvant_next* next;
