@@ -10,7 +10,7 @@ namespace {
 
 // Values of VkDriverId.
 constexpr std::uint32_t kAmdProprietary = 1, kAmdOpenSource = 2, kNvidia = 4, kIntelWindows = 5, kQualcomm = 8,
-                        kMoltenVk = 14;
+                        kLlvmpipe = 13, kMoltenVk = 14;
 constexpr std::uint32_t kVendorAmd = 0x1002;
 
 void no_subgroups(DevicePlan& plan) { plan.caps.subgroup = false; }
@@ -75,6 +75,11 @@ constexpr Quirk kQuirks[] = {
     {10, "no_pipeline_blob", "never applies by itself; forced on, no pipeline cache is read from or written to disk",
      "https://registry.khronos.org/vulkan/specs/latest/man/html/VkPipelineCache.html", "none",
      [](const DeviceSnapshot&) { return false; }, [](DevicePlan& plan) { plan.use_pipeline_blob = false; }},
+    {11, "llvmpipe_wide_vectors",
+     "with LP_NATIVE_VECTOR_WIDTH above 512 the driver reports subgroups of 32 and more, and executes them as 16 lanes",
+     "https://gitlab.freedesktop.org/mesa/mesa/-/blob/main/src/gallium/drivers/llvmpipe/lp_state_cs.c",
+     "llvmpipe, seen on Mesa 22.3.6 and 26.1",
+     [](const DeviceSnapshot& s) { return s.driver_id == kLlvmpipe && s.subgroup_size > 16; }, no_subgroups},
 };
 
 std::string known_names() {

@@ -8,15 +8,18 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "conform_html.hpp"
 #include "expectations.hpp"
 #include "report.hpp"
 #include "supervisor.hpp"
+#include "support.hpp"
 
 void add_conform_command(CLI::App& app);
 
@@ -27,9 +30,9 @@ using namespace kvant::conformance;
 struct Options {
   RunOptions run;
   std::vector<std::string> filters;
-  bool list = false, in_process = false, verbose = false;
+  bool list = false, support = false, in_process = false, verbose = false;
   std::string subset = "full";
-  std::string json, report, previous;
+  std::string json, report, html, previous;
 };
 
 // "i/n", i from 0: the cases whose number is i modulo n.
@@ -78,6 +81,41 @@ void print_progress(const CaseResult& result, std::size_t done, std::size_t tota
   if (!terminal && done % 500 == 0) std::fprintf(stderr, "%zu of %zu\n", done, total);
 }
 
+// What a case needs to run again as it ran here.
+std::string repeat_options(const Options& options) {
+  std::string text = " --seed " + std::to_string(options.run.seed);
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) text += std::string(" ") + name + " '" + value + "'";
+  };
+  add("--device", options.run.session.device);
+  add("--capabilities", options.run.session.capability_override);
+  add("--quirks", options.run.session.quirks);
+  if (options.run.session.validation) text += " --validation";
+  return text;
+}
+
+std::string command_line(const Options& options) {
+  std::string command = "kvant conform";
+  for (const std::string& filter : options.filters) command += " --filter '" + filter + "'";
+  if (options.subset != "full") command += " --subset " + options.subset;
+  if (options.run.shard != "0/1") command += " --shard " + options.run.shard;
+  return command + repeat_options(options);
+}
+
+// What the device lacks for the selected cases, by the predicates that the run itself uses; nothing is executed.
+int print_support(const Options& options, const std::vector<const Case*>& cases) {
+  auto session = Session::open(options.run.session);
+  if (!session.ok()) {
+    std::fprintf(stderr, "kvant conform: %s\n", session.status().message().c_str());
+    return 1;
+  }
+  std::map<std::string, std::size_t> missing;
+  for (const Case* c : cases)
+    ++missing[session.value()->plan() == nullptr ? "" : missing_for(*c, *session.value()->plan())];
+  for (const auto& [what, count] : missing) std::printf("%6zu  %s\n", count, what.empty() ? "supported" : what.c_str());
+  return 0;
+}
+
 int run(const Options& options) {
   std::size_t shard = 0, shards = 1;
   if (!parse_shard(options.run.shard, &shard, &shards)) {
@@ -94,6 +132,7 @@ int run(const Options& options) {
     std::fprintf(stderr, "kvant conform: no case matches\n");
     return 2;
   }
+  if (options.support) return print_support(options, cases);
   std::string previous;
   if (!options.previous.empty()) {
     std::ifstream file(options.previous, std::ios::binary);
@@ -120,12 +159,9 @@ int run(const Options& options) {
   lines.close();
   std::printf("%s", summary_table(summary).c_str());
   if (!summary.error.empty()) std::fprintf(stderr, "kvant conform: %s\n", summary.error.c_str());
-  std::string command = "kvant conform";
-  for (const std::string& filter : options.filters) command += " --filter '" + filter + "'";
-  if (options.subset != "full") command += " --subset " + options.subset;
-  command += " --seed " + std::to_string(options.run.seed) + " --shard " + options.run.shard;
-  const bool written = write_file(options.json, json_lines(summary)) &&
-                       write_file(options.report, markdown_report(summary, command, previous));
+  const ReportPage page = build_report(summary, {command_line(options), repeat_options(options), previous});
+  const bool written = write_file(options.json, json_lines(summary)) && write_file(options.report, markdown(page)) &&
+                       write_file(options.html, kvant::tools::conform_html(page));
   return summary.good() && written ? 0 : 1;
 }
 
@@ -136,6 +172,7 @@ void add_conform_command(CLI::App& app) {
   options->run.jobs = std::max(1u, std::min(4u, std::thread::hardware_concurrency()));
   CLI::App* command = app.add_subcommand("conform", "run the conformance cases on a device");
   command->add_flag("--list", options->list, "print the names of the selected cases and stop");
+  command->add_flag("--support", options->support, "print what this device lacks for the selected cases and stop");
   command->add_option("--filter", options->filters, "only cases whose name matches (* and ?); may be repeated");
   command->add_option("--subset", options->subset, "smoke, quick or full: how much of the list")
       ->check(CLI::IsMember({"smoke", "quick", "full"}))
@@ -154,6 +191,7 @@ void add_conform_command(CLI::App& app) {
   command->add_flag("--in-process", options->in_process, "no worker processes: for debuggers");
   command->add_option("--json", options->json, "write JSON Lines to this file");
   command->add_option("--report", options->report, "write a Markdown report to this file");
+  command->add_option("--html", options->html, "write the same report as one HTML page to this file");
   command->add_option("--previous", options->previous, "JSON Lines of an earlier run to compare with in the report");
   command->add_flag("--verbose", options->verbose, "print every case");
   command->callback([options] {

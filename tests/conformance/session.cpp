@@ -1,25 +1,78 @@
 #include "session.hpp"
 
+#include <sys/utsname.h>
+
+#include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "build_facts.hpp"
 #include "cpu_executor.hpp"
 #include "run_case.hpp"
 #include "support.hpp"
+#include "tuning_table.hpp"
 
 namespace kvant::conformance {
 
-Session::~Session() {
+namespace {
+
+std::string system_text() {
+  utsname names{};
+  const std::string machine = ::uname(&names) == 0 ? names.machine : "unknown";
+  std::ifstream file("/etc/os-release");
+  constexpr std::string_view kKey = "PRETTY_NAME=";
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(kKey)) {
+      std::erase(line, '"');
+      return line.substr(kKey.size()) + ", " + machine;
+    }
+  return "unknown, " + machine;
+}
+
+std::string processor_text() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name")) return line.substr(std::min(line.size(), line.find(':') + 2));
+  return "unknown";
+}
+
+std::string hex_text(std::span<const std::uint8_t> bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const std::uint8_t byte : bytes) text += {kDigits[byte >> 4], kDigits[byte & 15]};
+  return text;
+}
+
+// What narrowed the device, found as the backend finds it: the option or the environment, a text or the path of a file.
+nlohmann::ordered_json overrides_json(std::string text) {
+  const char* environment = std::getenv("KVANT_CAPABILITIES");
+  if (text.empty() && environment != nullptr) text = environment;
+  if (text.empty()) return nlohmann::ordered_json::object();
+  auto given = nlohmann::ordered_json::parse(text, nullptr, false);
+  if (given.is_object()) return given;
+  std::ifstream file(text);
+  return nlohmann::ordered_json::parse(file, nullptr, false);
+}
+
+}  // namespace
+
+Session::~Session() { close(); }
+
+std::uint64_t Session::close() {
   own_executor_.reset();
   context_.reset();
   instance_.reset();
+  return validation_count_;
 }
 
 Result<std::unique_ptr<Session>> Session::open(const SessionOptions& options) {
   std::unique_ptr<Session> session(new Session());
   session->validation_ = options.validation;
+  session->overrides_ = options.capability_override;
   if (options.device == "cpu") {
     session->own_executor_ = std::make_unique<reference::CpuExecutor>();
     session->executor_ = session->own_executor_.get();
@@ -116,6 +169,8 @@ std::string Session::header_json(std::uint64_t seed, const std::string& shard, s
     device["device_id"] = s.device_id;
     device["driver_id"] = s.driver_id;
     device["driver_name"] = s.driver_name;
+    device["driver_version"] = s.driver_version;
+    device["device_uuid"] = hex_text(s.device_uuid);
     device["driver_info"] = s.driver_info;
     device["api"] = version_text(s.api_version);
     device["subgroup_size"] = context_->plan().subgroup_size;
@@ -123,7 +178,17 @@ std::string Session::header_json(std::uint64_t seed, const std::string& shard, s
     auto quirks = nlohmann::ordered_json::array();
     for (const std::string_view quirk : context_->active_quirks()) quirks.push_back(std::string(quirk));
     j["quirks"] = quirks;
+    j["overrides"] = overrides_json(overrides_);
+    auto tuning = nlohmann::ordered_json::array();
+    for (const TuningChoice& choice : tuning_table(context_->plan()))
+      tuning.push_back({{"shape", choice.shape},
+                        {"module", choice.module},
+                        {"config", choice.config},
+                        {"subgroup_size", choice.subgroup_size}});
+    j["tuning"] = tuning;
   }
+  j["os"] = system_text();
+  j["processor"] = processor_text();
   j["device"] = device;
   j["validation_layers"] = validation_;
   j["case_list"] = case_list_hash();

@@ -22,6 +22,8 @@ class Session {
  public:
   static Result<std::unique_ptr<Session>> open(const SessionOptions& options);
   ~Session();
+  // Closes the device; returns the validation layer's messages of the whole session. Nothing else may be called afterwards.
+  std::uint64_t close();
 
   Executor& executor() { return *executor_; }
   const DevicePlan* plan() const;     // null for "cpu"
@@ -46,6 +48,7 @@ class Session {
   std::unique_ptr<Executor> own_executor_;
   Executor* executor_ = nullptr;
   bool validation_ = false;
+  std::string overrides_;
   std::uint64_t validation_count_ = 0;
   std::string validation_text_;
 };

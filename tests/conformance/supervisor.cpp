@@ -37,8 +37,8 @@ bool write_line(int fd, const std::string& line) {
   return true;
 }
 
-// A worker's life: lines "header ...", "error ...", "start INDEX", "done INDEX JSON". Leaves without destructors or exit
-// handlers of the parent's image.
+// A worker's life: lines "header ...", "error ...", "start INDEX", "messages COUNT" (of the validation layer, those not
+// yet told), "done INDEX JSON", "end". Leaves without destructors or exit handlers of the parent's image.
 [[noreturn]] void worker(int fd, const std::vector<const Case*>& cases, const std::vector<std::size_t>& todo,
                          const RunOptions& options) {
   auto session = Session::open(options.session);
@@ -53,15 +53,23 @@ bool write_line(int fd, const std::string& line) {
     ::_exit(0);
   }
   write_line(fd, "header " + session.value()->header_json(options.seed, options.shard, cases.size()));
+  std::uint64_t told = 0;
+  const auto tell_messages = [&] {
+    const std::uint64_t now = session.value()->validation_messages();
+    if (now != told) write_line(fd, "messages " + std::to_string(now - told));
+    told = now;
+  };
   for (const std::size_t index : todo) {
     write_line(fd, "start " + std::to_string(index));
     CaseResult result = session.value()->run(*cases[index], options.seed);
     const bool lost = result.status == CaseStatus::device_lost;
     apply_expectations(expectations, result);
+    tell_messages();
     write_line(fd, "done " + std::to_string(index) + " " + to_json_line(result));
     if (lost) ::_exit(0);  // the next worker opens the device anew
   }
-  session.value().reset();  // a driver that crashes while it closes is a failure too
+  const std::uint64_t closing = session.value()->close();  // a driver that crashes while it closes is a failure too
+  if (closing != told) write_line(fd, "messages " + std::to_string(closing - told));
   write_line(fd, "end");
   ::_exit(0);
 }
@@ -113,7 +121,7 @@ std::size_t RunSummary::executed() const {
 }
 
 bool RunSummary::good() const {
-  return error.empty() && executed() > 0 &&
+  return error.empty() && executed() > 0 && validation_messages == 0 &&
          std::none_of(results.begin(), results.end(), [](const CaseResult& r) { return is_bad(r.status); });
 }
 
@@ -150,6 +158,8 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
       }
       w.current.reset();
       w.since = Clock::now();
+    } else if (line.starts_with("messages ")) {
+      summary.validation_messages += std::stoull(line.substr(9));
     } else if (line == "end") {
       w.ended = true;
     }
@@ -244,6 +254,7 @@ RunSummary run_cases_in_process(const std::vector<const Case*>& cases, const Run
     summary.results.push_back(std::move(result));
     if (options.fail_fast && is_bad(summary.results.back().status)) break;
   }
+  summary.validation_messages = session.value()->close();
   summary.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return summary;
 }

@@ -27,10 +27,11 @@ struct RunSummary {
   std::string header;                   // JSON of the first worker
   std::string error;                    // why nothing could be run, e.g. no device
   double seconds = 0.0;
+  std::uint64_t validation_messages = 0;  // in cases and between them
 
   std::size_t count(CaseStatus status) const;
   std::size_t executed() const;         // neither not_supported nor waived
-  bool good() const;                    // nothing bad, and something was executed
+  bool good() const;                    // nothing bad, no validation message, and something was executed
 };
 
 // `progress` is called with each result as it comes.

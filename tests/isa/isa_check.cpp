@@ -1,61 +1,37 @@
-// isa_check FAMILY: compiles what tuning chooses for representative shapes, and every page kernel, on the device of the
-// environment (RADV's null device, chosen by RADV_FORCE_FAMILY before the process starts), prints registers, spills and shared
-// memory, and fails when a budget is exceeded. Modules that tuning passes over are shown for one shape, without a budget.
-// Exit 77: there is no such device here.
-#include <algorithm>
+// isa_check FAMILY [--all] [--json FILE]: compiles what tuning chooses for representative shapes, and every page
+// kernel, on the device of the environment (RADV's null device, chosen by RADV_FORCE_FAMILY before the process starts),
+// prints registers, spills and shared memory, writes them as JSON Lines, and fails when a budget is exceeded. Modules
+// that tuning passes over are shown for one shape, without a budget. --all: every combination of the shapes' axes. Exit
+// 77: there is no such device here.
 #include <cstdio>
+#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "backend.hpp"
 #include "formats.hpp"
+#include "isa_figures.hpp"
 #include "params/attend.h"
-#include "pipeline_statistics.hpp"
 #include "tuning.hpp"
 
 namespace {
 
 using namespace kvant;
+using isa::Figures;
+using isa::Pipeline;
 
 constexpr int kSkip = 77;
-constexpr double kMaxLdsBytes = 32768;
-
-struct Budget {
-  double vgprs, spills, scratch;
-};
-
-// 240 of 256 registers: the next unrolling would spill. Mesa 22.3 gives no gfx1100 pipeline more than 132 registers (144 in
-// wave32), so that what fits every other family spills there; that row keeps the spills from growing until a Mesa without
-// the limit can be asked.
-Budget budget_of(const std::string& family) {
-  if (family == "gfx1100") return {144, 161, 13312};
-  return {240, 0, 0};
-}
-
-struct Figures {
-  double vgprs = 0, spills = 0, scalar_spills = 0, lds = 0, scratch = 0, waves = 0;
-};
-
-Figures figures_of(const std::vector<PipelineStatistic>& statistics) {
-  Figures f;
-  for (const PipelineStatistic& s : statistics) {
-    if (s.name == "VGPRs") f.vgprs = s.value;
-    if (s.name == "Spilled SGPRs" || s.name == "Spilled VGPRs") f.spills += s.value;
-    if (s.name == "Spilled SGPRs") f.scalar_spills = s.value;
-    if (s.name == "LDS size" || s.name == "LDS Size") f.lds = s.value;
-    if (s.name == "Scratch size" || s.name == "Scratch Size") f.scratch = s.value;
-    if (s.name == "Subgroups per SIMD") f.waves = s.value;
-  }
-  return f;
-}
+// score holds hooks and the format's constants at once: on some families a few scalars go to lanes of a vector
+// register, not to memory (scratch stays at 0). The most is nf4 with one head a tile on polaris10.
+constexpr double kScoreScalarLanes = 10;
 
 class Check {
  public:
   Check(DeviceContext& context, std::string family)
-      : context_(context), family_(std::move(family)), budget_(budget_of(family_)) {}
+      : context_(context), family_(std::move(family)), budget_(isa::budget_of(family_)) {}
 
-  void attend(const AttendShape& shape, const AttendConfig& config, const std::string& what, bool budget) {
+  void attend(const AttendShape& shape, const AttendConfig& config, const std::string& what, const std::string& role) {
     SpecValues spec{};
     spec[KVANT_SPEC_LOCAL_SIZE] = config.local_size;
     spec[KVANT_SPEC_FORMAT_K] = shape.format_k;
@@ -69,7 +45,13 @@ class Check {
     spec[KVANT_SPEC_KV_PER_ITEM] = config.kv_per_item;
     spec[KVANT_SPEC_SUBGROUP_SIZE] = config.subgroup_size;
     for (std::size_t i = 0; i < config.tune.size(); ++i) spec[KVANT_SPEC_TUNE0 + i] = config.tune[i];
-    compile(config.kernel, spec, config.subgroup_size, what, budget);
+    Pipeline p;
+    p.shape = what;
+    p.config = std::to_string(config.local_size) + "x" + std::to_string(config.heads_per_tile) + "x" +
+               std::to_string(config.queries_per_item) + "x" + std::to_string(config.kv_per_item);
+    p.role = role;
+    p.head_dim = shape.head_dim_k;
+    compile(config.kernel, spec, config.subgroup_size, std::move(p));
   }
 
   void page_kernel(KernelId kernel, const FormatInfo& format, std::uint32_t dim) {
@@ -78,71 +60,90 @@ class Check {
     spec[KVANT_SPEC_FORMAT_K] = spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(format.id);
     spec[KVANT_SPEC_HEAD_DIM_K] = spec[KVANT_SPEC_HEAD_DIM_V] = dim;
     spec[KVANT_SPEC_PAGE_TOKENS] = 16;
-    compile(kernel, spec, 0, std::string(format.name) + " d" + std::to_string(dim), true);
+    Pipeline p;
+    p.shape = std::string(format.name) + " d" + std::to_string(dim);
+    p.config = std::to_string(spec[KVANT_SPEC_LOCAL_SIZE]);
+    p.role = "page";
+    p.head_dim = dim;
+    compile(kernel, spec, 0, std::move(p));
   }
 
   int failures() const { return failures_; }
   int compiled() const { return compiled_; }
+  const std::string& lines() const { return lines_; }
 
  private:
-  void compile(KernelId kernel, const SpecValues& spec, std::uint32_t subgroup_size, const std::string& what, bool budget) {
+  void compile(KernelId kernel, const SpecValues& spec, std::uint32_t subgroup_size, Pipeline p) {
     if (!kernel_available(kernel, context_.plan()) || !done_.insert({kernel, spec}).second) return;
-    const std::string name(kernel_info(kernel).name);
+    p.family = family_;
+    p.kernel = kernel_info(kernel).name;
     const auto statistics = compile_statistics(context_, kernel, spec, subgroup_size);
     if (!statistics.ok()) {
-      std::printf("%-9s %-20s %-44s FAILED: %s\n", family_.c_str(), name.c_str(), what.c_str(), statistics.status().message().c_str());
+      std::printf("%-9s %-20s %-30s FAILED: %s\n", family_.c_str(), p.kernel.c_str(), p.shape.c_str(),
+                  statistics.status().message().c_str());
       ++failures_;
       return;
     }
     ++compiled_;
-    const Figures f = figures_of(statistics.value());
-    // score holds hooks and nf4's constants at once: on some families a few scalars go to lanes of a vector register, not to memory.
-    const double scalars = kernel == KernelId::score ? std::min(f.scalar_spills, 8.0) : 0.0;
-    const bool good = f.spills - scalars <= budget_.spills && f.scratch <= budget_.scratch && f.lds <= kMaxLdsBytes &&
-                      f.vgprs <= budget_.vgprs && f.vgprs > 0;
-    failures_ += good || !budget ? 0 : 1;
-    std::printf("%-9s %-20s %-44s %5.0f %6.0f %7.0f %6.0f %5.0f%s\n", family_.c_str(), name.c_str(), what.c_str(), f.vgprs, f.spills,
-                f.scratch, f.lds, f.waves, good ? "" : budget ? "  OVER BUDGET" : "  (not chosen)");
+    p.figures = isa::figures_of(statistics.value());
+    p.good = isa::keeps(p.figures, budget_, kernel == KernelId::score ? kScoreScalarLanes : 0.0);
+    const bool held = p.role != "other";
+    failures_ += p.good || !held ? 0 : 1;
+    const Figures& f = p.figures;
+    std::printf("%-9s %-19s %-20s %-14s %-7s %5.0f %6.0f %7.0f %6.0f %5.0f %8.0f%s\n", family_.c_str(),
+                p.kernel.c_str(), p.shape.c_str(), p.config.c_str(), p.role.c_str(), f.vgprs, f.spills(), f.scratch,
+                f.lds, f.waves, f.latency,
+                p.good ? ""
+                : held ? "  OVER BUDGET"
+                       : "  (not chosen)");
+    lines_ += isa::to_json_line(p) + "\n";
   }
 
   DeviceContext& context_;
   std::string family_;
-  Budget budget_;
+  isa::Budget budget_;
   std::set<std::pair<KernelId, SpecValues>> done_;
   int failures_ = 0, compiled_ = 0;
+  std::string lines_;
 };
 
-void check_shapes(Check& check, const DevicePlan& plan) {
+void check_attention(Check& check, const DevicePlan& plan, FormatId format, std::uint32_t dim, std::uint32_t group,
+                     std::uint32_t queries) {
+  AttendShape shape;
+  shape.format_k = shape.format_v = static_cast<std::uint32_t>(format);
+  shape.head_dim_k = shape.head_dim_v = dim;
+  shape.group = group;
+  shape.kv_heads = 8;
+  shape.max_queries = shape.total_queries = queries;
+  shape.max_kv_len = shape.total_kv_len = 4096;
+  const std::string what = std::string(format_info(format).name) + " d" + std::to_string(dim) + " g" +
+                           std::to_string(group) + (queries == 1 ? " decode" : " prefill");
+  const AttendConfig chosen = choose_attend_config(shape, plan);
+  check.attend(shape, chosen, what, "chosen");
+  AttendConfig score = chosen;
+  score.kernel = KernelId::score;
+  score.subgroup_size = 0;
+  check.attend(shape, score, what, "masses");
+  if (format != FormatId::q4_0 || dim != 128 || group != 4) return;
+  std::set<KernelId> seen;
+  for (const AttendConfig& config : all_attend_configs(shape, plan))
+    if (config.kernel != chosen.kernel && seen.insert(config.kernel).second) check.attend(shape, config, what, "other");
+}
+
+void check_shapes(Check& check, const DevicePlan& plan, bool all) {
   for (const FormatId format : {FormatId::q4_0, FormatId::q8_0, FormatId::f16, FormatId::nf4})
-    for (const std::uint32_t dim : {64u, 128u})
-      for (const std::uint32_t queries : {1u, 256u}) {
-        AttendShape shape;
-        shape.format_k = shape.format_v = static_cast<std::uint32_t>(format);
-        shape.head_dim_k = shape.head_dim_v = dim;
-        shape.group = 4;
-        shape.kv_heads = 8;
-        shape.max_queries = shape.total_queries = queries;
-        shape.max_kv_len = shape.total_kv_len = 4096;
-        const std::string what = std::string(format_info(format).name) + " d" + std::to_string(dim) + (queries == 1 ? " decode" : " prefill");
-        const auto describe = [&](const AttendConfig& c, const char* why) {
-          return what + " " + std::to_string(c.local_size) + "x" + std::to_string(c.heads_per_tile) + "x" +
-                 std::to_string(c.queries_per_item) + " " + why;
-        };
-        const AttendConfig chosen = choose_attend_config(shape, plan);
-        check.attend(shape, chosen, describe(chosen, "chosen"), true);
-        AttendConfig score = chosen;
-        score.kernel = KernelId::score;
-        score.subgroup_size = 0;
-        check.attend(shape, score, describe(score, "masses"), true);
-        if (format != FormatId::q4_0 || dim != 128) continue;
-        std::set<KernelId> seen;
-        for (const AttendConfig& config : all_attend_configs(shape, plan))
-          if (config.kernel != chosen.kernel && seen.insert(config.kernel).second) check.attend(shape, config, describe(config, "other"), false);
-      }
-  for (const FormatInfo& format : formats())
-    for (const KernelId kernel : {KernelId::append, KernelId::read, KernelId::convert, KernelId::gather}) check.page_kernel(kernel, format, 128);
-  check.page_kernel(KernelId::copy, format_info(FormatId::f16), 128);
-  check.page_kernel(KernelId::attend_merge, format_info(FormatId::f16), 128);
+    for (const std::uint32_t dim : {64u, 80u, 96u, 128u, 192u, 256u})
+      for (const std::uint32_t group : {1u, 4u, 8u})
+        for (const std::uint32_t queries : {1u, 256u})
+          if (all || group == 4 || dim == 128) check_attention(check, plan, format, dim, group, queries);
+  for (const std::uint32_t dim : {128u, 256u}) {
+    if (dim != 128 && !all) continue;
+    for (const FormatInfo& format : formats())
+      for (const KernelId kernel : {KernelId::append, KernelId::read, KernelId::convert, KernelId::gather})
+        check.page_kernel(kernel, format, dim);
+    for (const KernelId kernel : {KernelId::copy, KernelId::rotate, KernelId::attend_merge})
+      check.page_kernel(kernel, format_info(FormatId::f16), dim);
+  }
 }
 
 int skip(const char* family, const std::string& reason) {
@@ -153,7 +154,22 @@ int skip(const char* family, const std::string& reason) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const char* family = argc > 1 ? argv[1] : "device";
+  const char* family = argc > 1 ? argv[1] : "";
+  std::string json;
+  bool all = false, usage = argc < 2;
+  for (int i = 2; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--all")
+      all = true;
+    else if (word == "--json" && i + 1 < argc)
+      json = argv[++i];
+    else
+      usage = true;
+  }
+  if (usage) {
+    std::fprintf(stderr, "usage: %s FAMILY [--all] [--json FILE]\n", argv[0]);
+    return 2;
+  }
   auto instance = Instance::create({});
   if (!instance.ok()) return skip(family, instance.status().message());
   // The null device is no usable one (it has no memory), so that it is not asked for by best_device().
@@ -164,10 +180,21 @@ int main(int argc, char** argv) {
   if (!context.ok()) return skip(family, context.status().message());
   const DevicePlan& plan = context.value()->plan();
   if (!plan.features.pipeline_statistics) return skip(family, plan.snapshot.name + " reports no pipeline statistics");
-  std::printf("%s: %s, %s %s\n", family, plan.snapshot.name.c_str(), plan.snapshot.driver_name.c_str(), plan.snapshot.driver_info.c_str());
-  std::printf("%-9s %-20s %-44s %5s %6s %7s %6s %5s\n", "family", "kernel", "shape and config", "VGPRs", "spills", "scratch", "LDS", "waves");
+  std::printf("%s: %s, %s %s\n", family, plan.snapshot.name.c_str(), plan.snapshot.driver_name.c_str(),
+              plan.snapshot.driver_info.c_str());
+  std::printf("%-9s %-19s %-20s %-14s %-7s %5s %6s %7s %6s %5s %8s\n", "family", "kernel", "shape", "config", "role",
+              "VGPRs", "spills", "scratch", "LDS", "waves", "latency");
   Check check(*context.value(), family);
-  check_shapes(check, plan);
+  check_shapes(check, plan, all);
   std::printf("%s: %d pipelines, %d over budget\n", family, check.compiled(), check.failures());
+  if (!json.empty()) {
+    std::ofstream file(json, std::ios::binary);
+    file << check.lines();
+    file.close();
+    if (!file) {
+      std::fprintf(stderr, "%s: cannot be written\n", json.c_str());
+      return 1;
+    }
+  }
   return check.failures() == 0 && check.compiled() > 0 ? 0 : 1;
 }

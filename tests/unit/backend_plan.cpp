@@ -184,6 +184,12 @@ TEST_SUITE("backend quirks") {
     CHECK(acts(amd, "amd_phantom_coopmat"));
     CHECK(acts(amd, "amd_fp16_shuffle"));
     CHECK(acts(plan_for("adreno_640"), "adreno_subgroup_pipelines"));
+    DeviceSnapshot lavapipe = load_snapshot("lavapipe");  // at 512 and 1024 bits
+    for (const std::uint32_t size : {16u, 32u}) {
+      lavapipe.subgroup_size = lavapipe.subgroup_min_size = lavapipe.subgroup_max_size = size;
+      CHECK(acts(plan_for(lavapipe), "llvmpipe_wide_vectors") == (size > 16));
+      CHECK(plan_for(lavapipe).caps.subgroup == (size <= 16));
+    }
     CHECK(acts(plan_for("adreno_640"), "adreno_fp16_without_storage16"));
 
     DeviceSnapshot intel = load_snapshot("intel_windows_a770");

@@ -2,7 +2,8 @@
 # Sets KVANT_GLSLANG and KVANT_SPIRV_VAL (command lists), KVANT_GLSLANG_VERSION, KVANT_GLSL_FEATURES (names of `needs`).
 include_guard(GLOBAL)
 
-# A program of the sysroot runs on the host through the sysroot's own loader and libraries; no chroot is needed.
+# A program of the sysroot runs on the host through the sysroot's own loader and libraries; no chroot is needed. It must answer to
+# the option that tells its version (--version unless another is given).
 function(kvant_sysroot_program out name)
   set(${out} "" PARENT_SCOPE)
   file(GLOB loader ${KVANT_SYSROOT}/usr/lib64/ld-linux-*.so.* ${KVANT_SYSROOT}/usr/lib/ld-linux-*.so.*
@@ -14,7 +15,11 @@ function(kvant_sysroot_program out name)
   list(GET loader 0 loader)
   list(JOIN libraries ":" libraries)
   set(command ${loader} --library-path ${libraries} ${KVANT_SYSROOT}/usr/bin/${name})
-  execute_process(COMMAND ${command} --version RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
+  set(option --version)
+  if(ARGC GREATER 2)
+    set(option ${ARGV2})
+  endif()
+  execute_process(COMMAND ${command} ${option} RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
   if(result EQUAL 0)
     set(${out} "${command}" PARENT_SCOPE)
   endif()
