@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "rollback.hpp"
+
 namespace kvant {
 
 BufferTable::~BufferTable() {
@@ -20,8 +22,11 @@ Result<BufferId> BufferTable::create(std::uint64_t size, BufferKind kind) {
     buffer = memory_.create(size, kind);
   }
   if (!buffer.ok()) return buffer.status();
+  Rollback undo([&] { memory_.destroy(buffer.value()); });
+  dying_.reserve(entries_.size() + dying_.size() + 1);  // destroy() then allocates nothing
   const std::uint64_t id = next_id_++;
   entries_.emplace(id, Entry{buffer.value(), 0});
+  undo.complete();
   return static_cast<BufferId>(id);
 }
 
@@ -29,6 +34,7 @@ BufferId BufferTable::import(VkBuffer handle, std::uint64_t size) {
   Buffer buffer;
   buffer.handle = handle;
   buffer.size = size;
+  dying_.reserve(entries_.size() + dying_.size() + 1);
   const std::uint64_t id = next_id_++;
   entries_.emplace(id, Entry{buffer, 0});
   return static_cast<BufferId>(id);

@@ -2,8 +2,8 @@
 // it has completed. Not thread-safe.
 #pragma once
 
-#include <deque>
 #include <unordered_map>
+#include <vector>
 
 #include "memory.hpp"
 #include "timeline.hpp"
@@ -38,7 +38,7 @@ class BufferTable {
   Memory& memory_;
   Timeline& timeline_;
   std::unordered_map<std::uint64_t, Entry> entries_;
-  std::deque<Entry> dying_;
+  std::vector<Entry> dying_;
   std::uint64_t next_id_ = 1;
 };
 

@@ -56,12 +56,13 @@ Status DescriptorPool::grow() {
   info.maxSets = kSetsPerPool;
   info.poolSizeCount = 1;
   info.pPoolSizes = &size;
+  const std::vector<VkDescriptorSetLayout> layouts(kSetsPerPool, layout_);
+  std::vector<VkDescriptorSet> sets(kSetsPerPool);
+  pools_.reserve(pools_.size() + 1);
   VkDescriptorPool pool = VK_NULL_HANDLE;
   VkResult result = device_.note(device_.vk().vkCreateDescriptorPool(device_.handle(), &info, nullptr, &pool));
   if (result != VK_SUCCESS)
     return vk_status(result, "creating a descriptor pool of " + std::to_string(kSetsPerPool) + " sets");
-  const std::vector<VkDescriptorSetLayout> layouts(kSetsPerPool, layout_);
-  std::vector<VkDescriptorSet> sets(kSetsPerPool);
   VkDescriptorSetAllocateInfo allocate{};
   allocate.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO;
   allocate.descriptorPool = pool;

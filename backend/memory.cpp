@@ -1,5 +1,7 @@
 #include "memory.hpp"
 
+#include "rollback.hpp"
+
 namespace kvant {
 namespace {
 
@@ -78,15 +80,16 @@ Result<Buffer> Memory::create(std::uint64_t size, BufferKind kind) {
   info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
   VkResult result = device_.note(vk.vkCreateBuffer(device_.handle(), &info, nullptr, &buffer.handle));
   if (result != VK_SUCCESS) return vk_status(result, "creating a " + what);
+  Rollback undo([&] {
+    vk.vkDestroyBuffer(device_.handle(), buffer.handle, nullptr);
+    if (buffer.memory != VK_NULL_HANDLE) vk.vkFreeMemory(device_.handle(), buffer.memory, nullptr);
+  });
 
   VkMemoryRequirements requirements{};
   vk.vkGetBufferMemoryRequirements(device_.handle(), buffer.handle, &requirements);
   const auto& types = plan_.snapshot.memory_types;
   const auto type = choose_memory_type(types, requirements.memoryTypeBits, kind);
-  if (!type) {
-    vk.vkDestroyBuffer(device_.handle(), buffer.handle, nullptr);
-    return Status(StatusCode::unimplemented, "no memory type of the device serves a " + what);
-  }
+  if (!type) return Status(StatusCode::unimplemented, "no memory type of the device serves a " + what);
   const std::uint32_t heap = types[*type].heap;
   const std::string where = " from heap " + std::to_string(heap) + " of " +
                             std::to_string(heap < plan_.snapshot.heaps.size() ? plan_.snapshot.heaps[heap].size : 0) +
@@ -103,11 +106,8 @@ Result<Buffer> Memory::create(std::uint64_t size, BufferKind kind) {
     result = device_.note(vk.vkMapMemory(device_.handle(), buffer.memory, 0, VK_WHOLE_SIZE, 0, &pointer));
     buffer.mapped = static_cast<std::byte*>(pointer);
   }
-  if (result != VK_SUCCESS) {
-    vk.vkDestroyBuffer(device_.handle(), buffer.handle, nullptr);
-    if (buffer.memory != VK_NULL_HANDLE) vk.vkFreeMemory(device_.handle(), buffer.memory, nullptr);
-    return vk_status(result, "allocating a " + what + where);
-  }
+  if (result != VK_SUCCESS) return vk_status(result, "allocating a " + what + where);
+  undo.complete();
   buffer.coherent = (types[*type].flags & memory_host_coherent) != 0;
   buffer.allocated = requirements.size;
   bytes_ += buffer.allocated;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "rollback.hpp"
+
 namespace kvant {
 namespace {
 
@@ -142,16 +144,15 @@ Result<VkPipeline> PipelineCache::get(KernelId kernel, const SpecValues& spec) {
   KVANT_ASSIGN(const VkPipeline pipeline, compile(key, 0));
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
   VkPipeline winner = VK_NULL_HANDLE;
+  Rollback undo([&] { device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr); });
   {
     const std::scoped_lock lock(mutex_);
     const auto [place, inserted] = pipelines_.try_emplace(key, pipeline);
     winner = place->second;
     if (inserted) ++compiled_;
   }
-  if (winner != pipeline) {
-    device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr);
-    return winner;
-  }
+  if (winner != pipeline) return winner;
+  undo.complete();
   device_.log().write(LogLevel::info,
                       "compiled a pipeline in " + std::to_string(took.count()) + " ms: " + pipeline_key_text(key));
   if (on_compiled_) on_compiled_();

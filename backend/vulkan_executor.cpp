@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "rollback.hpp"
 #include "tuning.hpp"
 
 namespace kvant {
@@ -280,7 +281,7 @@ Status VulkanExecutor::submit_part(std::span<const Command> commands, std::span<
   if (!commands.empty()) {
     KVANT_ASSIGN(buffer, commands_->begin(next_ticket_, completed_));
     Recorder recorder(device_, buffer, pipelines_->layout());
-    const Status recorded = record_list(recorder, commands, pipelines, profile);
+    const Status recorded = within_memory([&] { return record_list(recorder, commands, pipelines, profile); });
     const VkResult result =
         device_.note(device_.vk().vkEndCommandBuffer(buffer));  // also after an error: it is used again
     KVANT_TRY(recorded);

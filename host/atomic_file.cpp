@@ -23,12 +23,13 @@ std::string folder_of(const std::string& path) {
 }  // namespace
 
 Result<std::unique_ptr<AtomicFile>> AtomicFile::create(const std::string& path) {
+  std::unique_ptr<AtomicFile> made(new AtomicFile(path));  // before the file, which then has an owner at once
   // A name that is free: another process, or another thread of this one, may be writing the same file.
   for (unsigned attempt = 0;; ++attempt) {
-    std::string temporary = path + "." + std::to_string(::getpid()) + "." + std::to_string(attempt) + ".tmp";
-    const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (file >= 0) return std::unique_ptr<AtomicFile>(new AtomicFile(path, std::move(temporary), file));
-    if (errno != EEXIST || attempt == 1000) return file_error(StatusCode::unavailable, "create", temporary, errno);
+    made->temporary_ = path + "." + std::to_string(::getpid()) + "." + std::to_string(attempt) + ".tmp";
+    made->file_ = ::open(made->temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (made->file_ >= 0) return made;
+    if (errno != EEXIST || attempt == 1000) return file_error(StatusCode::unavailable, "create", made->temporary_, errno);
   }
 }
 
@@ -64,13 +65,16 @@ Status AtomicFile::commit() {
 }
 
 Result<std::unique_ptr<FileReader>> FileReader::open(const std::string& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0)
+  std::unique_ptr<FileReader> made(new FileReader(path));
+  made->file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (made->file_ < 0)
     return file_error(errno == ENOENT ? StatusCode::not_found : StatusCode::unavailable, "open", path, errno);
-  return std::unique_ptr<FileReader>(new FileReader(path, file));
+  return made;
 }
 
-FileReader::~FileReader() { ::close(file_); }
+FileReader::~FileReader() {
+  if (file_ >= 0) ::close(file_);
+}
 
 Result<std::size_t> FileReader::read(std::span<std::byte> out) {
   while (true) {

@@ -23,8 +23,7 @@ class AtomicFile {
   Status commit();
 
  private:
-  AtomicFile(std::string path, std::string temporary, int file)
-      : path_(std::move(path)), temporary_(std::move(temporary)), file_(file) {}
+  explicit AtomicFile(std::string path) : path_(std::move(path)) {}
   Status failed(const char* verb) const;
 
   std::string path_, temporary_;
@@ -42,7 +41,7 @@ class FileReader {
   Result<std::size_t> read(std::span<std::byte> out);  // bytes read; 0 at the end
 
  private:
-  FileReader(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  explicit FileReader(std::string path) : path_(std::move(path)) {}
   std::string path_;
   int file_ = -1;
 };

@@ -9,6 +9,7 @@
 #include "checked.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -209,8 +210,10 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
   std::vector<SlabId> slabs;
   if (open_page)
     for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(make_room(g, 1));
+  Rollback undo([&] { shrink_sequence(child, pools_, 0, geometry_.page_tokens); });
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const PageTable& source = parent->tables[g];
+    child.tables[g].reserve(full + 1);
     child.tables[g].share(source, full, pools_[g]);
     if (!open_page) continue;
     const std::int32_t page = pools_[g].take(source.at(full));
@@ -225,24 +228,23 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
     KVANT_TRY(poison_pages(created, taken));
     return device_copy_pages(copies);
   };
-  if (const Status copied = copy_open_pages(); !copied.ok()) {
-    shrink_sequence(child, pools_, 0, geometry_.page_tokens);
-    return copied;
-  }
+  KVANT_TRY(copy_open_pages());
   child.tokens.assign(parent->tokens.begin(),
                       parent->tokens.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(
                                                    tokens, parent->tokens.size())));
   child.publish = parent->publish;
   child.pruned = tokens != 0 && parent->pruned;
   child.least_length = tokens != 0 ? parent->least_length : 0;
-  if (parent->node != nullptr) {
-    child.node = parent->node;
-    while (child.node->depth > full) child.node = child.node->parent;
-    prefixes_->pin(child.node);
-  }
   child.reused = tokens;
-  event(EventKind::sequence_created, tokens, tokens, child.id);
-  sequences_.emplace(next_sequence_, std::move(child));
+  Sequence& kept = sequences_[next_sequence_];  // an empty one; the rest cannot fail
+  kept = std::move(child);
+  undo.complete();
+  if (parent->node != nullptr) {
+    kept.node = parent->node;
+    while (kept.node->depth > full) kept.node = kept.node->parent;
+    prefixes_->pin(kept.node);
+  }
+  event(EventKind::sequence_created, tokens, tokens, kept.id);
   return SequenceId{next_sequence_++};
 }
 

@@ -38,12 +38,13 @@ AttendVariant& CacheImpl::find_variant(std::uint32_t group, const AttendRequest&
   for (std::size_t i = 0; i < step_.variant_count; ++i)
     if (step_.variants[i].group == group && step_.variants[i].request == request) return step_.variants[i];
   if (step_.variant_count == step_.variants.size()) step_.variants.emplace_back();
-  AttendVariant& variant = step_.variants[step_.variant_count++];
+  AttendVariant& variant = step_.variants[step_.variant_count];
   variant.group = group;
   variant.request = request;
   planner_.plan(step_.groups[group].batch, geometry_.groups[group], geometry_.page_tokens, request, variant.plan);
   variant.items_offset = meta_.append(std::span<const params::AttendItem>(variant.plan.items));
   variant.merges_offset = meta_.append(std::span<const params::MergeItem>(variant.plan.merges));
+  ++step_.variant_count;  // only now: one that is not whole must not be found
   return variant;
 }
 

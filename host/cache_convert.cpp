@@ -6,6 +6,7 @@
 #include "cache_key.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -54,6 +55,9 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   converted.sides[s] = make_side(format, head_dim, group.kv_heads, geometry_.page_tokens);
   const std::vector<std::uint32_t> fill = page_fill(facts.group);
   std::vector<BufferId> fresh(group.slab_count, BufferId::none);
+  Rollback undo([&] {
+    for (BufferId buffer : fresh) executor_.destroy_buffer(buffer);
+  });
   std::uint64_t old_bytes = 0, new_bytes = 0;
   const std::size_t most = std::max<std::size_t>(1, limits.max_staging_bytes / 2 / 12);  // triples of one staged table
 
@@ -103,16 +107,23 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   };
   for (std::uint32_t slab = 0; slab < group.slab_count; ++slab) {
     if (slabs_.buffer(layer, slab) == BufferId::none) continue;
-    if (const Status status = fill_slab(slab); !status.ok()) {
-      for (BufferId buffer : fresh) executor_.destroy_buffer(buffer);
+    if (const Status status = fill_slab(slab); !status.ok())
       return {status.code(), "converting layer " + std::to_string(layer) + ": " + status.message()};
-    }
   }
-  slabs_.replace(layer, std::move(fresh), old_bytes, new_bytes);
-  facts = converted;
-  (side == Side::k ? spec_.layers[layer].format_k : spec_.layers[layer].format_v) = format;
+  FormatId& known = side == Side::k ? spec_.layers[layer].format_k : spec_.layers[layer].format_v;
+  const FormatId before = known;
+  Rollback restore([&] { known = before; });
+  known = format;
   if (prefixes_ != nullptr) prefixes_->set_content(cache_content_key(spec_));
-  refresh_slab_limits();
+  restore.complete();
+  undo.complete();
+  slabs_.replace(layer, std::move(fresh), old_bytes, new_bytes);
+  facts = std::move(converted);
+  // Without host memory the limit's slabs stay as they were counted before, which is right, if not all that there could be.
+  (void)within_memory([this]() -> Status {
+    refresh_slab_limits();
+    return {};
+  });
   event(EventKind::convert, layer,
         static_cast<std::uint64_t>(facts.sides[0].format) << 32 | static_cast<std::uint64_t>(facts.sides[1].format));
   return {};

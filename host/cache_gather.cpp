@@ -9,6 +9,7 @@
 #include "checked.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -127,6 +128,7 @@ Status CacheImpl::gather_to_new_pages(TokenMove& move) {
     std::vector<SlabId> slabs, created;
     std::vector<TakenPage> taken;
     std::vector<PagePlace> to;
+    move.taken.reserve(move.taken.size() + move.pages[g].size());  // what is taken is known to who gives it back
     for (std::int32_t& page : move.pages[g]) {
       to.push_back({});
       if (page == kNoPage) continue;
@@ -178,6 +180,8 @@ Status CacheImpl::gather_in_place(TokenMove& move) {
     KVANT_TRY(make_room(g, wanted - std::min(wanted, own.size())));
     std::vector<SlabId> slabs;
     std::uint32_t at = 0;
+    slabs.reserve(move.pages[g].size());
+    move.taken.reserve(move.taken.size() + move.pages[g].size());
     for (std::int32_t& page : move.pages[g]) {
       places[g].push_back({});
       if (page == kNoPage) continue;
@@ -243,7 +247,7 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
   move.kept = kept;
   move.first_page = static_cast<std::uint32_t>(same / page_tokens);
   const auto count = static_cast<std::uint32_t>(divide_up(kept.size(), page_tokens)) - move.first_page;
-  bool room = true;
+  bool room = true, withdrawn = false;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const PageSpan past = pages_past_window(geometry_.groups[g], kept.size(), page_tokens);
     move.pages.emplace_back(count, 0);
@@ -260,7 +264,8 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
     for (const auto& [group, page] : move.taken) pools_[group].release(page);
     move.taken.clear();
   };
-  const std::vector<std::int32_t> tokens = sequence.tokens;
+  std::vector<std::int32_t> tokens = sequence.tokens;
+  for (PageTable& table : sequence.tables) table.reserve(move.first_page + count);
   const auto gather = [&]() -> Status {
     if (spec_.attention_mass)
       for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(gather_mass(move, g, masses[g]));
@@ -276,6 +281,7 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
                                                                      [](std::int32_t page) { return page != kNoPage; }));
         if (!can_write_pages(sequence, g, move.first_page, wanted)) return no_pages(g, wanted);
       }
+      withdrawn = true;
       unpublish(sequence, same);
       KVANT_TRY(gather_in_place(move));
     }
@@ -283,11 +289,11 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
       for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(upload_mass(g, move.pages[g], masses[g]));
     return {};
   };
-  if (const Status status = gather(); !status.ok()) {
+  if (const Status status = within_memory(gather); !status.ok()) {
     give_back();
     if (!move.spoiled) {
-      sequence.tokens = tokens;
-      publish(sequence);
+      sequence.tokens = std::move(tokens);
+      if (withdrawn) publish(sequence);
       return status;
     }
     const bool windows = std::any_of(geometry_.groups.begin(), geometry_.groups.end(), [](const auto& g) { return g.window != 0; });

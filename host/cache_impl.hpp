@@ -157,6 +157,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   void measure_prompt();
   void learn_tokens(const StepSequence& entry);  // of a committed step
   void publish(Sequence& sequence);
+  void publish_pages(Sequence& sequence);
   void publish_page(Sequence& sequence);
   void move_to_node(Sequence& sequence, PrefixNode* node);
   void forget_tokens(Sequence& sequence, std::uint64_t tokens);  // after it was cut to `tokens`
@@ -188,6 +189,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   void release_taken();
   void build_tables(std::span<const StepEntry> entries);
   std::unique_ptr<Step> open_step();
+  void reserve_commit();
 
   // cache_paged.cpp
   Status check_paged(const PagedBatch& batch) const;

@@ -95,9 +95,10 @@ Status CacheImpl::compact(std::uint32_t g, std::uint32_t slabs) {
     ++target;
   }
   std::vector<SlabId> created;
+  std::vector<std::int32_t> renamed(group.total_pages, kNoPage);
+  const std::vector<PrefixNode*> nodes = prefixes_ != nullptr ? prefixes_->nodes() : std::vector<PrefixNode*>{};
   KVANT_TRY(slabs_.ensure(slab_ids, &created));
   KVANT_TRY(device_copy_pages(moves));
-  std::vector<std::int32_t> renamed(group.total_pages, kNoPage);
   for (const PagePair& move : moves) {
     pool.move(move.source, move.destination);
     renamed[move.source] = static_cast<std::int32_t>(move.destination);
@@ -108,9 +109,8 @@ Status CacheImpl::compact(std::uint32_t g, std::uint32_t slabs) {
     for (std::uint32_t i = 0; i < table.size(); ++i)
       if (rename(table.at(i))) table.set(i, renamed[static_cast<std::size_t>(table.at(i))]);
   }
-  if (prefixes_ != nullptr)
-    for (PrefixNode* node : prefixes_->nodes())
-      if (rename(node->pages[g])) node->pages[g] = renamed[static_cast<std::size_t>(node->pages[g])];
+  for (PrefixNode* node : nodes)
+    if (rename(node->pages[g])) node->pages[g] = renamed[static_cast<std::size_t>(node->pages[g])];
   slabs_.release(g, slabs);
   return {};
 }

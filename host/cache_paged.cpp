@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "cache_impl.hpp"
+#include "rollback.hpp"
 
 namespace kvant {
 namespace {
@@ -141,8 +142,11 @@ Result<std::unique_ptr<Step>> CacheImpl::plan_paged(const PagedBatch& batch) {
   for (BufferId buffer : retired_) executor_.destroy_buffer(buffer);
   retired_.clear();
   step_.clear();
+  Rollback undo([this] { step_.clear(); });
   build_paged_tables(batch);
-  return open_step();
+  std::unique_ptr<Step> step = open_step();
+  undo.complete();
+  return step;
 }
 
 Status CacheImpl::ensure_slabs(std::span<const SlabId> slabs) {

@@ -4,6 +4,7 @@
 
 #include "cache_impl.hpp"
 #include "checked.hpp"
+#include "rollback.hpp"
 
 namespace kvant {
 namespace {
@@ -69,12 +70,15 @@ Status CacheImpl::take_pages() {
   auto pages_after = [&](const StepSequence& entry) {
     return static_cast<std::uint32_t>(divide_up(entry.old_length + entry.append, page_tokens));
   };
+  std::uint64_t pages = 0;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     std::uint64_t needed = 0;
     for (const StepSequence& entry : step_.sequences)
       needed += pages_after(entry) - entry.sequence->tables[g].size() + (copies_open_page(entry, g) ? 1 : 0);
+    pages += needed;
     KVANT_TRY(make_room(g, needed));
   }
+  step_.taken.reserve(pages);  // what is taken from here on is known to release_taken
   for (std::uint32_t e = 0; e < step_.sequences.size(); ++e) {
     const StepSequence& entry = step_.sequences[e];
     for (std::uint32_t g = 0; g < pools_.size(); ++g) {
@@ -195,18 +199,34 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   retired_.clear();
   step_.clear();
   expire_prefixes();
-  Status status = check_entries(entries);
-  if (status.ok()) status = take_pages();
-  if (status.ok()) status = prepare_pages();
-  if (!status.ok()) {
+  Rollback undo([this] {
     release_taken();
     step_.clear();
-    return status;
-  }
+  });
+  KVANT_TRY(check_entries(entries));
+  KVANT_TRY(take_pages());
+  KVANT_TRY(prepare_pages());
   build_tables(entries);
+  reserve_commit();
   planned_at_ = std::chrono::steady_clock::now();
+  std::unique_ptr<Step> step = open_step();
   step_.sampled_token = journal_.choose_sample(step_.fresh_tokens);
-  return open_step();
+  undo.complete();
+  return step;
+}
+
+// Room for what a commit writes into the sequences: it then cannot fail for want of memory.
+void CacheImpl::reserve_commit() {
+  for (const TakenPage& taken : step_.taken) {
+    const StepSequence& entry = step_.sequences[taken.entry];
+    entry.sequence->tables[taken.group].reserve(taken.index + 1);
+  }
+  for (const StepSequence& entry : step_.sequences) {
+    if (prefixes_ == nullptr || entry.token_count == 0) continue;
+    std::vector<std::int32_t>& tokens = entry.sequence->tokens;
+    const std::size_t wanted = entry.old_length + entry.token_count;
+    if (wanted > tokens.capacity()) tokens.reserve(std::max(wanted, tokens.capacity() * 2));
+  }
 }
 
 // How long the engine takes for a prompt's token, its own work included: what a tier must beat.

@@ -6,6 +6,7 @@
 #include "cache_impl.hpp"
 #include "cache_key.hpp"
 #include "checked.hpp"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -63,6 +64,7 @@ CacheImpl::PrefixMatch CacheImpl::match_prefix(const SequenceSpec& spec) {
 void CacheImpl::share_prefix(const PrefixMatch& match, Sequence& sequence) {
   const std::uint32_t page_tokens = geometry_.page_tokens;
   sequence.length = match.tokens;
+  for (PageTable& table : sequence.tables) table.reserve(static_cast<std::uint32_t>(match.chain.size()));
   for (std::size_t g = 0; g < pools_.size(); ++g) {
     const PageSpan past = pages_past_window(geometry_.groups[g], match.tokens, page_tokens);
     for (std::uint32_t i = 0; i < match.chain.size(); ++i) {
@@ -86,6 +88,7 @@ Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
   sequence.tables.resize(geometry_.groups.size());
   sequence.publish = {spec.priority, spec.ttl_ms};
   sequence.whole = spec.whole;
+  Rollback undo([&] { shrink_sequence(sequence, pools_, 0, geometry_.page_tokens); });
   if (prefixes_ != nullptr) {
     expire_prefixes();
     sequence.tokens.assign(spec.tokens.begin(), spec.tokens.end());
@@ -102,13 +105,20 @@ Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
       prefix_counters_.hit_tokens += match.tokens;
       event(match.tokens > 0 ? EventKind::prefix_hit : EventKind::prefix_miss, spec.tokens.size(), match.tokens, sequence.id);
     }
-    if (sequence.node == nullptr) sequence.node = prefixes_->root(spec.salt);
-    prefixes_->pin(sequence.node);
   }
   const SequenceStart start{sequence.id, sequence.length};
   sequence.reused = sequence.length;
-  event(EventKind::sequence_created, spec.tokens.size(), sequence.length, sequence.id);
-  sequences_.emplace(next_sequence_++, std::move(sequence));
+  Sequence& kept = sequences_[next_sequence_];  // an empty one
+  Rollback forget([&] { sequences_.erase(next_sequence_); });
+  if (prefixes_ != nullptr) {
+    if (sequence.node == nullptr) sequence.node = prefixes_->root(spec.salt);
+    prefixes_->pin(sequence.node);
+  }
+  kept = std::move(sequence);
+  forget.complete();
+  undo.complete();
+  event(EventKind::sequence_created, spec.tokens.size(), kept.length, kept.id);
+  ++next_sequence_;
   return start;
 }
 
@@ -171,8 +181,17 @@ void CacheImpl::learn_tokens(const StepSequence& entry) {
   known.insert(known.end(), begin, begin + static_cast<std::ptrdiff_t>(entry.token_count));
 }
 
+// What cannot be published, also for want of host memory, stays the sequence's own: others do not find it, no more.
 void CacheImpl::publish(Sequence& sequence) {
   if (sequence.node == nullptr) return;
+  const Status published = within_memory([&]() -> Status {
+    publish_pages(sequence);
+    return {};
+  });
+  if (!published.ok()) log_.write(LogLevel::warning, "host memory is exhausted: pages stay out of the prefix cache");
+}
+
+void CacheImpl::publish_pages(Sequence& sequence) {
   while (sequence.node != nullptr &&
          (sequence.node->depth + std::uint64_t{1}) * geometry_.page_tokens <= sequence.publishable_tokens()) {
     const PrefixNode* const before = sequence.node;
@@ -230,9 +249,13 @@ void CacheImpl::expire_prefixes() {
 
 // Takes a victim out of the index. With tiers its pages are held until finish_spill has read them, all in one go.
 bool CacheImpl::let_go(PrefixNode* victim, EvictionCause cause, std::vector<SpilledPage>& spilled) {
-  const bool held = tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses;
+  bool held = tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses;
+  // The victim has left the policy and must go; without host memory it goes for good.
+  held = held && within_memory([&]() -> Status {
+                   spilled.push_back({victim->key, victim->pages});
+                   return {};
+                 }).ok();
   if (held) {
-    spilled.push_back({victim->key, victim->pages});
     for (std::uint32_t g = 0; g < pools_.size(); ++g)
       if (victim->pages[g] != kNoPage) pools_[g].add_reference(static_cast<std::uint32_t>(victim->pages[g]));
   }
@@ -244,7 +267,10 @@ bool CacheImpl::let_go(PrefixNode* victim, EvictionCause cause, std::vector<Spil
 
 void CacheImpl::finish_spill(std::span<const SpilledPage> spilled) {
   if (spilled.empty()) return;
-  spill(spilled);
+  (void)within_memory([&]() -> Status {
+    spill(spilled);
+    return {};
+  });
   prefix_counters_.spilled += spilled.size();
   for (const SpilledPage& entry : spilled)
     for (std::uint32_t g = 0; g < pools_.size(); ++g)

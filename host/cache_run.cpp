@@ -5,6 +5,7 @@
 #include "layer_run.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -194,10 +195,9 @@ Status CacheImpl::run(Step& step, std::uint32_t layer, const RunArgs& args) {
                  run.recording ? executor_.record(list_, args.command_buffer) : executor_.submit(list_));
     return io_.finish(ticket);
   };
-  if (const Status status = execute(); !status.ok()) {
-    meta_.invalidate();  // its upload may have been part of what failed
-    return status;
-  }
+  Rollback undo([this] { meta_.invalidate(); });  // its upload may have been part of what failed
+  KVANT_TRY(execute());
+  undo.complete();
   if (!run.append) return {};
   step_.appended[layer] = true;
   journal_.layers[layer].appended_tokens += step_.fresh_tokens;

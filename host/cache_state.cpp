@@ -9,6 +9,7 @@
 #include "cache_impl.hpp"
 #include "cache_key.hpp"
 #include "checked.hpp"
+#include "rollback.hpp"
 #include "state_plan.hpp"
 
 namespace kvant {
@@ -149,10 +150,11 @@ struct CacheImpl::StateLoad {
       group = of_group;
     }
     KVANT_TRY(cache.make_room(group, 1));
-    const std::int32_t neighbour = pages[group].empty() ? kNoPage : static_cast<std::int32_t>(pages[group].back().page);
-    pages[group].push_back({static_cast<std::uint32_t>(cache.pools_[group].take(neighbour)), tokens});
     const std::span<const std::byte> blob = fields.bytes(bytes);
     blobs.emplace_back(blob.begin(), blob.end());
+    if (pages[group].size() == pages[group].capacity()) pages[group].reserve(pages[group].size() * 2 + 16);
+    const std::int32_t neighbour = pages[group].empty() ? kNoPage : static_cast<std::int32_t>(pages[group].back().page);
+    pages[group].push_back({static_cast<std::uint32_t>(cache.pools_[group].take(neighbour)), tokens});
     blob_bytes += bytes;
     return blob_bytes >= kUploadBytes ? upload() : Status();
   }
@@ -205,13 +207,15 @@ struct CacheImpl::StateLoad {
 
 Sequence CacheImpl::revive(SavedSequence&& saved) {
   Sequence sequence;
-  sequence.id = SequenceId{next_sequence_};
+  Rollback undo([&] { shrink_sequence(sequence, pools_, 0, geometry_.page_tokens); });
+  sequence.tables.resize(pools_.size());
   sequence.length = saved.length;
   sequence.publish = saved.publish;
   sequence.pruned = saved.pruned;
   sequence.least_length = std::min(saved.least_length, saved.length);
   for (std::size_t g = 0; g < pools_.size(); ++g) {
-    PageTable& table = sequence.tables.emplace_back();
+    PageTable& table = sequence.tables[g];
+    table.reserve(static_cast<std::uint32_t>(saved.tables[g].size()));
     for (const std::int32_t page : saved.tables[g]) {
       if (page != kNoPage) pools_[g].add_reference(static_cast<std::uint32_t>(page));
       table.push(page);
@@ -221,8 +225,8 @@ Sequence CacheImpl::revive(SavedSequence&& saved) {
     sequence.tokens = std::move(saved.tokens);
     sequence.node = prefixes_->root(saved.salt);
     prefixes_->pin(sequence.node);
-    publish(sequence);
   }
+  undo.complete();
   return sequence;
 }
 
@@ -253,19 +257,38 @@ Result<std::vector<LoadedSequence>> CacheImpl::load_state(const StateSource& sou
   }
   KVANT_TRY(load.upload());
 
+  // First all that may fail, then all that shows.
   std::vector<LoadedSequence> loaded;
+  std::vector<Sequence> revived;
+  loaded.reserve(load.sequences.size());
+  revived.reserve(load.sequences.size());
+  const auto let_go = [&](Sequence& sequence) {
+    if (sequence.node != nullptr) prefixes_->unpin(sequence.node, now_ms());
+    shrink_sequence(sequence, pools_, 0, geometry_.page_tokens);
+  };
+  Rollback undo([&] {
+    for (const LoadedSequence& entry : loaded) sequences_.erase(static_cast<std::uint64_t>(entry.sequence));
+    for (Sequence& sequence : revived) let_go(sequence);
+  });
   for (SavedSequence& saved : load.sequences) {
-    const std::uint64_t id = saved.id;
-    Sequence sequence = revive(std::move(saved));
+    revived.push_back(revive(std::move(saved)));
+    if (saved.id == 0) continue;
+    const std::uint64_t id = next_sequence_ + loaded.size();
+    sequences_.try_emplace(id);
+    loaded.push_back({SequenceId{saved.id}, SequenceId{id}});
+  }
+  undo.complete();
+  for (std::size_t i = 0; i < revived.size(); ++i) {
+    Sequence& sequence = revived[i];
     tokens += sequence.length;
-    if (id == 0) {  // of the prefix cache: what was published stays, nobody holds it
-      if (sequence.node != nullptr) prefixes_->unpin(sequence.node, now_ms());
-      shrink_sequence(sequence, pools_, 0, geometry_.page_tokens);
+    if (load.sequences[i].id != 0) sequence.id = SequenceId{next_sequence_};
+    publish(sequence);
+    if (load.sequences[i].id == 0) {  // of the prefix cache: what was published stays, nobody holds it
+      let_go(sequence);
       continue;
     }
-    loaded.push_back({SequenceId{id}, sequence.id});
     event(EventKind::sequence_created, sequence.length, sequence.length, sequence.id);
-    sequences_.emplace(next_sequence_++, std::move(sequence));
+    sequences_.at(next_sequence_++) = std::move(sequence);
   }
   event(EventKind::load, bytes, tokens,
         load.sequences.size() == 1 && loaded.size() == 1 ? loaded.front().sequence : SequenceId::none);

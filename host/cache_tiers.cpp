@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "cache_impl.hpp"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -15,9 +16,11 @@ Status CacheImpl::need_tiers() const {
 
 Status CacheImpl::set_tiers(std::vector<std::unique_ptr<Tier>> tiers, const TierOptions& options) {
   KVANT_TRY(need_prefixes());
-  tiers_.reset();  // what waits is stored first
-  if (!tiers.empty()) tiers_ = std::make_unique<TierStack>(std::move(tiers), options.queue_bytes);
-  tier_options_ = options;
+  TierOptions kept = options;
+  std::unique_ptr<TierStack> made;
+  if (!tiers.empty()) made = std::make_unique<TierStack>(std::move(tiers), options.queue_bytes);
+  tiers_ = std::move(made);  // what waits for the old ones is stored first
+  tier_options_ = std::move(kept);
   return {};
 }
 
@@ -151,33 +154,40 @@ void CacheImpl::load_from_tiers(const SequenceSpec& spec, const PrefixMatch& mat
   std::vector<GroupBlobs> entries;
   std::vector<std::vector<std::int32_t>> pages;  // [entry][group]
   std::vector<std::size_t> places;
-  for (const std::vector<std::byte>& value : tiers_->load(keys, spec.near_tiers_only, &places)) {
-    event(EventKind::tier_hit, CacheJournal::short_key(pages_behind[entries.size()]), places[entries.size()]);
-    std::optional<GroupBlobs> blobs = unpack_tier_blob(geometry_, tier_options_.formats, value);
-    if (!blobs) break;
-    bool room = true;
-    for (std::uint32_t g = 0; g < pools_.size() && room; ++g) room = (*blobs)[g].empty() || make_room(g, 1).ok();
-    if (!room) break;
-    std::vector<std::int32_t>& taken = pages.emplace_back();
-    for (std::uint32_t g = 0; g < pools_.size(); ++g) taken.push_back((*blobs)[g].empty() ? kNoPage : pools_[g].take(kNoPage));
-    entries.push_back(std::move(*blobs));
-  }
-  const Status uploaded = upload_entries(entries, pages);
-  if (!uploaded.ok()) log_.write(LogLevel::warning, "pages of a tier are not used: " + uploaded.message());
-  bool placing = uploaded.ok();
+  const auto fetch = [&]() -> Status {
+    for (const std::vector<std::byte>& value : tiers_->load(keys, spec.near_tiers_only, &places)) {
+      event(EventKind::tier_hit, CacheJournal::short_key(pages_behind[entries.size()]), places[entries.size()]);
+      std::optional<GroupBlobs> blobs = unpack_tier_blob(geometry_, tier_options_.formats, value);
+      if (!blobs) break;
+      bool room = true;
+      for (std::uint32_t g = 0; g < pools_.size() && room; ++g) room = (*blobs)[g].empty() || make_room(g, 1).ok();
+      if (!room) break;
+      std::vector<std::int32_t>& taken = pages.emplace_back();
+      taken.reserve(pools_.size());
+      for (std::uint32_t g = 0; g < pools_.size(); ++g) taken.push_back((*blobs)[g].empty() ? kNoPage : pools_[g].take(kNoPage));
+      entries.push_back(std::move(*blobs));
+    }
+    const Status uploaded = upload_entries(entries, pages);
+    if (!uploaded.ok()) log_.write(LogLevel::warning, "pages of a tier are not used: " + uploaded.message());
+    return uploaded;
+  };
+  bool placing = within_memory(fetch).ok();
   for (std::size_t i = 0; i < pages.size(); ++i) {
     if (placing) {
       const std::size_t begin = (match.chain.size() + i) * geometry_.page_tokens;
-      PrefixNode* const placed = place_loaded(node, spec.tokens.subspan(begin, geometry_.page_tokens), pages[i],
-                                              {spec.priority, spec.ttl_ms});
-      placing = placed != nullptr;  // what follows belongs behind it, nowhere else
+      PrefixNode* placed = nullptr;
+      const Status status = within_memory([&]() -> Status {
+        placed = place_loaded(node, spec.tokens.subspan(begin, geometry_.page_tokens), pages[i], {spec.priority, spec.ttl_ms});
+        return {};
+      });
+      placing = status.ok() && placed != nullptr;  // what follows belongs behind it, nowhere else
       if (placing) {
         prefixes_->pin(placed);
         prefixes_->unpin(node, now_ms());
         node = placed;
       }
     }
-    for (std::uint32_t g = 0; g < pools_.size(); ++g)
+    for (std::uint32_t g = 0; g < pages[i].size(); ++g)  // none are taken where memory ran out
       if (pages[i][g] != kNoPage) pools_[g].release(static_cast<std::uint32_t>(pages[i][g]));
   }
   prefixes_->unpin(node, now_ms());

@@ -3,6 +3,7 @@
 
 #include "cache_impl.hpp"
 #include "checked.hpp"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -46,6 +47,9 @@ Status CacheImpl::make_private(Sequence& sequence, std::uint32_t group, std::uin
   std::vector<PagePair> copies;
   std::vector<SlabId> slabs, created;
   std::vector<TakenPage> taken;
+  copies.reserve(shared.size());
+  slabs.reserve(shared.size());
+  taken.reserve(shared.size());
   for (const std::uint32_t i : shared) {
     const std::int32_t page = pool.take(table.at(i));
     copies.push_back({group, static_cast<std::uint32_t>(table.at(i)), static_cast<std::uint32_t>(page)});
@@ -57,7 +61,7 @@ Status CacheImpl::make_private(Sequence& sequence, std::uint32_t group, std::uin
     KVANT_TRY(poison_pages(created, taken));
     return device_copy_pages(copies);
   };
-  if (const Status status = copy(); !status.ok()) {
+  if (const Status status = within_memory(copy); !status.ok()) {
     for (const TakenPage& page : taken) pool.release(static_cast<std::uint32_t>(page.page));
     return status;
   }
@@ -77,15 +81,17 @@ Status CacheImpl::write(SequenceId id, std::uint32_t layer, std::uint64_t begin,
   if (count == there) return count == 0 ? Status() : write_in_place(*sequence, layer, begin, count, k, v);
   const std::optional<std::uint64_t> end = checked_add(begin, count);
   if (!end) return {StatusCode::invalid_argument, "tokens (" + std::to_string(count) + ") exceed what a sequence can hold"};
-  const std::vector<std::int32_t> told = sequence->tokens;
-  Status status = extend_sequence(id, *end);
-  if (status.ok()) status = write_in_place(*sequence, layer, begin, count, k, v);
+  std::vector<std::int32_t> told = sequence->tokens;
+  const Status status = within_memory([&]() -> Status {
+    KVANT_TRY(extend_sequence(id, *end));
+    return write_in_place(*sequence, layer, begin, count, k, v);
+  });
   if (status.ok()) return {};
   // The sequence had no such tokens before: it has none now, and what was told of its next ones holds still.
   if (sequence->length > length) {
     [[maybe_unused]] const Status cut = truncate_sequence(id, length);
   }
-  if (sequence->tokens.size() == std::min<std::uint64_t>(length, told.size())) sequence->tokens = told;
+  if (sequence->tokens.size() == std::min<std::uint64_t>(length, told.size())) sequence->tokens = std::move(told);
   return status;
 }
 
@@ -124,8 +130,9 @@ Status CacheImpl::identify(SequenceId id, std::span<const std::int32_t> tokens) 
                                                  " tokens are not those of these tokens in this order"};
   if (sequence->node == nullptr) return {};
   const auto differs = std::mismatch(tokens.begin(), tokens.end(), sequence->tokens.begin(), sequence->tokens.end()).first;
+  std::vector<std::int32_t> known(tokens.begin(), tokens.end());
   forget_tokens(*sequence, static_cast<std::uint64_t>(differs - tokens.begin()));
-  sequence->tokens.assign(tokens.begin(), tokens.end());
+  sequence->tokens = std::move(known);
   publish(*sequence);
   return {};
 }

@@ -14,6 +14,7 @@
 #include <tuple>
 #include <utility>
 
+#include "rollback.hpp"
 #include "tier_entry.hpp"
 
 namespace kvant {
@@ -98,8 +99,8 @@ std::vector<std::string> names_in(int folder, const char* name) {
   DIR* stream = ::fdopendir(opened.number());
   if (stream == nullptr) return names;
   opened.release();  // closed with the stream
+  const Rollback close([stream] { ::closedir(stream); });  // in any case
   while (const dirent* found = ::readdir(stream)) names.emplace_back(found->d_name);
-  ::closedir(stream);
   return names;
 }
 
@@ -118,10 +119,11 @@ Result<std::unique_ptr<DiskFolder>> DiskFolder::open(const std::string& path) {
       return folder_error("make", path);
     if (slash == std::string::npos) break;
   }
-  const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return folder_error("open", path);
-  std::unique_ptr<DiskFolder> made(new DiskFolder(folder));
-  if (::faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) != 0) return folder_error("write to", path);
+  File folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.is_open()) return folder_error("open", path);
+  std::unique_ptr<DiskFolder> made(new DiskFolder(folder.number()));
+  folder.release();
+  if (::faccessat(made->folder_, ".", W_OK | X_OK, AT_EACCESS) != 0) return folder_error("write to", path);
   return made;
 }
 

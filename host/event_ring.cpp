@@ -15,7 +15,8 @@ std::string_view event_name(EventKind kind) {
   return index < kNames.size() ? kNames[index] : "unknown";
 }
 
-EventRing::EventRing(std::size_t capacity) : capacity_(capacity) {}
+// Room for all of them at once: adding an event then never fails, so that it may stand behind what cannot be undone.
+EventRing::EventRing(std::size_t capacity) : capacity_(capacity) { events_.reserve(capacity); }
 
 std::uint64_t EventRing::add(EventKind kind, std::uint64_t time_ms, std::uint64_t a, std::uint64_t b,
                              std::uint64_t sequence) {

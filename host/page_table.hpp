@@ -2,6 +2,7 @@
 // passed; and the runs of pages that one dispatch can reach.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,6 +18,10 @@ class PageTable {
   std::int32_t at(std::uint32_t index) const { return pages_[index]; }
   std::int32_t last() const { return pages_.empty() ? kNoPage : pages_.back(); }
 
+  // So that pushes up to `count` pages allocate nothing.
+  void reserve(std::uint32_t count) {
+    if (count > pages_.capacity()) pages_.reserve(std::max<std::size_t>(count, pages_.capacity() * 2));
+  }
   void push(std::int32_t page) { pages_.push_back(page); }
   void set(std::uint32_t index, std::int32_t page) { pages_[index] = page; }
 

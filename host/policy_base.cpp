@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "rollback.hpp"
+
 namespace kvant {
 
 std::uint32_t RankSet::lowest() const {
@@ -45,9 +47,11 @@ void PolicyBase::insert(EntryId id, const EntryFacts& facts, std::uint64_t now_m
   if (facts.ttl_ms == 0) entry.facts.ttl_ms = spec_.ttl_ms;
   entry.last_use_ms = now_ms;
   entry.rank = std::min(facts.priority, kPriorities - 1);
+  Rollback undo([&] { forget(entry); });
   wheel_.advance(now_ms);
   start_timer(entry);
   add(entry);
+  undo.complete();
 }
 
 // The timer keeps its old deadline and is set anew when that has passed: a hit costs the wheel nothing.
@@ -109,7 +113,12 @@ std::optional<EntryId> PolicyBase::evict(std::uint64_t now_ms) {
 }
 
 void PolicyBase::expire(std::uint64_t now_ms, std::vector<EntryId>& out) {
-  while (PolicyEntry* entry = take_expired(now_ms)) out.push_back(forget(*entry));
+  while (true) {
+    if (out.size() == out.capacity()) out.reserve(std::max<std::size_t>(16, out.size() * 2));  // before one is taken out
+    PolicyEntry* const entry = take_expired(now_ms);
+    if (entry == nullptr) return;
+    out.push_back(forget(*entry));
+  }
 }
 
 }  // namespace kvant

@@ -6,6 +6,8 @@
 #include <tuple>
 #include <utility>
 
+#include "rollback.hpp"
+
 namespace kvant {
 namespace {
 
@@ -38,8 +40,9 @@ PrefixNode* PrefixIndex::find_root(std::string_view salt) {
 
 PrefixNode* PrefixIndex::root(std::string_view salt) {
   if (PrefixNode* const known = find_root(salt)) return known;
-  const auto added = roots_.emplace(std::string(salt), PrefixNode{}).first;
-  added->second.key = root_key(content_, salt);
+  PrefixNode node;
+  node.key = root_key(content_, salt);
+  const auto added = roots_.emplace(std::string(salt), std::move(node)).first;
   added->second.salt = added->first;
   return &added->second;
 }
@@ -57,10 +60,9 @@ PrefixNode* PrefixIndex::insert(PrefixNode* parent, std::span<const std::int32_t
                                 std::span<const std::int32_t> pages, const PublishFacts& facts, std::uint64_t now_ms) {
   assert(tokens.size() == page_tokens_ && pages.size() == pools_.size());
   const PrefixKey key = key_function_(parent->key, tokens);
-  auto [place, added] = nodes_.try_emplace(key);
-  if (!added) return nullptr;
-  place->second = std::make_unique<PrefixNode>();
-  PrefixNode* const node = place->second.get();
+  if (nodes_.contains(key)) return nullptr;
+  auto made = std::make_unique<PrefixNode>();
+  PrefixNode* const node = made.get();
   node->key = key;
   node->parent = parent;
   node->tokens.assign(tokens.begin(), tokens.end());
@@ -70,12 +72,21 @@ PrefixNode* PrefixIndex::insert(PrefixNode* parent, std::span<const std::int32_t
   node->last_use_ms = now_ms;
   node->facts = {fingerprint_of(key), parent->depth, facts.priority, facts.ttl_ms};
   node->salt = parent->salt;
+  if (order_.capacity() <= nodes_.size()) order_.reserve(std::max<std::size_t>(64, nodes_.size() * 2));
+  // All that allocates, and may fail, comes before the pages and the parent know of it.
+  const auto id = static_cast<std::uint64_t>(node->id);
+  Rollback undo([&] {
+    by_id_.erase(id);
+    nodes_.erase(key);
+  });
+  nodes_.emplace(key, std::move(made));
+  by_id_.emplace(id, node);
+  policy_->insert(node->id, node->facts, now_ms);
+  undo.complete();
   for (std::size_t g = 0; g < pages.size(); ++g)
     if (pages[g] != kNoPage) pools_[g].add_indexed(static_cast<std::uint32_t>(pages[g]));
-  by_id_.emplace(static_cast<std::uint64_t>(node->id), node);
   ++parent->children;
   pin(parent);
-  policy_->insert(node->id, node->facts, now_ms);
   return node;
 }
 
@@ -138,9 +149,9 @@ void PrefixIndex::remove(PrefixNode* node, std::uint64_t now_ms) {
 }
 
 std::uint64_t PrefixIndex::clear(std::uint64_t now_ms, const std::function<void(const PrefixNode&)>& before_removal) {
-  std::vector<PrefixNode*> all = nodes();
+  list_nodes(order_);
   std::uint64_t removed = 0;
-  for (auto node = all.rbegin(); node != all.rend(); ++node) {
+  for (auto node = order_.rbegin(); node != order_.rend(); ++node) {
     if ((*node)->pins != 0) continue;
     before_removal(**node);
     policy_->erase((*node)->id);
@@ -164,26 +175,30 @@ std::uint64_t PrefixIndex::shed_group(std::uint32_t group, std::uint64_t wanted)
 }
 
 void PrefixIndex::set_policy(std::unique_ptr<EvictionPolicy> policy) {
-  policy_ = std::move(policy);
   std::vector<PrefixNode*> all = nodes();
   // Of equal time the deeper one was used before: touch goes from the end of a prefix to its beginning.
   std::stable_sort(all.begin(), all.end(), [](const PrefixNode* a, const PrefixNode* b) {
     return a->last_use_ms != b->last_use_ms ? a->last_use_ms < b->last_use_ms : a->depth > b->depth;
   });
   for (const PrefixNode* node : all) {
-    policy_->insert(node->id, node->facts, node->last_use_ms);
-    for (std::uint32_t i = 0; i < node->pins; ++i) policy_->pin(node->id);
+    policy->insert(node->id, node->facts, node->last_use_ms);
+    for (std::uint32_t i = 0; i < node->pins; ++i) policy->pin(node->id);
   }
+  policy_ = std::move(policy);
 }
 
 void PrefixIndex::set_content(const PrefixKey& content) {
+  const std::vector<PrefixNode*> all = nodes();
+  decltype(nodes_) renamed;
+  renamed.reserve(all.size());
+  // From here on nothing allocates: entries move as they are.
   content_ = content;
   for (auto& [salt, node] : roots_) node.key = root_key(content, salt);
-  decltype(nodes_) renamed;
-  for (PrefixNode* node : nodes()) {
-    const PrefixKey old_key = node->key;
+  for (PrefixNode* node : all) {
+    auto entry = nodes_.extract(node->key);
     node->key = key_function_(node->parent->key, node->tokens);
-    [[maybe_unused]] const bool added = renamed.emplace(node->key, std::move(nodes_.at(old_key))).second;
+    entry.key() = node->key;
+    [[maybe_unused]] const bool added = renamed.insert(std::move(entry)).inserted;
     assert(added);
   }
   nodes_ = std::move(renamed);
@@ -192,11 +207,16 @@ void PrefixIndex::set_content(const PrefixKey& content) {
 std::vector<PrefixNode*> PrefixIndex::nodes() const {
   std::vector<PrefixNode*> all;
   all.reserve(by_id_.size());
-  for (const auto& [id, node] : by_id_) all.push_back(node);
-  std::sort(all.begin(), all.end(), [](const PrefixNode* a, const PrefixNode* b) {
+  list_nodes(all);
+  return all;
+}
+
+void PrefixIndex::list_nodes(std::vector<PrefixNode*>& out) const {
+  out.clear();
+  for (const auto& [id, node] : by_id_) out.push_back(node);
+  std::sort(out.begin(), out.end(), [](const PrefixNode* a, const PrefixNode* b) {
     return std::tie(a->depth, a->id) < std::tie(b->depth, b->id);
   });
-  return all;
 }
 
 const PrefixNode* PrefixIndex::find(const PrefixKey& key) const {

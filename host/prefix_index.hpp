@@ -92,6 +92,8 @@ class PrefixIndex {
   std::vector<PrefixNode*> nodes() const;
 
  private:
+  void list_nodes(std::vector<PrefixNode*>& out) const;
+
   PrefixKey content_;
   std::uint32_t page_tokens_;
   std::span<PagePool> pools_;
@@ -101,6 +103,7 @@ class PrefixIndex {
   std::unordered_map<PrefixKey, std::unique_ptr<PrefixNode>, PrefixKeyHash> nodes_;
   std::unordered_map<std::uint64_t, PrefixNode*> by_id_;
   std::vector<EntryId> expired_;
+  std::vector<PrefixNode*> order_;  // of clear, which must not fail: has room for every node
   std::uint64_t next_id_ = 1;
 };
 

@@ -59,7 +59,8 @@ Status check_history(const Sequence& sequence, std::span<const GroupGeometry> gr
 
 void shrink_sequence(Sequence& sequence, std::span<PagePool> pools, std::uint64_t length, std::uint32_t page_tokens) {
   const auto pages = static_cast<std::uint32_t>(divide_up(length, page_tokens));
-  for (std::size_t g = 0; g < pools.size(); ++g) sequence.tables[g].shrink(pages, pools[g]);
+  for (std::size_t g = 0; g < sequence.tables.size(); ++g)
+    if (sequence.tables[g].size() > pages) sequence.tables[g].shrink(pages, pools[g]);
   sequence.length = length;
 }
 

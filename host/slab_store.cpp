@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "rollback.hpp"
+
 namespace kvant {
 
 SlabStore::SlabStore(Executor& executor, const Geometry& geometry) : executor_(executor), geometry_(geometry) {
@@ -63,15 +65,16 @@ void SlabStore::destroy_slab(SlabId id) {
 
 Status SlabStore::ensure(std::span<const SlabId> slabs, std::vector<SlabId>* created) {
   std::vector<SlabId> fresh;
+  Rollback undo([&] {
+    for (const SlabId& slab : fresh) destroy_slab(slab);
+  });
   for (const SlabId& id : slabs) {
     if (allocated(id)) continue;
     fresh.push_back(id);
-    if (Status status = create_slab(id); !status.ok()) {
-      for (const SlabId& slab : fresh) destroy_slab(slab);
-      return status;
-    }
+    KVANT_TRY(create_slab(id));
   }
   if (created != nullptr) created->insert(created->end(), fresh.begin(), fresh.end());
+  undo.complete();
   return {};
 }
 

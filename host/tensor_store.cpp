@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "rollback.hpp"
+
 namespace kvant {
 namespace {
 
@@ -34,7 +36,11 @@ TensorStore::TensorStore(Executor& executor, const StoreSpec& spec, std::unique_
 TensorStore::~TensorStore() { clear(); }
 
 TensorStore::Entry* TensorStore::find(std::span<const std::int32_t> tokens, std::string_view salt) const {
-  const auto found = entries_.find(entry_key(tokens, salt));
+  return find(entry_key(tokens, salt), tokens, salt);
+}
+
+TensorStore::Entry* TensorStore::find(const PrefixKey& key, std::span<const std::int32_t> tokens, std::string_view salt) const {
+  const auto found = entries_.find(key);
   if (found == entries_.end()) return nullptr;
   Entry* const entry = found->second.get();
   return entry->salt == salt && std::equal(tokens.begin(), tokens.end(), entry->tokens.begin(), entry->tokens.end()) ? entry
@@ -48,10 +54,9 @@ Result<SequenceStart> TensorStore::open(Cache& cache, const Entry& entry) {
   sequence.salt = entry.salt;
   sequence.whole = true;
   KVANT_ASSIGN(const SequenceStart start, cache.create_sequence(sequence));
-  if (Status status = cache.extend_sequence(start.sequence, entry.tokens.size()); !status.ok()) {
-    [[maybe_unused]] const Status gone = cache.destroy_sequence(start.sequence);
-    return status;
-  }
+  Rollback undo([&] { [[maybe_unused]] const Status gone = cache.destroy_sequence(start.sequence); });
+  KVANT_TRY(cache.extend_sequence(start.sequence, entry.tokens.size()));
+  undo.complete();
   return start;
 }
 
@@ -83,7 +88,7 @@ bool TensorStore::let_one_go(bool cold) {
 void TensorStore::drop(Entry& entry) {
   [[maybe_unused]] const Status status = cache_of(entry).destroy_sequence(entry.sequence);
   by_id_.erase(entry.id);
-  entries_.erase(entry_key(entry.tokens, entry.salt));
+  entries_.erase(PrefixKey(entry.key));  // a copy: the entry dies with its place
 }
 
 Status TensorStore::copy_layers(Entry& entry, Cache& from, Cache& to, const SequenceStart& start) {
@@ -139,16 +144,23 @@ Result<TensorStore::Entry*> TensorStore::make(std::span<const std::int32_t> toke
   entry->salt = salt;
   entry->layers.resize(spec_.hot->spec().layers.size(), false);
   entry->missing = static_cast<std::uint32_t>(entry->layers.size());
+  Entry* const made = entry.get();
+  const PrefixKey key = made->key = entry_key(tokens, salt);
   KVANT_ASSIGN(const SequenceStart start, open_with_room(false, *entry));
   entry->sequence = start.sequence;
   entry->shared = start.reused_tokens;
   entry->id = next_id_++;
   EntryFacts facts;
   facts.fingerprint = entry->id;
-  hot_policy_->insert(EntryId{entry->id}, facts, tick());
-  Entry* const made = entry.get();
-  by_id_.emplace(entry->id, made);
-  entries_[entry_key(tokens, salt)] = std::move(entry);
+  Rollback undo([&, id = entry->id] {
+    [[maybe_unused]] const Status status = spec_.hot->destroy_sequence(start.sequence);
+    by_id_.erase(id);
+    entries_.erase(key);
+  });
+  by_id_.emplace(made->id, made);
+  entries_[key] = std::move(entry);
+  hot_policy_->insert(EntryId{made->id}, facts, tick());
+  undo.complete();
   return made;
 }
 
@@ -165,17 +177,28 @@ Status TensorStore::put(std::span<const StorePut> rows, std::string_view salt, s
     if (row.tokens.empty()) return {StatusCode::invalid_argument, "the prefix has no tokens"};
   std::vector<Begun> begun;
   begun.reserve(rows.size());
-  Status status;
-  for (std::size_t i = 0; i < rows.size() && status.ok(); ++i) status = put_row(rows[i], salt, layer, begun);
-  // Room for the last rows may have been that of the first ones.
-  for (std::size_t i = 0; i < rows.size() && status.ok(); ++i) {
-    const Entry* const entry = find(rows[i].tokens, salt);
-    if (entry == nullptr || !entry->layers[layer])
-      status = {StatusCode::resource_exhausted, "the " + std::to_string(rows.size()) + " prefixes of the batch do not fit at once"};
-  }
-  if (!status.ok())
+  const Status status = within_memory([&]() -> Status {
+    for (const StorePut& row : rows) KVANT_TRY(put_row(row, salt, layer, begun));
+    // Room for the last rows may have been that of the first ones.
+    for (const StorePut& row : rows) {
+      const Entry* const entry = find(row.tokens, salt);
+      if (entry == nullptr || !entry->layers[layer])
+        return {StatusCode::resource_exhausted, "the " + std::to_string(rows.size()) + " prefixes of the batch do not fit at once"};
+    }
+    return {};
+  });
+  if (!status.ok()) {
     for (auto row = begun.rbegin(); row != begun.rend(); ++row) take_back(*row, salt, layer);
-  return status;
+    return status;
+  }
+  // Named last, when none is taken back any more. What cannot be named for want of memory is not shared.
+  for (const Begun& row : begun)
+    (void)within_memory([&]() -> Status {
+      const Entry* const entry = find(row.row->tokens, salt);
+      if (entry == nullptr || entry->missing != 0) return {};
+      return cache_of(*entry).identify(entry->sequence, entry->tokens);
+    });
+  return {};
 }
 
 Status TensorStore::put_row(const StorePut& row, std::string_view salt, std::uint32_t layer, std::vector<Begun>& begun) {
@@ -205,7 +228,7 @@ Status TensorStore::put_row(const StorePut& row, std::string_view salt, std::uin
   entry->layers[layer] = true;
   begun.back().written = true;
   ++counters_.puts;
-  if (--entry->missing == 0) return cache_of(*entry).identify(entry->sequence, entry->tokens);
+  --entry->missing;
   return {};
 }
 
@@ -258,7 +281,17 @@ std::uint32_t TensorStore::layers_held(std::span<const std::int32_t> tokens, std
 }
 
 bool TensorStore::erase(std::span<const std::int32_t> tokens, std::string_view salt) {
-  Entry* const entry = find(tokens, salt);
+  return erase(entry_key(tokens, salt), tokens, salt);
+}
+
+void TensorStore::erase(std::span<const std::span<const std::int32_t>> batch, std::string_view salt) {
+  std::vector<PrefixKey> keys;  // all of them first: from then on nothing can fail
+  for (const auto& tokens : batch) keys.push_back(entry_key(tokens, salt));
+  for (std::size_t i = 0; i < batch.size(); ++i) erase(keys[i], batch[i], salt);
+}
+
+bool TensorStore::erase(const PrefixKey& key, std::span<const std::int32_t> tokens, std::string_view salt) {
+  Entry* const entry = find(key, tokens, salt);
   if (entry == nullptr) return false;
   policy_of(entry->cold).erase(EntryId{entry->id});
   drop(*entry);

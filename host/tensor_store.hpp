@@ -61,11 +61,13 @@ class TensorStore {
   // Layers of the prefix that are there; no use is counted.
   std::uint32_t layers_held(std::span<const std::int32_t> tokens, std::string_view salt) const;
   bool erase(std::span<const std::int32_t> tokens, std::string_view salt);
+  void erase(std::span<const std::span<const std::int32_t>> batch, std::string_view salt);  // all or, on an exception, none
   void clear();
   StoreCounters counters() const;
 
  private:
   struct Entry {
+    PrefixKey key;
     std::vector<std::int32_t> tokens;
     std::string salt;
     SequenceId sequence{};
@@ -90,6 +92,8 @@ class TensorStore {
   Cache& cache_of(const Entry& entry) const { return entry.cold ? *spec_.cold : *spec_.hot; }
   EvictionPolicy& policy_of(bool cold) const { return cold ? *cold_policy_ : *hot_policy_; }
   Entry* find(std::span<const std::int32_t> tokens, std::string_view salt) const;
+  Entry* find(const PrefixKey& key, std::span<const std::int32_t> tokens, std::string_view salt) const;
+  bool erase(const PrefixKey& key, std::span<const std::int32_t> tokens, std::string_view salt);
   Result<Entry*> make(std::span<const std::int32_t> tokens, std::string_view salt);
   Result<SequenceStart> open(Cache& cache, const Entry& entry);
   Result<SequenceStart> open_with_room(bool cold, const Entry& entry);

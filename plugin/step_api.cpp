@@ -5,6 +5,7 @@
 #include "boundary.hpp"
 #include "checks.hpp"
 #include "objects.hpp"
+#include "rollback.hpp"
 #include "run_args.hpp"
 #include "step_args.hpp"
 
@@ -57,8 +58,12 @@ kvant_error* step_commit(kvant_step* step) {
     }
     KVANT_TRY(object->cache->cache->commit(std::move(object->step)));
     object->cache->end_step();
-    object->cache->observe_if_due();
     remove_object(step, HandleType::step);
+    // The step is committed, whether there is memory to look at it or not.
+    (void)within_memory([&]() -> Status {
+      object->cache->observe_if_due();
+      return {};
+    });
     return {};
   });
 }

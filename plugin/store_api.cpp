@@ -187,7 +187,9 @@ kvant_error* store_erase(kvant_cache* cache, const kvant_store_args* args) {
     KVANT_TRY(check_store(*object));
     StoreInput input;
     KVANT_TRY(read_store_args(args, *object, false, input));
-    for (std::uint32_t row = 0; row < input.batch; ++row) object->store->erase(input.tokens(row), input.salt);
+    std::vector<std::span<const std::int32_t>> rows;
+    for (std::uint32_t row = 0; row < input.batch; ++row) rows.push_back(input.tokens(row));
+    object->store->erase(rows, input.salt);
     return {};
   });
 }

@@ -100,9 +100,10 @@ kvant_error* clear_all(kvant_cache* cache, std::uint64_t* out_sequences) {
     KVANT_TRY(check_sequences_kept(*object));
     KVANT_TRY(check_pointer(out_sequences, "out_sequences", "a place for the number of sequences"));
     if (object->step_open) return precondition("a step of the cache is open; commit or abort it before clear_all");
-    if (object->store != nullptr) object->store->clear();
     std::uint64_t destroyed = 0;
-    for (const SequenceId id : object->cache->sequences()) {
+    if (object->store != nullptr) object->store->clear();
+    const std::vector<SequenceId> all = object->cache->sequences();
+    for (const SequenceId id : all) {
       KVANT_TRY(object->cache->destroy_sequence(id));
       ++destroyed;
     }

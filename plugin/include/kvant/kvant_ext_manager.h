@@ -258,7 +258,8 @@ typedef struct kvant_ext_manager {
   /* What memory_limit would do, an action a line with bytes before and after, until the next call for this cache. Does nothing. */
   kvant_error* (*memory_plan)(kvant_cache* cache, const kvant_memory_args* args, const char** out_text);
   /* Does it, and allocates no slab beyond the limit from then on. Sequences lose nothing but precision, and tokens with
-   * KVANT_MEMORY_PRUNE; if they do not fit even in the narrowest formats: KVANT_ERROR_RESOURCE_EXHAUSTED, and nothing has changed. */
+   * KVANT_MEMORY_PRUNE; if they do not fit even in the narrowest formats: KVANT_ERROR_RESOURCE_EXHAUSTED, and nothing has changed.
+   * If memory or the device fails midway, the actions before stay done and the old limit stays in force: call it again. */
   kvant_error* (*memory_limit)(kvant_cache* cache, const kvant_memory_args* args);
   /* How much an error of a layer's side hurts, relative to the others (K: 2, V: 1 at first): decides what is narrowed first.
    * Negative: never. */
