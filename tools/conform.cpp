@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -30,7 +31,7 @@ using namespace kvant::conformance;
 struct Options {
   RunOptions run;
   std::vector<std::string> filters;
-  bool list = false, support = false, in_process = false, verbose = false;
+  bool list = false, support = false, in_process = false, resume = false, verbose = false;
   std::string subset = "full";
   std::string json, report, html, previous;
 };
@@ -58,6 +59,16 @@ std::vector<const Case*> select(const Options& options, std::size_t shard, std::
     if (number++ % shards == shard) selected.push_back(&c);
   }
   return selected;
+}
+
+bool read_file(const std::string& path, std::string* text) {
+  if (path.empty()) return true;
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream content;
+  content << file.rdbuf();
+  if (!file) std::fprintf(stderr, "kvant conform: cannot read %s\n", path.c_str());
+  *text = content.str();
+  return static_cast<bool>(file);
 }
 
 bool write_file(const std::string& path, const std::string& text) {
@@ -133,32 +144,41 @@ int run(const Options& options) {
     return 2;
   }
   if (options.support) return print_support(options, cases);
-  std::string previous;
-  if (!options.previous.empty()) {
-    std::ifstream file(options.previous, std::ios::binary);
-    std::ostringstream text;
-    text << file.rdbuf();
-    if (!file) {
-      std::fprintf(stderr, "kvant conform: cannot read %s\n", options.previous.c_str());
-      return 2;
-    }
-    previous = text.str();
+  std::string previous, earlier;
+  if (!read_file(options.previous, &previous)) return 2;
+  RunOptions run_options = options.run;
+  if (options.resume && std::filesystem::exists(options.json)) {
+    if (!read_file(options.json, &earlier)) return 2;
+    run_options.earlier = parse_earlier_run(earlier);
+  }
+  if (!options.json.empty() && !std::ofstream(options.json, std::ios::app)) {
+    std::fprintf(stderr, "kvant conform: cannot write %s\n", options.json.c_str());
+    return 2;
   }
   // Lines are written as results come, so that a run that is cut short leaves what it found; the end puts them in order.
   std::ofstream lines;
-  if (!options.json.empty()) {
-    if (!write_file(options.json, "")) return 2;
+  RunListener listener;
+  listener.header = [&](const std::string& header) {
+    if (options.json.empty()) return;
     lines.open(options.json, std::ios::binary);
-  }
-  const auto progress = [&](const CaseResult& result, std::size_t done) {
+    lines << header << std::endl;
+    for (const auto& [name, result] : run_options.earlier.results) lines << to_json_line(result) << '\n';
+    if (run_options.earlier.messages != 0) lines << messages_json(run_options.earlier.messages) << '\n';
+    lines.flush();
+  };
+  listener.messages = [&](std::uint64_t count) {
+    if (lines.is_open()) lines << messages_json(count) << std::endl;
+  };
+  listener.result = [&](const CaseResult& result, std::size_t done) {
     if (lines.is_open()) lines << to_json_line(result) << std::endl;
     print_progress(result, done, cases.size(), options.verbose);
   };
-  const RunSummary summary = options.in_process ? run_cases_in_process(cases, options.run, progress)
-                                                : run_cases(cases, options.run, progress);
+  const RunSummary summary = options.in_process ? run_cases_in_process(cases, run_options, listener)
+                                                : run_cases(cases, run_options, listener);
   lines.close();
   std::printf("%s", summary_table(summary).c_str());
   if (!summary.error.empty()) std::fprintf(stderr, "kvant conform: %s\n", summary.error.c_str());
+  if (!summary.error.empty() && !run_options.earlier.header.empty()) return 1;  // the earlier results stay as they are
   const ReportPage page = build_report(summary, {command_line(options), repeat_options(options), previous});
   const bool written = write_file(options.json, json_lines(summary)) && write_file(options.report, markdown(page)) &&
                        write_file(options.html, kvant::tools::conform_html(page));
@@ -188,8 +208,11 @@ void add_conform_command(CLI::App& app) {
   command->add_option("--jobs", options->run.jobs, "worker processes")->capture_default_str();
   command->add_option("--timeout", options->run.timeout_seconds, "seconds that one case may take")->capture_default_str();
   command->add_flag("--fail-fast", options->run.fail_fast, "stop at the first bad result");
-  command->add_flag("--in-process", options->in_process, "no worker processes: for debuggers");
-  command->add_option("--json", options->json, "write JSON Lines to this file");
+  CLI::Option* in_process = command->add_flag("--in-process", options->in_process, "no worker processes: for debuggers");
+  CLI::Option* json = command->add_option("--json", options->json, "write JSON Lines to this file");
+  command->add_flag("--resume", options->resume, "go on from what the file of --json holds, if that is the same run")
+      ->needs(json)
+      ->excludes(in_process);
   command->add_option("--report", options->report, "write a Markdown report to this file");
   command->add_option("--html", options->html, "write the same report as one HTML page to this file");
   command->add_option("--previous", options->previous, "JSON Lines of an earlier run to compare with in the report");

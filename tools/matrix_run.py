@@ -49,8 +49,8 @@ def unexplained(row, reasons):
             if not any(re.fullmatch(pattern, reason) for pattern in row.allowed)]
 
 
-def judge(result, lines, exit_code):
-    """Fills `result` from the lines of a conformance run's JSON file. Every doubt is a problem."""
+def judge(result, lines, exit_code, commit="unknown"):
+    """Fills `result` from the lines of a conformance run's JSON file. Every doubt is a problem. `commit`: of the tree."""
     row, problems = result.row, result.problems
     summary = None
     names = collections.Counter()
@@ -69,6 +69,7 @@ def judge(result, lines, exit_code):
             names[entry["name"]] += 1
             status = entry["status"]
             result.counts[status] += 1
+            result.seconds += entry.get("ms", 0.0) / 1000
             if status == "not_supported":
                 result.reasons[entry.get("message", "no reason given")] += 1
             elif status in BAD:
@@ -83,7 +84,6 @@ def judge(result, lines, exit_code):
         problems.append("the run was cut short: it has no summary")
     else:
         result.messages = summary.get("validation_messages", 0)
-        result.seconds = summary.get("wall_s", 0.0)
         if summary.get("error"):
             problems.append(summary["error"])
         if summary.get("executed", 0) == 0:
@@ -92,6 +92,9 @@ def judge(result, lines, exit_code):
         problems.append(f"{result.cases} of {result.header.get('case_count')} cases have a result")
     if any(count > 1 for count in names.values()):
         problems.append("a case has more than one result")
+    built, commit = result.header.get("commit", "unknown"), commit.rstrip("+")
+    if "unknown" not in (built, commit) and not built.startswith(commit):
+        problems.append(f"the build is of commit {built}, the tree is at {commit}: configure and build again")
     if result.failed_cases:
         problems.append(f"{result.failed_cases} cases failed")
     if result.messages:
@@ -133,6 +136,7 @@ def root_command(root, binary):
 class Runner:
     def __init__(self, source, build, root, out, options):
         self.source, self.build, self.root, self.out, self.options = source, build, root, out, options
+        self.commit = options.commit
 
     def run(self, row):
         result = Result(row)
@@ -143,7 +147,7 @@ class Runner:
             result.not_run = reason
             return result
         base = f"{self.out}/{row.name}"
-        for suffix in ("jsonl", "md", "html", "log"):
+        for suffix in ["md", "html", "log"] + ([] if "--resume" in arguments else ["jsonl"]):
             if os.path.exists(f"{base}.{suffix}"):
                 os.remove(f"{base}.{suffix}")
         with open(f"{base}.log", "w", encoding="utf-8") as log:
@@ -158,7 +162,7 @@ class Runner:
         if row.driver == "radv":
             self.judge_isa(result, lines, process.returncode)
         else:
-            judge(result, lines, process.returncode)
+            judge(result, lines, process.returncode, self.commit)
         result.seconds = result.seconds or time.monotonic() - started
         return result
 
@@ -225,6 +229,8 @@ class Runner:
             arguments += ["--filter", pattern]
         if options.short and row.name in options.shards:
             arguments += ["--shard", options.shards[row.name]]
+        if options.resume and os.path.exists(f"{base}.jsonl"):
+            arguments.append("--resume")
         if row.validation:
             arguments.append("--validation")
         arguments += self.device_arguments(row)

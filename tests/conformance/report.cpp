@@ -53,7 +53,9 @@ std::string summary_table(const RunSummary& summary) {
     out << line;
   }
   out << status_totals(summary) << "; " << summary.executed() << " of " << summary.results.size() << " executed in "
-      << number_text("%.1f", summary.seconds) << " s\n";
+      << number_text("%.1f", summary.seconds) << " s";
+  if (summary.kept != 0) out << " (" << summary.kept << " results are from an earlier start)";
+  out << '\n';
   return out.str();
 }
 
@@ -76,6 +78,7 @@ std::string json_lines(const RunSummary& summary) {
   for (std::uint32_t s = 0; s < static_cast<std::uint32_t>(CaseStatus::count); ++s)
     j[std::string(status_name(static_cast<CaseStatus>(s)))] = summary.count(static_cast<CaseStatus>(s));
   j["executed"] = summary.executed();
+  j["kept"] = summary.kept;
   j["wall_s"] = summary.seconds;
   j["validation_messages"] = summary.validation_messages;
   if (!summary.error.empty()) j["error"] = summary.error;

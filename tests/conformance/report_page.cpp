@@ -52,9 +52,11 @@ void add_facts(ReportSection& section, const Json& object, const std::set<std::s
 
 ReportSection statement(const RunSummary& summary, const Json& header, const ReportContext& context) {
   ReportSection section{"Statement", {}, {}, {}, {}};
+  double milliseconds = 0.0;
+  for (const CaseResult& result : summary.results) milliseconds += result.milliseconds;
   section.text.push_back(std::string(summary.good() ? "Passed: " : "Not passed: ") + status_totals(summary) + "; " +
                          std::to_string(summary.executed()) + " of " + std::to_string(summary.results.size()) +
-                         " cases executed in " + number_text("%.0f", summary.seconds) + " s; " +
+                         " cases executed in " + number_text("%.0f", milliseconds / 1000.0) + " s, all workers together; " +
                          std::to_string(summary.validation_messages) + " validation messages.");
   if (!summary.error.empty()) section.text.push_back("Error: " + summary.error + ".");
   if (header.value("device", Json::object()).value("type", "") == "cpu")

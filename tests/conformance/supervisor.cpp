@@ -125,8 +125,7 @@ bool RunSummary::good() const {
          std::none_of(results.begin(), results.end(), [](const CaseResult& r) { return is_bad(r.status); });
 }
 
-RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& options,
-                     const std::function<void(const CaseResult&, std::size_t)>& progress) {
+RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& options, const RunListener& listener) {
   RunSummary summary;
   const auto begin = Clock::now();
   std::vector<std::optional<CaseResult>> results(cases.size());
@@ -134,18 +133,35 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
   bool stopping = false;
   const auto report = [&](std::size_t index, CaseResult result) {
     stopping = stopping || (options.fail_fast && is_bad(result.status));
-    progress(result, ++done);
+    listener.result(result, ++done);
     results[index] = std::move(result);
   };
+  summary.validation_messages = options.earlier.messages;
   std::vector<Worker> workers(std::clamp<std::size_t>(options.jobs, 1, std::max<std::size_t>(cases.size(), 1)));
-  for (std::size_t i = 0; i < cases.size(); ++i) workers[i % workers.size()].todo.push_back(i);
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    const auto earlier = options.earlier.results.find(cases[i]->name);
+    if (earlier == options.earlier.results.end()) {
+      workers[next++ % workers.size()].todo.push_back(i);
+      continue;
+    }
+    results[i] = earlier->second;
+    ++done;
+    ++summary.kept;
+  }
 
   const auto handle = [&](Worker& w, const std::string& line) {
     if (line.starts_with("error ")) {
       summary.error = line.substr(6);
       w.todo.clear();
     } else if (line.starts_with("header ")) {
-      if (summary.header.empty()) summary.header = line.substr(7);
+      if (!summary.header.empty()) return;
+      summary.header = line.substr(7);
+      if (!options.earlier.header.empty()) summary.error = difference(options.earlier.header, summary.header);
+      if (summary.error.empty())
+        listener.header(summary.header);
+      else
+        stopping = true;
     } else if (line.starts_with("start ")) {
       w.current = static_cast<std::size_t>(std::stoull(line.substr(6)));
       w.since = Clock::now();
@@ -159,7 +175,9 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
       w.current.reset();
       w.since = Clock::now();
     } else if (line.starts_with("messages ")) {
-      summary.validation_messages += std::stoull(line.substr(9));
+      const std::uint64_t count = std::stoull(line.substr(9));
+      summary.validation_messages += count;
+      listener.messages(count);
     } else if (line == "end") {
       w.ended = true;
     }
@@ -188,8 +206,9 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
     if (!w.todo.empty() && summary.error.empty() && !start(w, cases, options, workers)) summary.error = "cannot start a worker process";
   };
 
+  // One opens the device even with nothing to do: it says whether the earlier results are this device's.
   for (Worker& w : workers)
-    if (!w.todo.empty() && !start(w, cases, options, workers)) summary.error = "cannot start a worker process";
+    if ((!w.todo.empty() || &w == &workers.front()) && !start(w, cases, options, workers)) summary.error = "cannot start a worker process";
   for (;;) {
     std::vector<pollfd> fds;
     std::vector<Worker*> owners;
@@ -236,7 +255,7 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
 }
 
 RunSummary run_cases_in_process(const std::vector<const Case*>& cases, const RunOptions& options,
-                                const std::function<void(const CaseResult&, std::size_t)>& progress) {
+                                const RunListener& listener) {
   RunSummary summary;
   const auto begin = Clock::now();
   auto session = Session::open(options.session);
@@ -247,10 +266,11 @@ RunSummary run_cases_in_process(const std::vector<const Case*>& cases, const Run
   const auto expectations = expectations_for(options, *session.value(), &summary.error);
   if (!summary.error.empty()) return summary;
   summary.header = session.value()->header_json(options.seed, options.shard, cases.size());
+  listener.header(summary.header);
   for (const Case* c : cases) {
     CaseResult result = session.value()->run(*c, options.seed);
     apply_expectations(expectations, result);
-    progress(result, summary.results.size() + 1);
+    listener.result(result, summary.results.size() + 1);
     summary.results.push_back(std::move(result));
     if (options.fail_fast && is_bad(summary.results.back().status)) break;
   }

@@ -22,10 +22,10 @@ import matrix_run as run        # noqa: E402
 ROW = rows.Row("some-row", "Some driver", "lavapipe", "llvmpipe", 8, 256, allowed=(rows.other_sizes(8), rows.NO_FP16))
 HEADER = {"type": "header", "case_count": 3, "validation_layers": True, "quirks": [], "overrides": {},
           "device": {"driver_name": "llvmpipe", "subgroup_size": 8}}
-CASES = [{"type": "case", "name": "a", "status": "pass", "fraction": 0.25},
+CASES = [{"type": "case", "name": "a", "status": "pass", "fraction": 0.25, "ms": 1500},
          {"type": "case", "name": "b", "status": "quality_warning", "fraction": 0.8},
          {"type": "case", "name": "c", "status": "not_supported", "message": "subgroup size 16"}]
-SUMMARY = {"type": "summary", "executed": 2, "wall_s": 1.5, "validation_messages": 0}
+SUMMARY = {"type": "summary", "executed": 2, "validation_messages": 0}
 
 
 def judged(header=HEADER, cases=tuple(CASES), summary=SUMMARY, exit_code=0, row=ROW, extra=()):
@@ -40,7 +40,21 @@ class Judgement(unittest.TestCase):
         result = judged()
         self.assertEqual(result.problems, [])
         self.assertEqual(result.outcome, "passed")
-        self.assertEqual((result.cases, result.worst, result.counts["pass"]), (3, 0.8, 1))
+        self.assertEqual((result.cases, result.worst, result.counts["pass"], result.seconds), (3, 0.8, 1, 1.5))
+
+    def test_a_run_goes_on_where_it_was_cut_off(self):
+        cut = [{"type": "messages", "count": 0}, *CASES]
+        self.assertEqual(judged(cases=cut).problems, [])
+
+    def test_a_build_of_another_commit_is_no_result(self):
+        def problems(commit):
+            result = run.Result(ROW)
+            lines = [json.dumps(entry) for entry in (dict(HEADER, commit="0123456789ab"), *CASES, SUMMARY)]
+            run.judge(result, lines, 0, commit)
+            return result.problems
+        self.assertEqual(problems("0123456+"), [])
+        self.assertEqual(problems("unknown"), [])
+        self.assertEqual(len(problems("0123457")), 1)
 
     def test_each_doubt_is_a_problem(self):
         bad = [dict(CASES[0], status=status) for status in run.BAD]
@@ -165,7 +179,7 @@ class Command(unittest.TestCase):
                 self.assertEqual(self.matrix(script, "--rows", "lavapipe-256")[0], 1)
 
     def test_what_a_row_lacks_is_asked_for_the_whole_list(self):
-        options = types.SimpleNamespace(short=False)
+        options = types.SimpleNamespace(commit="unknown", short=False)
         for says, reasons, problems in (("echo '  9  supported'; echo '  2  subgroup size 4'", {"subgroup size 4": 2}, 0),
                                         ("echo '  9  supported'; echo '  2  something else'", {"something else": 2}, 1),
                                         ("echo '  2  subgroup size 4'", {}, 1), ("exit 1", {}, 1)):
