@@ -41,6 +41,8 @@ void add_module(std::vector<Case>& out, KernelId module) {
   const auto n_formats = static_cast<std::uint32_t>(formats().size());
   const std::array<std::uint32_t, 3> queries =
       is_prefill(module) ? std::array<std::uint32_t, 3>{3, 32, 75} : std::array<std::uint32_t, 3>{1, 2, 3};
+  // fp16 arithmetic compiles several times as long as fp32 on processors without it, and differs in few lines.
+  const bool narrow = (kernel_info(module).needs & kernel_needs_fp16) != 0;
   std::uint32_t n = 0;
   for (const auto& row : pairwise_rows({static_cast<std::uint32_t>(formats_k.size()), n_formats, 10, 9, 4, 3, 7, 2, 3, 3, 3, 2, 2,
                                         2, 2, 3, 3, 8, 3, 8, 2, 2})) {
@@ -70,7 +72,7 @@ void add_module(std::vector<Case>& out, KernelId module) {
     c.placement = static_cast<Placement>(row[18]);
     c.holes = row[21] != 0 && c.tables != Tables::sequence && c.rule != MaskRule::cross;
     shrink(c, kWorkOfACase);
-    c.subset = subset_of(n++, 5, 25);
+    c.subset = narrow ? subset_of(n++, 15, 50) : subset_of(n++, 5, 25);
     if (c.subset == Subset::smoke && (work(c) > kWorkOfACase / 4 || c.dim_k > 128)) c.subset = Subset::quick;
     if (finish_attend(c, module, row[19], row[20] != 0 ? Splits::shortest : Splits::tuned)) out.push_back(c);
   }

@@ -68,7 +68,7 @@ void add_relations(std::vector<Case>& out) {
         c.length = 131;
         c.page_tokens = n % 2 == 0 ? 16 : 32;
         c.lse = true;
-        c.subset = subset_of(n, 5, 40);
+        c.subset = subset_of(n, 11, 45);
         const auto configs = module_configs(module, attend_shape(c));
         if (configs.empty()) continue;
         const std::size_t config = n++ % configs.size();

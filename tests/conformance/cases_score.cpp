@@ -62,7 +62,7 @@ void add_module(std::vector<Case>& out, KernelId module) {
     c.in = kIo[row[13]];
     c.data = kData[row[14]];
     c.placement = static_cast<Placement>(row[15]);
-    c.subset = subset_of(n++, 10, 40);
+    c.subset = subset_of(n++, 23, 46);
     if (c.subset == Subset::smoke && c.dim_k > 128) c.subset = Subset::quick;
     const auto configs = module_configs(module, attend_shape(c));
     if (configs.empty()) continue;

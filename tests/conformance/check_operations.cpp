@@ -38,6 +38,8 @@ void run_smoke(Op op, std::size_t count) {
 
 }  // namespace
 
+TEST_SUITE_BEGIN("operations");
+
 TEST_CASE("append") { run_smoke(Op::append, 3); }
 TEST_CASE("read") { run_smoke(Op::read, 3); }
 TEST_CASE("copy") { run_smoke(Op::copy, 2); }
@@ -50,6 +52,8 @@ TEST_CASE("relation") { run_smoke(Op::relation, 1); }
 TEST_CASE("gather") { run_smoke(Op::gather, 2); }
 TEST_CASE("rotate") { run_smoke(Op::rotate, 2); }
 TEST_CASE("score") { run_smoke(Op::score, 2); }
+
+TEST_SUITE_END();
 
 TEST_CASE("an unavailable module is not_supported with the missing feature, and the executor refuses it likewise") {
   std::string why;

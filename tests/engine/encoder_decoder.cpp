@@ -209,7 +209,7 @@ double relative_error(const std::vector<double>& truth, const Matrix& other) {
 
 }  // namespace
 
-TEST_CASE("encoder-decoder: self- and cross-attention through the plugin") {
+TEST_CASE("encoder-decoder: self- and cross-attention through the plugin" * doctest::test_suite("long")) {
   const auto device = open_test_device();
   if (device == nullptr) {
     return;
