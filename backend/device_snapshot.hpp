@@ -12,6 +12,8 @@
 
 namespace kvant {
 
+class JsonWriter;
+
 // Values of VkPhysicalDeviceType.
 enum class DeviceType : std::uint32_t { other = 0, integrated = 1, discrete = 2, virtual_gpu = 3, cpu = 4 };
 std::string_view device_type_name(DeviceType type);
@@ -134,6 +136,7 @@ constexpr std::uint32_t make_api_version(std::uint32_t major, std::uint32_t mino
 
 // A JSON object with a key per field. Missing keys keep their default; unknown keys and wrong types are errors.
 std::string snapshot_to_json(const DeviceSnapshot& snapshot);
+void write_snapshot(JsonWriter& json, const DeviceSnapshot& snapshot);
 Result<DeviceSnapshot> snapshot_from_json(std::string_view text);
 
 // Applies a JSON object of snapshot keys that lowers what the device offers. Errors: invalid_argument naming the key,

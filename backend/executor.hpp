@@ -79,7 +79,7 @@ struct CommandList {
   void add_fill(const Fill& fill, const char* label, bool barrier_before);
 };
 
-// Completion of one submit. Tickets of one executor complete in order.
+// Completion of one submit, and of the lists recorded between the last one and it. Tickets of one executor complete in order.
 enum class Ticket : std::uint64_t { none = 0 };
 
 // A piece of the staging ring: mapped memory that the device reads or writes. Valid until the ticket of the next submit

@@ -6,12 +6,8 @@
 namespace kvant {
 
 Profiler::~Profiler() {
-  const auto destroy = [this](const Batch& batch) {
-    if (batch.pool != VK_NULL_HANDLE) device_.vk().vkDestroyQueryPool(device_.handle(), batch.pool, nullptr);
-  };
-  destroy(current_);
-  for (const Batch& batch : pending_) destroy(batch);
-  for (const Batch& batch : free_) destroy(batch);
+  for (const Batches* batches : {&current_, &pending_, &free_})
+    for (const Batch& batch : *batches) device_.vk().vkDestroyQueryPool(device_.handle(), batch.pool, nullptr);
 }
 
 Status Profiler::begin(Recorder& recorder, std::size_t commands) {
@@ -20,56 +16,55 @@ Status Profiler::begin(Recorder& recorder, std::size_t commands) {
   const auto fitting =
       std::find_if(free_.begin(), free_.end(), [needed](const Batch& b) { return b.capacity >= needed; });
   if (fitting != free_.end()) {
-    current_ = std::move(*fitting);
-    free_.erase(fitting);
+    current_.splice(current_.end(), free_, fitting);
   } else {
-    current_ = {};
+    Batches made(1);
     VkQueryPoolCreateInfo info{};
     info.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO;
     info.queryType = VK_QUERY_TYPE_TIMESTAMP;
     info.queryCount = std::max(needed, 256U);
+    made.front().labels.reserve(info.queryCount);
     const VkResult result =
-        device_.note(device_.vk().vkCreateQueryPool(device_.handle(), &info, nullptr, &current_.pool));
+        device_.note(device_.vk().vkCreateQueryPool(device_.handle(), &info, nullptr, &made.front().pool));
     if (result != VK_SUCCESS)
       return vk_status(result, "creating a pool of " + std::to_string(info.queryCount) + " timestamps");
-    current_.capacity = info.queryCount;
+    made.front().capacity = info.queryCount;
+    current_.splice(current_.end(), made);
   }
-  current_.labels.clear();
-  recorder.reset_queries(current_.pool, needed);
-  recorder.timestamp(current_.pool, 0);
+  Batch& batch = current_.front();
+  batch.labels.clear();
+  recorder.reset_queries(batch.pool, needed);
+  recorder.timestamp(batch.pool, 0);
   return {};
 }
 
 void Profiler::after_command(Recorder& recorder, const char* label) {
-  if (current_.pool == VK_NULL_HANDLE) return;
-  current_.labels.push_back(label);
-  recorder.timestamp(current_.pool, static_cast<std::uint32_t>(current_.labels.size()));
+  if (current_.empty()) return;
+  Batch& batch = current_.front();
+  batch.labels.push_back(label);
+  recorder.timestamp(batch.pool, static_cast<std::uint32_t>(batch.labels.size()));
 }
 
 void Profiler::submitted(std::uint64_t ticket) {
-  if (current_.pool == VK_NULL_HANDLE) return;
-  current_.ticket = ticket;
-  pending_.push_back(std::move(current_));
-  current_ = {};
+  if (current_.empty()) return;
+  current_.front().ticket = ticket;
+  pending_.splice(pending_.end(), current_);
 }
 
-void Profiler::dropped() {
-  if (current_.pool == VK_NULL_HANDLE) return;
-  free_.push_back(std::move(current_));
-  current_ = {};
-}
+void Profiler::dropped() { free_.splice(free_.end(), current_); }
 
 void Profiler::collect(std::uint64_t completed) {
   while (!pending_.empty() && pending_.front().ticket <= completed) {
     read(pending_.front());
-    free_.push_back(std::move(pending_.front()));
-    pending_.pop_front();
+    free_.splice(free_.end(), pending_, pending_.begin());
   }
 }
 
 void Profiler::read(const Batch& batch) {
+  // What can fail comes first, so that a batch is added whole or, later, again.
   const std::size_t count = batch.labels.size() + 1;
   ticks_.resize(count);
+  for (const char* const label : batch.labels) expect(label);
   const VkResult result = device_.vk().vkGetQueryPoolResults(
       device_.handle(), batch.pool, 0, static_cast<std::uint32_t>(count), count * sizeof(std::uint64_t), ticks_.data(),
       sizeof(std::uint64_t), VK_QUERY_RESULT_64_BIT);
@@ -82,14 +77,22 @@ void Profiler::read(const Batch& batch) {
   }
 }
 
-void Profiler::add(const char* label, double microseconds) {
-  auto entry =
+ProfileEntry& Profiler::entry(const char* label) {
+  const auto found =
       std::find_if(totals_.begin(), totals_.end(), [label](const ProfileEntry& e) { return e.label == label; });
-  if (entry == totals_.end()) entry = totals_.insert(totals_.end(), ProfileEntry{label, 0, 0.0});
-  ++entry->count;
-  entry->microseconds += microseconds;
+  return found != totals_.end() ? *found : *totals_.insert(totals_.end(), ProfileEntry{label, 0, 0.0});
 }
 
-std::vector<ProfileEntry> Profiler::take() { return std::exchange(totals_, {}); }
+void Profiler::add(const char* label, double microseconds) {
+  ProfileEntry& total = entry(label);
+  ++total.count;
+  total.microseconds += microseconds;
+}
+
+// Labels that only had room made for them are no entries.
+std::vector<ProfileEntry> Profiler::take() {
+  std::erase_if(totals_, [](const ProfileEntry& total) { return total.count == 0; });
+  return std::exchange(totals_, {});
+}
 
 }  // namespace kvant

@@ -2,7 +2,7 @@
 // the queue has no timestamps. Does nothing unless enabled. Not thread-safe.
 #pragma once
 
-#include <deque>
+#include <list>
 
 #include "recorder.hpp"
 
@@ -18,12 +18,14 @@ class Profiler {
   bool uses_timestamps() const { return enabled_ && plan_.timestamps; }
   bool uses_wall_times() const { return enabled_ && !plan_.timestamps; }
 
-  // One batch per submit: begin, then after_command for each command, then submitted or dropped.
+  // One batch per submit: begin, then after_command for each command, then submitted or dropped, which cannot fail.
   Status begin(Recorder& recorder, std::size_t commands);
   void after_command(Recorder& recorder, const char* label);
   void submitted(std::uint64_t ticket);
   void dropped();
 
+  // Makes room for the label, before the work whose time is added after it: that then cannot fail.
+  void expect(const char* label) { (void)entry(label); }
   void add_wall_time(const char* label, double microseconds) { add(label, microseconds); }
   // Reads the timestamps of finished submits.
   void collect(std::uint64_t completed);
@@ -37,15 +39,17 @@ class Profiler {
     std::uint64_t ticket = 0;
     std::vector<const char*> labels;
   };
+  // Batches go from list to list, which takes no memory.
+  using Batches = std::list<Batch>;
+  ProfileEntry& entry(const char* label);
   void add(const char* label, double microseconds);
   void read(const Batch& batch);
 
   Device& device_;
   const DevicePlan& plan_;
   bool enabled_;
-  Batch current_;
-  std::deque<Batch> pending_;
-  std::vector<Batch> free_;
+  Batches current_;  // one while a submit is recorded
+  Batches pending_, free_;
   std::vector<std::uint64_t> ticks_;
   std::vector<ProfileEntry> totals_;
 };

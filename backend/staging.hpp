@@ -5,6 +5,8 @@
 // after the host has also waited for that submit, and not before the next readback piece is asked for.
 #pragma once
 
+#include <deque>
+
 #include "buffer_table.hpp"
 #include "ring_allocator.hpp"
 

@@ -22,27 +22,28 @@ Result<std::unique_ptr<Timeline>> Timeline::create(Device& device, bool use_sema
 
 Timeline::~Timeline() {
   const DeviceFunctions& vk = device_.vk();
-  for (const Pending& pending : pending_) vk.vkDestroyFence(device_.handle(), pending.fence, nullptr);
-  for (const VkFence fence : free_fences_) vk.vkDestroyFence(device_.handle(), fence, nullptr);
+  for (const Fences* fences : {&pending_, &free_})
+    for (const Fence& fence : *fences) vk.vkDestroyFence(device_.handle(), fence.handle, nullptr);
   if (semaphore_ != VK_NULL_HANDLE) vk.vkDestroySemaphore(device_.handle(), semaphore_, nullptr);
 }
 
 std::uint64_t Timeline::semaphore_handle() const { return reinterpret_cast<std::uint64_t>(semaphore_); }
 
-Result<VkFence> Timeline::take_fence() {
-  if (!free_fences_.empty()) {
-    const VkFence fence = free_fences_.back();
-    const VkResult result = device_.note(device_.vk().vkResetFences(device_.handle(), 1, &fence));
+Status Timeline::take_fence(Fences& taken) {
+  if (!free_.empty()) {
+    const VkResult result = device_.note(device_.vk().vkResetFences(device_.handle(), 1, &free_.back().handle));
     if (result != VK_SUCCESS) return vk_status(result, "resetting a fence");
-    free_fences_.pop_back();
-    return fence;
+    taken.splice(taken.end(), free_, std::prev(free_.end()));
+    return {};
   }
+  Fences made(1);
   VkFenceCreateInfo info{};
   info.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO;
-  VkFence fence = VK_NULL_HANDLE;
-  const VkResult result = device_.note(device_.vk().vkCreateFence(device_.handle(), &info, nullptr, &fence));
+  const VkResult result =
+      device_.note(device_.vk().vkCreateFence(device_.handle(), &info, nullptr, &made.front().handle));
   if (result != VK_SUCCESS) return vk_status(result, "creating a fence");
-  return fence;
+  taken.splice(taken.end(), made);
+  return {};
 }
 
 Status Timeline::submit(VkCommandBuffer commands, std::uint64_t value) {
@@ -52,7 +53,7 @@ Status Timeline::submit(VkCommandBuffer commands, std::uint64_t value) {
   info.commandBufferCount = commands != VK_NULL_HANDLE ? 1 : 0;
   info.pCommandBuffers = &commands;
   VkTimelineSemaphoreSubmitInfo values{};
-  VkFence fence = VK_NULL_HANDLE;
+  Fences fence;
   if (uses_semaphore()) {
     values.sType = VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO;
     values.signalSemaphoreValueCount = 1;
@@ -61,14 +62,15 @@ Status Timeline::submit(VkCommandBuffer commands, std::uint64_t value) {
     info.signalSemaphoreCount = 1;
     info.pSignalSemaphores = &semaphore_;
   } else {
-    KVANT_ASSIGN(fence, take_fence());
+    KVANT_TRY(take_fence(fence));
+    fence.front().value = value;
   }
-  const VkResult result = device_.submit(info, fence);
+  const VkResult result = device_.submit(info, fence.empty() ? VK_NULL_HANDLE : fence.front().handle);
   if (result != VK_SUCCESS) {
-    if (fence != VK_NULL_HANDLE) free_fences_.push_back(fence);
+    free_.splice(free_.end(), fence);
     return vk_status(result, "submitting commands");
   }
-  if (fence != VK_NULL_HANDLE) pending_.push_back({value, fence});
+  pending_.splice(pending_.end(), fence);
   last_submitted_ = value;
   return {};
 }
@@ -83,10 +85,9 @@ std::uint64_t Timeline::completed() {
     return device_.lost() ? last_submitted_ : completed_;
   }
   while (!pending_.empty()) {
-    if (device_.note(device_.vk().vkGetFenceStatus(device_.handle(), pending_.front().fence)) != VK_SUCCESS) break;
+    if (device_.note(device_.vk().vkGetFenceStatus(device_.handle(), pending_.front().handle)) != VK_SUCCESS) break;
     completed_ = std::max(completed_, pending_.front().value);
-    free_fences_.push_back(pending_.front().fence);
-    pending_.pop_front();
+    free_.splice(free_.end(), pending_, pending_.begin());
   }
   return device_.lost() ? last_submitted_ : completed_;
 }
@@ -105,9 +106,9 @@ Status Timeline::wait(std::uint64_t value) {
   } else {
     // A fence also covers every earlier submit to its queue.
     const auto first =
-        std::find_if(pending_.begin(), pending_.end(), [value](const Pending& p) { return p.value >= value; });
+        std::find_if(pending_.begin(), pending_.end(), [value](const Fence& fence) { return fence.value >= value; });
     if (first != pending_.end())
-      result = device_.note(device_.vk().vkWaitForFences(device_.handle(), 1, &first->fence, VK_TRUE, UINT64_MAX));
+      result = device_.note(device_.vk().vkWaitForFences(device_.handle(), 1, &first->handle, VK_TRUE, UINT64_MAX));
   }
   if (result != VK_SUCCESS) return vk_status(result, "waiting for the device");
   completed();

@@ -2,7 +2,7 @@
 // submit where the device has none. Not thread-safe.
 #pragma once
 
-#include <deque>
+#include <list>
 
 #include "device.hpp"
 
@@ -15,12 +15,13 @@ class Timeline {
   Timeline(const Timeline&) = delete;
   Timeline& operator=(const Timeline&) = delete;
 
-  // `value` is above every earlier one; gaps are fine. `commands` may be null: then only the completion of earlier work
-  // is marked.
+  // `value` is above every earlier one. `commands` may be null: then only the completion of earlier work is marked.
+  // Once the driver has taken the submit nothing fails any more.
   Status submit(VkCommandBuffer commands, std::uint64_t value);
   // The largest value whose submit, and so every earlier one, has finished. After a lost device: everything.
   std::uint64_t completed();
-  // `value` must have been submitted.
+  // `value` must have been submitted, itself and not only a greater one: the semaphore is waited for at no other values
+  // than those that a submit signals.
   Status wait(std::uint64_t value);
 
   std::uint64_t last_submitted() const { return last_submitted_; }
@@ -30,16 +31,19 @@ class Timeline {
 
  private:
   explicit Timeline(Device& device) : device_(device) {}
-  Result<VkFence> take_fence();
 
-  struct Pending {
-    std::uint64_t value;
-    VkFence fence;
+  struct Fence {
+    VkFence handle = VK_NULL_HANDLE;
+    std::uint64_t value = 0;  // of its submit
   };
+  // Nodes go from list to list, which takes no memory.
+  using Fences = std::list<Fence>;
+  Status take_fence(Fences& taken);
+
   Device& device_;
   VkSemaphore semaphore_ = VK_NULL_HANDLE;
-  std::deque<Pending> pending_;  // fence mode: submits not known to have finished, oldest first
-  std::vector<VkFence> free_fences_;
+  Fences pending_;  // fence mode: submits not known to have finished, oldest first
+  Fences free_;
   std::uint64_t last_submitted_ = 0, completed_ = 0;
 };
 

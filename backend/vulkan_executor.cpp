@@ -297,29 +297,29 @@ Result<Ticket> VulkanExecutor::submit(const CommandList& list) {
   KVANT_TRY(upload_->flush(next_ticket_));
   host_reads_ = readback_->has_pieces(next_ticket_);
   if (!profiler_.uses_wall_times()) {
-    if (const Status status = submit_part(list.commands, resolved_, true); !status.ok()) {
-      profiler_.dropped();
-      return status;
-    }
+    Rollback undo([&] { profiler_.dropped(); });
+    KVANT_TRY(submit_part(list.commands, resolved_, true));
+    undo.complete();
     profiler_.submitted(next_ticket_);
-    finish(list, next_ticket_);
-    return static_cast<Ticket>(next_ticket_++);
+    mark_used(list);
+    return submitted();
   }
   // Without timestamps each command runs alone, between two readings of the clock. The list's ticket is that of the
   // last part.
   const std::span<const Command> commands(list.commands);
   for (std::size_t i = 0; i < commands.size(); ++i) {
     if (is_empty(commands[i])) continue;
+    profiler_.expect(commands[i].label);
     const auto start = std::chrono::steady_clock::now();
     KVANT_TRY(submit_part(commands.subspan(i, 1), std::span(resolved_).subspan(i, 1), false));
-    KVANT_TRY(timeline_->wait(next_ticket_));
+    mark_used(list);
+    KVANT_TRY(timeline_->wait(static_cast<std::uint64_t>(submitted())));
     const std::chrono::duration<double, std::micro> elapsed = std::chrono::steady_clock::now() - start;
     profiler_.add_wall_time(commands[i].label, elapsed.count());
     completed_ = timeline_->completed();
-    finish(list, next_ticket_++);
   }
   KVANT_TRY(submit_part({}, {}, false));
-  return static_cast<Ticket>(next_ticket_++);
+  return submitted();
 }
 
 Result<Ticket> VulkanExecutor::record(const CommandList& list, void* native_command_buffer) {
@@ -330,24 +330,30 @@ Result<Ticket> VulkanExecutor::record(const CommandList& list, void* native_comm
   host_reads_ = readback_->has_pieces(next_ticket_);
   Recorder recorder(device_, static_cast<VkCommandBuffer>(native_command_buffer), pipelines_->layout());
   KVANT_TRY(record_list(recorder, list.commands, resolved_, false));
-  finish(list, next_ticket_);
+  mark_used(list);
+  recorded_ = true;
+  return static_cast<Ticket>(next_ticket_);
+}
+
+Ticket VulkanExecutor::submitted() {
+  recorded_ = false;
   return static_cast<Ticket>(next_ticket_++);
 }
 
-void VulkanExecutor::finish(const CommandList& list, std::uint64_t ticket) {
+void VulkanExecutor::mark_used(const CommandList& list) {
   for (const Command& command : list.commands) {
     switch (command.type) {
       case Command::Type::dispatch:
         for (const BufferRange& range : command.dispatch.bindings) {
-          if (range.buffer != BufferId::none) buffers_->mark_used(range.buffer, ticket);
+          if (range.buffer != BufferId::none) buffers_->mark_used(range.buffer, next_ticket_);
         }
         break;
       case Command::Type::copy:
-        buffers_->mark_used(command.copy.source, ticket);
-        buffers_->mark_used(command.copy.destination, ticket);
+        buffers_->mark_used(command.copy.source, next_ticket_);
+        buffers_->mark_used(command.copy.destination, next_ticket_);
         break;
       case Command::Type::fill:
-        buffers_->mark_used(command.fill.range.buffer, ticket);
+        buffers_->mark_used(command.fill.range.buffer, next_ticket_);
         break;
     }
   }
@@ -362,20 +368,24 @@ void VulkanExecutor::poll() {
 Status VulkanExecutor::wait(Ticket ticket) {
   const auto value = static_cast<std::uint64_t>(ticket);
   if (device_.lost()) return device_.lost_status();
-  if (value >= next_ticket_)
+  const bool recorded = recorded_ && value == next_ticket_;
+  if (value >= next_ticket_ && !recorded)
     return {StatusCode::internal,
             "ticket " + std::to_string(value) + " was never given; the last is " + std::to_string(next_ticket_ - 1)};
-  if (value > timeline_->last_submitted()) {
-    // A recorded list: the engine has submitted it to our queue, so whatever we submit now completes after it.
-    KVANT_TRY(timeline_->submit(VK_NULL_HANDLE, next_ticket_));
-    ++next_ticket_;
+  if (recorded) {
+    // The engine has submitted it to our queue, so whatever we submit now completes after it.
+    KVANT_TRY(timeline_->submit(VK_NULL_HANDLE, value));
+    (void)submitted();
   }
   KVANT_TRY(timeline_->wait(value));
   poll();
   return readback_->waited(value);
 }
 
-Status VulkanExecutor::wait_all() { return next_ticket_ == 1 ? Status() : wait(static_cast<Ticket>(next_ticket_ - 1)); }
+Status VulkanExecutor::wait_all() {
+  const std::uint64_t last = recorded_ ? next_ticket_ : next_ticket_ - 1;
+  return last == 0 ? Status() : wait(static_cast<Ticket>(last));
+}
 
 std::vector<ProfileEntry> VulkanExecutor::take_profile() {
   if (!wait_all().ok()) return {};

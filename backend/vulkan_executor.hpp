@@ -1,9 +1,10 @@
 // VulkanExecutor: runs command lists on a Device. Not thread-safe: one thread at a time, as Executor says.
 //
 // Recording into an engine's command buffer: the descriptor sets and staging that a record() uses are held until its
-// ticket completes, and that ticket completes with the first submit that the executor makes after it, or with a wait()
-// for it. So the engine must have submitted its command buffer, to the same queue, before the executor's next submit()
-// or wait(); further record() calls may come first. Buffers destroyed meanwhile follow the same rule.
+// ticket completes. That ticket is the one of the first submit that the executor makes after it, if need be an empty
+// one that a wait() for it makes: a number of its own would be a value that the timeline's semaphore never takes. So
+// the engine must have submitted its command buffer, to the same queue, before the executor's next submit() or wait();
+// further record() calls may come first. Buffers destroyed meanwhile follow the same rule.
 #pragma once
 
 #include "command_pool.hpp"
@@ -53,7 +54,8 @@ class VulkanExecutor final : public Executor {
   Status record_list(Recorder& recorder, std::span<const Command> commands, std::span<const VkPipeline> pipelines,
                      bool profile);
   Status submit_part(std::span<const Command> commands, std::span<const VkPipeline> pipelines, bool profile);
-  void finish(const CommandList& list, std::uint64_t ticket);
+  Ticket submitted();                       // next_ticket_, which the device now has
+  void mark_used(const CommandList& list);  // by the submit next_ticket_
   void poll();
 
   Device& device_;
@@ -69,8 +71,9 @@ class VulkanExecutor final : public Executor {
   std::unique_ptr<StagingPool> upload_, readback_;
   std::uint64_t staging_ring_bytes_ = 0;
 
-  std::uint64_t next_ticket_ = 1;
-  std::uint64_t completed_ = 0;      // as of the last poll
+  std::uint64_t next_ticket_ = 1;  // of the next submit
+  bool recorded_ = false;          // next_ticket_ was given to a recorded list
+  std::uint64_t completed_ = 0;    // as of the last poll
   BufferId dummy_ = BufferId::none;  // stands in for absent bindings
   std::uint64_t dummy_slot_ = 0;
   bool host_reads_ = false;           // the list at hand fills readback pieces

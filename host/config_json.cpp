@@ -1,8 +1,7 @@
 // A configuration from and to JSON.
-#include <nlohmann/json.hpp>
-
 #include "config_reader.hpp"
 #include "config_units.hpp"
+#include "json_writer.hpp"
 
 namespace kvant {
 namespace {
@@ -58,16 +57,28 @@ Result<CacheConfig> config_from_json(std::string_view text, const CacheConfig& b
 }
 
 std::string config_to_json(const CacheConfig& config) {
-  nlohmann::ordered_json json;
+  std::string text;
+  JsonWriter json(text, 2);
+  json.begin_object();
+  std::string_view section;  // that is open
   for (const ConfigField& field : config_fields()) {
     const std::size_t dot = field.key.find('.');
     const bool top = dot == std::string_view::npos;
-    nlohmann::ordered_json& parent = top ? json : json[std::string(field.key.substr(0, dot))];
-    parent[std::string(top ? field.key : field.key.substr(dot + 1))] =
-        std::visit([](const auto& value) { return nlohmann::ordered_json(value); }, field.get(config));
+    const std::string_view of_field = top ? std::string_view() : field.key.substr(0, dot);
+    if (of_field != section) {
+      if (!section.empty()) json.end_object();
+      section = of_field;
+      if (!top) {
+        json.key(section);
+        json.begin_object();
+      }
+    }
+    json.key(top ? field.key : field.key.substr(dot + 1));
+    std::visit([&json](const auto& value) { json.value(value); }, field.get(config));
   }
-  // Invalid text in an invalid configuration is replaced: writing one for a look at it must not fail.
-  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  if (!section.empty()) json.end_object();
+  json.end_object();
+  return text + "\n";
 }
 
 }  // namespace kvant

@@ -1,33 +1,69 @@
 #include "monitor_json.hpp"
 
-#include <nlohmann/json.hpp>
+#include "json_writer.hpp"
 
 namespace kvant {
+namespace {
 
-std::string monitor_json(const Monitor& monitor) {
-  using Json = nlohmann::ordered_json;
-  const auto number = [](std::optional<double> value) { return value ? Json(*value) : Json(nullptr); };
-  Json samples = Json::array(), trends = Json::object(), recommendations = Json::array();
+void write_samples(JsonWriter& json, const Monitor& monitor) {
+  json.begin_array();
   for (const MonitorSample& sample : monitor.samples()) {
-    Json row = {{"start_ms", sample.start_ms}, {"time_ms", sample.time_ms}};
+    json.begin_object();
+    json.member("start_ms", sample.start_ms);
+    json.member("time_ms", sample.time_ms);
     for (std::uint32_t m = 0; m < kMetrics; ++m) {
       const auto metric = static_cast<Metric>(m);
-      row[std::string(metric_name(metric))] = number(sample_value(sample, metric));
+      json.member(metric_name(metric), sample_value(sample, metric));
     }
-    samples.push_back(std::move(row));
+    json.end_object();
   }
+  json.end_array();
+}
+
+void write_trends(JsonWriter& json, const Monitor& monitor) {
+  json.begin_object();
   for (std::uint32_t m = 0; m < kMetrics; ++m) {
     const auto metric = static_cast<Metric>(m);
     const TrendReport report = monitor.trend(metric);
-    trends[std::string(metric_name(metric))] = {{"trend", trend_name(report.trend)}, {"enough", report.enough},
-                                                {"samples", report.samples},         {"first", report.first},
-                                                {"last", report.last},               {"dead_band", report.dead_band},
-                                                {"text", report.text}};
+    json.key(metric_name(metric));
+    json.begin_object();
+    json.member("trend", trend_name(report.trend));
+    json.member("enough", report.enough);
+    json.member("samples", report.samples);
+    json.member("first", report.first);
+    json.member("last", report.last);
+    json.member("dead_band", report.dead_band);
+    json.member("text", report.text);
+    json.end_object();
   }
-  for (const Recommendation& advice : monitor.recommendations())
-    recommendations.push_back({{"rule", advice.rule}, {"text", advice.text}});
-  const Json all = {{"samples", samples}, {"trends", trends}, {"recommendations", recommendations}};
-  return all.dump(-1, ' ', false, Json::error_handler_t::replace);
+  json.end_object();
+}
+
+void write_recommendations(JsonWriter& json, const Monitor& monitor) {
+  json.begin_array();
+  for (const Recommendation& advice : monitor.recommendations()) {
+    json.begin_object();
+    json.member("rule", advice.rule);
+    json.member("text", advice.text);
+    json.end_object();
+  }
+  json.end_array();
+}
+
+}  // namespace
+
+std::string monitor_json(const Monitor& monitor) {
+  std::string text;
+  JsonWriter json(text);
+  json.begin_object();
+  json.key("samples");
+  write_samples(json, monitor);
+  json.key("trends");
+  write_trends(json, monitor);
+  json.key("recommendations");
+  write_recommendations(json, monitor);
+  json.end_object();
+  return text;
 }
 
 }  // namespace kvant

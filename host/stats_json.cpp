@@ -1,122 +1,153 @@
 // The statistics as one JSON object.
-#include <nlohmann/json.hpp>
-
+#include "json_writer.hpp"
 #include "stats.hpp"
 
 namespace kvant {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-Json optional_json(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
-
-Json lookups_json(const LookupCounters& lookups) {
-  return {{"queries_tokens", lookups.queries_tokens},
-          {"hit_tokens", lookups.hit_tokens},
-          {"queries", lookups.queries},
-          {"hits", lookups.hits},
-          {"hit_rate", optional_json(lookups.hit_rate())}};
+void write(JsonWriter& json, const LookupCounters& lookups) {
+  json.begin_object();
+  json.member("queries_tokens", lookups.queries_tokens);
+  json.member("hit_tokens", lookups.hit_tokens);
+  json.member("queries", lookups.queries);
+  json.member("hits", lookups.hits);
+  json.member("hit_rate", lookups.hit_rate());
+  json.end_object();
 }
 
-Json pool_json(const PoolStats& pool) {
-  return {{"pool_bytes", pool.pool_bytes},         {"used_bytes", pool.used_bytes},
-          {"total_pages", pool.total_pages},       {"used_pages", pool.used_pages},
-          {"shared_pages", pool.shared_pages},     {"index_pages", pool.index_pages},
-          {"fragmentation", pool.fragmentation()}, {"tail_waste_tokens", pool.tail_waste_tokens}};
+void write(JsonWriter& json, const PoolStats& pool) {
+  json.begin_object();
+  json.member("pool_bytes", pool.pool_bytes);
+  json.member("used_bytes", pool.used_bytes);
+  json.member("total_pages", pool.total_pages);
+  json.member("used_pages", pool.used_pages);
+  json.member("shared_pages", pool.shared_pages);
+  json.member("index_pages", pool.index_pages);
+  json.member("fragmentation", pool.fragmentation());
+  json.member("tail_waste_tokens", pool.tail_waste_tokens);
+  json.end_object();
 }
 
-Json layer_json(const LayerStats& layer) {
-  return {{"layer", layer.layer},
-          {"format_k", layer.format_k},
-          {"format_v", layer.format_v},
-          {"used_bytes", layer.used_bytes},
-          {"allocated_bytes", layer.allocated_bytes},
-          {"appended_tokens", layer.appended_tokens},
-          {"lookups", lookups_json(layer.lookups)}};
+void write(JsonWriter& json, const LayerStats& layer) {
+  json.begin_object();
+  json.member("layer", layer.layer);
+  json.member("format_k", layer.format_k);
+  json.member("format_v", layer.format_v);
+  json.member("used_bytes", layer.used_bytes);
+  json.member("allocated_bytes", layer.allocated_bytes);
+  json.member("appended_tokens", layer.appended_tokens);
+  json.key("lookups");
+  write(json, layer.lookups);
+  json.end_object();
 }
 
-Json sequence_json(const SequenceStats& sequence) {
-  return {{"id", sequence.id},       {"tokens", sequence.tokens},
-          {"pages", sequence.pages}, {"shared_pages", sequence.shared_pages},
-          {"bytes", sequence.bytes}, {"reused_tokens", sequence.reused_tokens}};
+void write(JsonWriter& json, const SequenceStats& sequence) {
+  json.begin_object();
+  json.member("id", sequence.id);
+  json.member("tokens", sequence.tokens);
+  json.member("pages", sequence.pages);
+  json.member("shared_pages", sequence.shared_pages);
+  json.member("bytes", sequence.bytes);
+  json.member("reused_tokens", sequence.reused_tokens);
+  json.end_object();
 }
 
-Json evictions_json(const EvictionCounters& evictions) {
-  Json result = Json::object();
+void write(JsonWriter& json, const EvictionCounters& evictions) {
+  json.begin_object();
   for (std::size_t i = 0; i < kEvictionCauses; ++i)
-    result[std::string(eviction_cause_name(static_cast<EvictionCause>(i)))] = evictions.pages[i];
-  return result;
+    json.member(eviction_cause_name(static_cast<EvictionCause>(i)), evictions.pages[i]);
+  json.end_object();
 }
 
-Json tier_json(const NamedTierStats& tier) {
+void write(JsonWriter& json, const NamedTierStats& tier) {
   const TierStats& stats = tier.stats;
-  return {{"name", tier.name},
-          {"gets", stats.gets},
-          {"hits", stats.hits},
-          {"puts", stats.puts},
-          {"rejected", stats.rejected},
-          {"corrupt", stats.corrupt},
-          {"errors", stats.errors},
-          {"evictions", stats.evictions},
-          {"entries", stats.entries},
-          {"bytes", stats.bytes},
-          {"capacity_bytes", stats.capacity_bytes},
-          {"bytes_read", stats.bytes_read},
-          {"bytes_written", stats.bytes_written},
-          {"read_seconds", stats.read_seconds},
-          {"write_seconds", stats.write_seconds}};
+  json.begin_object();
+  json.member("name", tier.name);
+  json.member("gets", stats.gets);
+  json.member("hits", stats.hits);
+  json.member("puts", stats.puts);
+  json.member("rejected", stats.rejected);
+  json.member("corrupt", stats.corrupt);
+  json.member("errors", stats.errors);
+  json.member("evictions", stats.evictions);
+  json.member("entries", stats.entries);
+  json.member("bytes", stats.bytes);
+  json.member("capacity_bytes", stats.capacity_bytes);
+  json.member("bytes_read", stats.bytes_read);
+  json.member("bytes_written", stats.bytes_written);
+  json.member("read_seconds", stats.read_seconds);
+  json.member("write_seconds", stats.write_seconds);
+  json.end_object();
 }
 
-Json error_json(const QuantizationError& error) {
-  return {{"layer", error.layer},
-          {"side", error.side == ErrorSide::k ? "k" : "v"},
-          {"relative_mse", optional_json(error.relative_mse())},
-          {"samples", error.samples}};
+void write(JsonWriter& json, const QuantizationError& error) {
+  json.begin_object();
+  json.member("layer", error.layer);
+  json.member("side", error.side == ErrorSide::k ? "k" : "v");
+  json.member("relative_mse", error.relative_mse());
+  json.member("samples", error.samples);
+  json.end_object();
 }
 
-Json histogram_json(const LatencyHistogram& histogram) {
-  Json buckets = Json::array();  // [upper bound in seconds (null: none), count], those that are not empty
+void write(JsonWriter& json, const LatencyHistogram& histogram) {
+  json.begin_object();
+  json.member("count", histogram.count());
+  json.member("sum_seconds", histogram.sum());
+  json.member("least_seconds", histogram.least());
+  json.member("p50_seconds", histogram.quantile(0.5));
+  json.member("p99_seconds", histogram.quantile(0.99));
+  json.member("greatest_seconds", histogram.greatest());
+  json.key("buckets");  // [upper bound in seconds (null: none), count], those that are not empty
+  json.begin_array();
   for (std::size_t i = 0; i < LatencyHistogram::kBuckets; ++i) {
     if (histogram.count(i) == 0) continue;
-    const Json bound = i < LatencyHistogram::kBounds ? Json(LatencyHistogram::bound(i)) : Json(nullptr);
-    buckets.push_back(Json::array({bound, histogram.count(i)}));
+    json.begin_array();
+    json.value(i < LatencyHistogram::kBounds ? std::optional(LatencyHistogram::bound(i)) : std::nullopt);
+    json.value(histogram.count(i));
+    json.end_array();
   }
-  return {{"count", histogram.count()},
-          {"sum_seconds", histogram.sum()},
-          {"least_seconds", histogram.least()},
-          {"p50_seconds", histogram.quantile(0.5)},
-          {"p99_seconds", histogram.quantile(0.99)},
-          {"greatest_seconds", histogram.greatest()},
-          {"buckets", std::move(buckets)}};
+  json.end_array();
+  json.end_object();
 }
 
 template <typename T>
-Json list_json(const std::vector<T>& items, Json (*one)(const T&)) {
-  Json result = Json::array();
-  for (const T& item : items) result.push_back(one(item));
-  return result;
+void write_list(JsonWriter& json, std::string_view key, const std::vector<T>& items) {
+  json.key(key);
+  json.begin_array();
+  for (const T& item : items) write(json, item);
+  json.end_array();
 }
 
 }  // namespace
 
 std::string stats_json(const CacheStats& stats) {
-  Json latency = Json::object();
-  for (std::size_t i = 0; i < kOperations; ++i)
-    latency[std::string(operation_name(static_cast<Operation>(i)))] = histogram_json(stats.latency[i]);
-  const Json root = {{"policy", stats.policy},
-                     {"capacity_tokens", stats.capacity_tokens},
-                     {"page_tokens", stats.page_tokens},
-                     {"ttl_ms", stats.ttl_ms},
-                     {"limit_bytes", stats.limit_bytes},
-                     {"pool", pool_json(stats.pool)},
-                     {"lookups", lookups_json(stats.lookups)},
-                     {"evictions", evictions_json(stats.evictions)},
-                     {"layers", list_json(stats.layers, layer_json)},
-                     {"sequences", list_json(stats.sequences, sequence_json)},
-                     {"tiers", list_json(stats.tiers, tier_json)},
-                     {"quantization", list_json(stats.quantization, error_json)},
-                     {"latency", std::move(latency)}};
-  return root.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text;
+  JsonWriter json(text);
+  json.begin_object();
+  json.member("policy", stats.policy);
+  json.member("capacity_tokens", stats.capacity_tokens);
+  json.member("page_tokens", stats.page_tokens);
+  json.member("ttl_ms", stats.ttl_ms);
+  json.member("limit_bytes", stats.limit_bytes);
+  json.key("pool");
+  write(json, stats.pool);
+  json.key("lookups");
+  write(json, stats.lookups);
+  json.key("evictions");
+  write(json, stats.evictions);
+  write_list(json, "layers", stats.layers);
+  write_list(json, "sequences", stats.sequences);
+  write_list(json, "tiers", stats.tiers);
+  write_list(json, "quantization", stats.quantization);
+  json.key("latency");
+  json.begin_object();
+  for (std::size_t i = 0; i < kOperations; ++i) {
+    json.key(operation_name(static_cast<Operation>(i)));
+    write(json, stats.latency[i]);
+  }
+  json.end_object();
+  json.end_object();
+  return text;
 }
 
 }  // namespace kvant

@@ -1,12 +1,9 @@
 // A device as the ABI tells it: the plain fields, and one JSON object of snapshot, plan, modules and quirks.
-#include <nlohmann/json.hpp>
-
+#include "json_writer.hpp"
 #include "objects.hpp"
 
 namespace kvant::abi {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct NeedName {
   std::uint32_t bit;
@@ -29,41 +26,58 @@ std::string module_objection(const KernelInfo& kernel, KernelId id, const Device
   return lacking;
 }
 
-Json modules_json(const DevicePlan& plan) {
-  Json modules = Json::array();
+template <typename T>
+void write_list(JsonWriter& json, std::string_view key, const std::vector<T>& texts) {
+  json.key(key);
+  json.begin_array();
+  for (const T& text : texts) json.value(text);
+  json.end_array();
+}
+
+void write_modules(JsonWriter& json, const DevicePlan& plan) {
+  json.begin_array();
   for (std::uint32_t i = 0; i < static_cast<std::uint32_t>(KernelId::count); ++i) {
     const auto id = static_cast<KernelId>(i);
     const KernelInfo& kernel = kernel_info(id);
     const std::string objection = module_objection(kernel, id, plan);
-    Json module = {{"name", kernel.name}, {"available", objection.empty()}};
-    if (!objection.empty()) module["reason"] = objection;
-    modules.push_back(std::move(module));
+    json.begin_object();
+    json.member("name", kernel.name);
+    json.member("available", objection.empty());
+    if (!objection.empty()) json.member("reason", objection);
+    json.end_object();
   }
-  return modules;
+  json.end_array();
 }
 
-Json plan_json(const DevicePlan& plan) {
-  const DeviceCaps& caps = plan.caps;
-  return {{"usable", plan.usable()},
-          {"rejected", plan.rejected},
-          {"tier", plan.tier},
-          {"capabilities",
-           {{"subgroup", caps.subgroup},
-            {"fp16", caps.fp16},
-            {"int_dot", caps.int_dot},
-            {"coopmat", caps.coopmat},
-            {"coopmat2", caps.coopmat2},
-            {"timeline", caps.timeline}}},
-          {"extensions", plan.extensions},
-          {"queue_family", plan.queue_family},
-          {"timestamps", plan.timestamps},
-          {"subgroup_size", plan.subgroup_size},
-          {"require_subgroup_size", plan.require_subgroup_size},
-          {"max_slab_bytes", plan.max_slab_bytes},
-          {"max_binding_bytes", plan.max_binding_bytes},
-          {"binding_alignment", plan.binding_alignment},
-          {"parallel_workgroups", plan.parallel_workgroups},
-          {"pipeline_blob", plan.use_pipeline_blob}};
+void write_capabilities(JsonWriter& json, const DeviceCaps& caps) {
+  json.begin_object();
+  json.member("subgroup", caps.subgroup);
+  json.member("fp16", caps.fp16);
+  json.member("int_dot", caps.int_dot);
+  json.member("coopmat", caps.coopmat);
+  json.member("coopmat2", caps.coopmat2);
+  json.member("timeline", caps.timeline);
+  json.end_object();
+}
+
+void write_plan(JsonWriter& json, const DevicePlan& plan) {
+  json.begin_object();
+  json.member("usable", plan.usable());
+  write_list(json, "rejected", plan.rejected);
+  json.member("tier", plan.tier);
+  json.key("capabilities");
+  write_capabilities(json, plan.caps);
+  write_list(json, "extensions", plan.extensions);
+  json.member("queue_family", plan.queue_family);
+  json.member("timestamps", plan.timestamps);
+  json.member("subgroup_size", plan.subgroup_size);
+  json.member("require_subgroup_size", plan.require_subgroup_size);
+  json.member("max_slab_bytes", plan.max_slab_bytes);
+  json.member("max_binding_bytes", plan.max_binding_bytes);
+  json.member("binding_alignment", plan.binding_alignment);
+  json.member("parallel_workgroups", plan.parallel_workgroups);
+  json.member("pipeline_blob", plan.use_pipeline_blob);
+  json.end_object();
 }
 
 std::string driver_words(const DeviceSnapshot& snapshot) {
@@ -89,13 +103,16 @@ DeviceFacts describe_plan(const DevicePlan& plan) {
   facts.usable = plan.usable();
   for (const std::string& reason : plan.rejected) facts.reasons += (facts.reasons.empty() ? "" : "; ") + reason;
 
-  Json json;
-  json["snapshot"] = Json::parse(snapshot_to_json(snapshot));
-  json["plan"] = plan_json(plan);
-  json["modules"] = modules_json(plan);
-  json["quirks"] = plan.quirks;
-  // Names come from drivers; bytes that are not UTF-8 are replaced rather than thrown at.
-  facts.json = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  JsonWriter json(facts.json);
+  json.begin_object();
+  json.key("snapshot");
+  write_snapshot(json, snapshot);
+  json.key("plan");
+  write_plan(json, plan);
+  json.key("modules");
+  write_modules(json, plan);
+  write_list(json, "quirks", plan.quirks);
+  json.end_object();
   return facts;
 }
 

@@ -8,7 +8,6 @@ namespace {
 std::atomic<Kind> armed_kind{Kind::none};
 std::atomic<std::uint64_t> armed_n{0}, seen{0};
 std::atomic<bool> has_fired{false}, in_call{false};
-std::atomic<bool (*)()> asked_veto{nullptr};
 thread_local unsigned driver_depth = 0;
 thread_local bool is_caller = false;
 
@@ -23,8 +22,6 @@ void arm(Kind kind, std::uint64_t n) {
 
 std::uint64_t events() { return seen; }
 bool fired() { return has_fired; }
-std::uint64_t fired_at() { return armed_n; }
-void set_veto(bool (*veto)()) { asked_veto = veto; }
 
 void begin_call() {
   is_caller = true;
@@ -37,19 +34,9 @@ void end_call() {
 }
 
 bool event(Kind kind) {
-  const bool is_allocation = kind == Kind::host_allocation;
-  if (is_allocation && !is_caller) kind = Kind::worker_allocation;
+  if (kind == Kind::host_allocation && !is_caller) kind = Kind::worker_allocation;
   if (armed_kind.load(std::memory_order_relaxed) != kind || !in_call || driver_depth != 0) return false;
   if (seen.fetch_add(1) + 1 != armed_n) return false;
-  if (const auto veto = asked_veto.load(); veto != nullptr && is_allocation) {
-    enter_driver();  // what the question itself allocates is no event
-    const bool vetoed = veto();
-    leave_driver();
-    if (vetoed) {
-      ++armed_n;
-      return false;
-    }
-  }
   has_fired = true;
   return true;
 }

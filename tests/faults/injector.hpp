@@ -29,10 +29,6 @@ KVANT_FAULTS_API void arm(Kind kind, std::uint64_t n);
 // Events of the armed kind since arm(), and whether the n-th was among them.
 KVANT_FAULTS_API std::uint64_t events();
 KVANT_FAULTS_API bool fired();
-// The event that failed: the n-th, or the first one after it that may fail.
-KVANT_FAULTS_API std::uint64_t fired_at();
-// Asked before an allocation fails: whether it must not (interpose.cpp).
-KVANT_FAULTS_API void set_veto(bool (*veto)());
 
 // Events happen only between these two: the test's own doings are none.
 KVANT_FAULTS_API void begin_call();

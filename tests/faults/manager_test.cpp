@@ -19,6 +19,14 @@ void configuration(Pass& pass) {
   const char* json = nullptr;
   pass.call("config_write", [&] { return manager.config_write(host.context, &config, &json); });
   pass.call("config_parse", [&] { return manager.config_parse(host.context, json, &config); });
+  for (const char* const wrong : {R"({"page_tokens": 16, "policy": {"kind": "lru", "ttl_ms": [1, {"a": "b"}]}})",
+                                  R"({"page_tokens": 16, "policy": {"kind": "a policy of which nobody ever heard"}})",
+                                  R"({"page_tokens": 16, "model": "a key that is none"})",
+                                  R"({"page_tokens": 16, "page_tokens": 32})", R"({"page_tokens": "sixteen)",
+                                  "{\"model_id\": \"\xC3(\"}", "[[[[[[[[[[[[16]]]]]]]]]]]]"}) {
+    auto kept = make<kvant_config>();
+    pass.call("config_parse", [&] { return expect_refusal(manager.config_parse(host.context, wrong, &kept)); });
+  }
   kvant_cache* cache = nullptr;
   args.capacity_tokens = 128;
   pass.call("config_apply", [&] { return manager.config_apply(host.device, &args, &config, &cache); });

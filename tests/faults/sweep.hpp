@@ -86,6 +86,8 @@ using Scenario = std::function<void(Pass&)>;
 // Runs the sweep, checks, and prints a line of counts.
 void sweep(const char* name, Kind kind, const Scenario& scenario, const Options& options = {});
 const char* kind_name(Kind kind);
+// For a call that is to be refused as an invalid argument: that is its success.
+kvant_error* expect_refusal(kvant_error* error);
 
 // Ends a run of the scenario from within a call.
 struct EndOfPass {};

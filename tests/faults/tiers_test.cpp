@@ -68,7 +68,12 @@ void tiers(Pass& pass, const std::filesystem::path& folder) {
   const std::vector<std::int32_t> ids = token_ids(40);
   kvant_sequence sequence = scene.open(ids);
   scene.step(sequence, 40, 0, ids.data());
-  pass.call("tiers_store", [&] { return manager.tiers_store(scene.cache()); });
+  // With a wait, so that what the tiers' threads do is within the call; whether a wait is refused is asked after it.
+  pass.call("tiers_store", [&] {
+    kvant_error* const error = manager.tiers_store(scene.cache());
+    if (error == nullptr) api().error_free(manager.tiers_wait(scene.cache()));
+    return error;
+  });
   pass.call("tiers_wait", [&] { return manager.tiers_wait(scene.cache()); });
   const State before = state_of(scene.watched());
   scene.drop(sequence);
@@ -79,7 +84,11 @@ void tiers(Pass& pass, const std::filesystem::path& folder) {
   auto wanted = make<kvant_sequence_args>();
   wanted.tokens = ids.data();
   wanted.token_count = ids.size();
-  pass.call("tiers_prefetch", [&] { return manager.tiers_prefetch(scene.cache(), &wanted); });
+  pass.call("tiers_prefetch", [&] {
+    kvant_error* const error = manager.tiers_prefetch(scene.cache(), &wanted);
+    if (error == nullptr) api().error_free(manager.tiers_wait(scene.cache()));
+    return error;
+  });
   pass.call("tiers_wait", [&] { return manager.tiers_wait(scene.cache()); });
   std::uint64_t reused = 0;
   sequence = scene.open(ids, &reused);

@@ -1,6 +1,8 @@
 // Inside an engine's VkDevice: borrowing, importing buffers, recording into its command buffer; and, because the
 // engine's loader function is handed in, faults of the driver on demand: lost devices and failing calls.
+#include <algorithm>
 #include <atomic>
+#include <functional>
 
 #include "backend_device.hpp"
 #include "device_probe.hpp"
@@ -19,6 +21,9 @@ struct Faults {
   PFN_vkQueueSubmit submit = nullptr;
   PFN_vkAllocateMemory allocate = nullptr;
   PFN_vkCreateComputePipelines pipelines = nullptr;
+  PFN_vkWaitSemaphores wait = nullptr;
+  std::vector<std::uint64_t> signalled, waited;  // values of kvant's timeline
+  VkResult wait_result = VK_SUCCESS;
   VkResult submit_result = VK_SUCCESS;
   int allocations_until_failure = -1;
   VkResult pipeline_result = VK_SUCCESS;
@@ -30,7 +35,16 @@ Faults faults;
 VKAPI_ATTR VkResult VKAPI_CALL faulty_submit(VkQueue queue, std::uint32_t count, const VkSubmitInfo* infos,
                                              VkFence fence) {
   faults.submitted_unlocked = faults.submitted_unlocked || faults.locked != 1;
-  return faults.submit_result != VK_SUCCESS ? faults.submit_result : faults.submit(queue, count, infos, fence);
+  if (faults.submit_result != VK_SUCCESS) return faults.submit_result;
+  for (auto* next = static_cast<const VkBaseInStructure*>(infos->pNext); next != nullptr; next = next->pNext)
+    if (next->sType == VK_STRUCTURE_TYPE_TIMELINE_SEMAPHORE_SUBMIT_INFO)
+      faults.signalled.push_back(*reinterpret_cast<const VkTimelineSemaphoreSubmitInfo*>(next)->pSignalSemaphoreValues);
+  return faults.submit(queue, count, infos, fence);
+}
+VKAPI_ATTR VkResult VKAPI_CALL faulty_wait(VkDevice device, const VkSemaphoreWaitInfo* info, std::uint64_t nanoseconds) {
+  if (faults.wait_result != VK_SUCCESS) return faults.wait_result;
+  faults.waited.push_back(*info->pValues);
+  return faults.wait(device, info, nanoseconds);
 }
 VKAPI_ATTR VkResult VKAPI_CALL faulty_allocate(VkDevice device, const VkMemoryAllocateInfo* info,
                                                const VkAllocationCallbacks* with, VkDeviceMemory* memory) {
@@ -57,6 +71,10 @@ VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL faulty_get_device(VkDevice device, cons
   if (std::strcmp(name, "vkCreateComputePipelines") == 0) {
     faults.pipelines = reinterpret_cast<PFN_vkCreateComputePipelines>(real);
     return reinterpret_cast<PFN_vkVoidFunction>(faulty_pipelines);
+  }
+  if (std::strcmp(name, "vkWaitSemaphores") == 0 && real != nullptr) {
+    faults.wait = reinterpret_cast<PFN_vkWaitSemaphores>(real);
+    return reinterpret_cast<PFN_vkVoidFunction>(faulty_wait);
   }
   return real;
 }
@@ -184,8 +202,10 @@ struct Guest {
     context.reset();
     engine.reset();
   }
-  static std::unique_ptr<Guest> create(bool with_features) {
-    faults.submit_result = faults.pipeline_result = VK_SUCCESS;
+  static std::unique_ptr<Guest> create(bool with_features, const DeviceOptions& options = {}) {
+    faults.submit_result = faults.pipeline_result = faults.wait_result = VK_SUCCESS;
+    faults.signalled.clear();
+    faults.waited.clear();
     faults.allocations_until_failure = -1;
     faults.locked = faults.locks = 0;
     faults.submitted_unlocked = false;
@@ -196,7 +216,7 @@ struct Guest {
       MESSAGE("skipped: no Vulkan device");
       return nullptr;
     }
-    auto context = borrow_device(guest->engine->borrowed(), {}, {});
+    auto context = borrow_device(guest->engine->borrowed(), options, {});
     REQUIRE_MESSAGE(context.ok(), context.status().message());
     guest->context = std::move(context).value();
     return guest;
@@ -247,6 +267,82 @@ TEST_SUITE("backend device") {
     CHECK(faults.locked == 0);
     CHECK_FALSE(faults.submitted_unlocked);
     CHECK(guest->context->wait_all().ok());
+  }
+
+  TEST_CASE("no value is waited for but those that a submit signals") {
+    const auto guest = Guest::create(true);
+    if (!guest) return;
+    Executor& executor = guest->executor();
+    const BufferId buffer = executor.create_buffer(64, BufferKind::device).value();
+    const auto fill = [&](std::uint32_t value) {
+      CommandList list;
+      list.add_fill({{buffer, 0, 64}, value}, "fill", false);
+      return list;
+    };
+    const auto record = [&](std::uint32_t value) {
+      VkCommandBuffer commands = guest->engine->begin();
+      const Ticket ticket = executor.record(fill(value), commands).value();
+      guest->engine->submit(commands);
+      return ticket;
+    };
+    const auto check_waits = [&] {
+      CHECK_FALSE(faults.waited.empty());
+      for (const std::uint64_t value : faults.waited)
+        CHECK(std::find(faults.signalled.begin(), faults.signalled.end(), value) != faults.signalled.end());
+      CHECK(std::adjacent_find(faults.signalled.begin(), faults.signalled.end(), std::greater_equal<>()) ==
+            faults.signalled.end());
+      CHECK(guest->context->timeline().value == faults.signalled.back());
+      faults.waited.clear();
+    };
+    // Recorded first of all, and with nothing after it.
+    record(1);
+    CHECK(faults.signalled.empty());
+    REQUIRE(guest->context->wait_all().ok());
+    check_waits();
+    // Several, waited for one by one.
+    const Ticket first = record(2), second = record(3);
+    REQUIRE(executor.wait(first).ok());
+    REQUIRE(executor.wait(second).ok());
+    check_waits();
+    // With a submit of kvant's own before and after; what failed signals nothing.
+    REQUIRE(executor.submit(fill(4)).ok());
+    const Ticket between = record(5);
+    faults.submit_result = VK_ERROR_OUT_OF_HOST_MEMORY;
+    CHECK_FALSE(executor.wait(between).ok());
+    CHECK_FALSE(executor.submit(fill(6)).ok());
+    faults.submit_result = VK_SUCCESS;
+    const Staging down = executor.stage(4, BufferKind::readback).value();
+    CommandList read;
+    read.add_copy({buffer, 0, down.range.buffer, down.range.offset, 4}, "read", false);
+    const Ticket last = executor.submit(read).value();
+    REQUIRE(executor.wait(between).ok());
+    check_waits();
+    REQUIRE(executor.wait(last).ok());
+    CHECK(first_word(down) == 5);
+    CHECK(executor.wait(static_cast<Ticket>(static_cast<std::uint64_t>(last) + 1)).code() == StatusCode::internal);
+  }
+
+  TEST_CASE("a wait that fails between the parts of a list leaves the timeline rising") {
+    DeviceOptions options;
+    options.profiling = true;
+    options.quirks = "+no_timestamps";  // each command is then a part of its own
+    const auto guest = Guest::create(true, options);
+    if (!guest) return;
+    Executor& executor = guest->executor();
+    const BufferId buffer = executor.create_buffer(64, BufferKind::device).value();
+    CommandList list;
+    list.add_fill({{buffer, 0, 64}, 8}, "first", false);
+    list.add_fill({{buffer, 0, 64}, 9}, "second", true);
+    faults.wait_result = VK_ERROR_OUT_OF_HOST_MEMORY;
+    CHECK(executor.submit(list).status().code() == StatusCode::resource_exhausted);
+    faults.wait_result = VK_SUCCESS;
+    const Staging down = executor.stage(4, BufferKind::readback).value();
+    list.add_copy({buffer, 0, down.range.buffer, down.range.offset, 4}, "read", true);
+    REQUIRE(executor.wait(executor.submit(list).value()).ok());
+    CHECK(first_word(down) == 9);
+    CHECK(faults.signalled.size() == 5);
+    CHECK(std::adjacent_find(faults.signalled.begin(), faults.signalled.end(), std::greater_equal<>()) ==
+          faults.signalled.end());
   }
 
   TEST_CASE("an imported buffer is used and left alone") {
