@@ -22,6 +22,11 @@ KV_REGION(k, k_words16, k_words)
 
 #include "attend_dot.glsl"
 
+// What a row's weights need besides its dot products. In shared memory, as drivers keep the span of Q, which is one for
+// all lanes, in scalar registers: what is one for all lanes has no room there through the loop over the spans.
+shared HookRow row_hooks[ROWS];
+shared uint row_end[ROWS];  // of the item's keys; 0: the row adds nothing
+
 // The weight of a key in a softmax; not a number, or more than 1, where logits were computed another way.
 float mass_of(float logit, float lse) {
   const float weight = exp(logit - lse);
@@ -69,24 +74,34 @@ void main() {
 
   stage_queries(seq, item, tile, lane);
   if (lane < ROWS) {
-    const uint at = params.lse_offset + (seq.q_begin + row_query(item, lane)) * params.q_heads + row_head(tile, lane);
-    row_sum[lane] = row_is_valid(item, tile, lane) ? lse_words[at] : SOFTMAX_EMPTY;
+    const uint query = row_query(item, lane);
+    const uint head = row_head(tile, lane);
+    const bool valid = row_is_valid(item, tile, lane);
+    const float lse = valid ? lse_words[params.lse_offset + (seq.q_begin + query) * params.q_heads + head] : SOFTMAX_EMPTY;
+    row_sum[lane] = lse;
+    row_end[lane] = lse != SOFTMAX_EMPTY ? end : 0u;
+    row_hooks[lane] = hook_row(seq, query, head);
   }
   barrier();
-  for (uint token = begin + lane * 4u; token < end; token += LOCAL_SIZE * 4u) {
-    const uint page = page_of(seq, token);
-    if (page == PAGE_UNMAPPED) continue;
-    vec4 scores[ROWS];
-    dot_keys(local_page(page), tile, token, scores);
-    vec4 mass = vec4(0.0);
-    [[unroll]] for (uint row = 0u; row < ROWS; ++row) {
-      const float lse = row_sum[row];
-      const HookRow hooks = hook_row(seq, row_query(item, row), row_head(tile, row));
-      [[unroll]] for (uint u = 0u; u < 4u; ++u) {
-        const bool visible = lse != SOFTMAX_EMPTY && token + u < end && hook_visible(seq, hooks, token + u);
-        mass[u] += visible ? mass_of(hook_logit(hooks, token + u, scores[row][u]), lse) : 0.0;
+  const uint pages = params.pages_offset + seq.page_begin;  // one scalar instead of two
+  // One count for all lanes: a loop that lanes leave one by one keeps their masks in scalar registers.
+  for (uint first = begin; first < end; first += LOCAL_SIZE * 4u) {
+    const uint token = first + lane * 4u;
+    const uint page = token < end ? meta[pages + token / PAGE_TOKENS] : PAGE_UNMAPPED;
+    if (page != PAGE_UNMAPPED) {
+      vec4 scores[ROWS];
+      dot_keys(local_page(page), tile, token, scores);
+      vec4 mass = vec4(0.0);
+      [[unroll]] for (uint row = 0u; row < ROWS; ++row) {
+        const float lse = row_sum[row];
+        const uint keys_end = row_end[row];
+        const HookRow hooks = row_hooks[row];
+        [[unroll]] for (uint u = 0u; u < 4u; ++u) {
+          const bool visible = token + u < keys_end && hook_visible(seq, hooks, token + u);
+          mass[u] += visible ? mass_of(hook_logit(hooks, token + u, scores[row][u]), lse) : 0.0;
+        }
       }
+      [[unroll]] for (uint u = 0u; u < 4u; ++u) add_mass(local_page(page), tile, token + u, mass[u]);
     }
-    [[unroll]] for (uint u = 0u; u < 4u; ++u) add_mass(local_page(page), tile, token + u, mass[u]);
   }
 }

@@ -97,32 +97,26 @@ def spill_section(pipelines):
     """Counts by family, then what spills, by kernel and format."""
     counts, named = [], []
     for family, members in grouped(pipelines, lambda p: p["family"]).items():
-        held = [p for p in members if p["role"] != "other"]
-        memory = [p for p in held if spills_to_memory(p)]
-        lanes = [p for p in held if p["spilled_sgprs"] and not spills_to_memory(p)]
-        over = [p for p in held if not p["within_budget"]]
-        counts.append([family] + [str(len(group)) for group in (members, held, memory, lanes, over)])
+        memory = [p for p in members if spills_to_memory(p)]
+        lanes = [p for p in members if p["spilled_sgprs"] and not spills_to_memory(p)]
+        over = [p for p in members if not p["within_budget"]]
+        counts.append([family] + [str(len(group)) for group in (members, memory, lanes, over)])
         for (kernel, name), group in grouped(memory + lanes, lambda p: (p["kernel"], p["shape"].split()[0])).items():
             dims = ", ".join(str(dim) for dim in sorted({int(p["head_dim"]) for p in group}))
             named.append([family, kernel, name, str(len(group))] +
                          [most(group, key) for key in ("spilled_vgprs", "spilled_sgprs", "scratch")] + [dims])
-    lines = ["## Spills", ""] + table(["family", "#pipelines", "#held to the budget", "#of these, vectors or scratch",
+    lines = ["## Spills", ""] + table(["family", "#pipelines", "#of these, vectors or scratch",
                                        "#of these, scalars alone, into lanes of a vector register", "#over budget"], counts)
     if named:
-        lines += ["", "What spills of those held to the budget (gfx1100: a limit of that Mesa, docs/matrix.md):", ""]
+        lines += ["", "What spills (gfx1100: a limit of that Mesa, docs/matrix.md):", ""]
         lines += table(["family", "kernel", "format", "#pipelines", "#most vectors", "#most scalars", "#most scratch",
                         "head sizes"], named)
-    others = [p for p in pipelines if p["role"] == "other" and (p["spilled_vgprs"] or p["spilled_sgprs"])]
-    if others:
-        lines += ["", "Modules that tuning passes over: one shape, held to nothing. Those that spill:", ""]
-        lines += [f"- {p['family']}: {p['kernel']}, {p['shape']}, {p['config']}: {p['spilled_vgprs']:.0f} vectors, "
-                  f"{p['spilled_sgprs']:.0f} scalars" for p in others]
     return lines
 
 
 def family_section(family, pipelines):
     rows = []
-    held = [p for p in pipelines if p["family"] == family and p["role"] != "other"]
+    held = [p for p in pipelines if p["family"] == family]
     for (kernel, dim), members in sorted(grouped(held, lambda p: (p["kernel"], int(p["head_dim"]))).items()):
         figures = [most(members, key) for key in ("vgprs", "sgprs", "spilled_vgprs", "spilled_sgprs", "lds", "scratch")]
         ends = [most(members, key) for key in ("latency", "inverse_throughput")]

@@ -9,25 +9,35 @@ const float NF4_LEVELS[16] = float[16](KVANT_NF4_LEVELS);
 const float NF4_MIDPOINTS[15] = float[15](KVANT_NF4_MIDPOINTS);
 const uint NF4_ZERO_WORD = KVANT_NF4_ZERO * 0x11111111u;
 
-// Levels of the four codes in the low 16 bits. A tree of selections: indexed constants go through memory on many
-// drivers.
+// The level of a code, by its bits: a tree of selections, as indexed constants go through memory on many drivers.
+float nf4_level(uint bit0, uint bit1, uint bit2, uint bit3) {
+  const bool b0 = bit0 != 0u;
+  const bool b1 = bit1 != 0u;
+  const float l0 = b0 ? NF4_LEVELS[1] : NF4_LEVELS[0];
+  const float l2 = b0 ? NF4_LEVELS[3] : NF4_LEVELS[2];
+  const float l4 = b0 ? NF4_LEVELS[5] : NF4_LEVELS[4];
+  const float l6 = b0 ? NF4_LEVELS[7] : NF4_LEVELS[6];
+  const float l8 = b0 ? NF4_LEVELS[9] : NF4_LEVELS[8];
+  const float l10 = b0 ? NF4_LEVELS[11] : NF4_LEVELS[10];
+  const float l12 = b0 ? NF4_LEVELS[13] : NF4_LEVELS[12];
+  const float l14 = b0 ? NF4_LEVELS[15] : NF4_LEVELS[14];
+  const float q0 = b1 ? l2 : l0;
+  const float q4 = b1 ? l6 : l4;
+  const float q8 = b1 ? l10 : l8;
+  const float q12 = b1 ? l14 : l12;
+  const bool b2 = bit2 != 0u;
+  const float low = b2 ? q4 : q0;
+  const float high = b2 ? q12 : q8;
+  return bit3 != 0u ? high : low;
+}
+
+// Levels of the four codes in the low 16 bits, one after the other: all at once would need four times the registers and
+// lane masks for what is between a code and its level.
 vec4 nf4_levels4(uint word) {
-  uvec4 unit = uvec4(word) & KV_NIBBLE_MASKS;
-  bvec4 bit0 = notEqual(unit & 0x1111u, uvec4(0u));
-  bvec4 bit1 = notEqual(unit & 0x2222u, uvec4(0u));
-  bvec4 bit2 = notEqual(unit & 0x4444u, uvec4(0u));
-  bvec4 bit3 = notEqual(unit & 0x8888u, uvec4(0u));
-  vec4 l0 = mix(vec4(NF4_LEVELS[0]), vec4(NF4_LEVELS[1]), bit0);
-  vec4 l2 = mix(vec4(NF4_LEVELS[2]), vec4(NF4_LEVELS[3]), bit0);
-  vec4 l4 = mix(vec4(NF4_LEVELS[4]), vec4(NF4_LEVELS[5]), bit0);
-  vec4 l6 = mix(vec4(NF4_LEVELS[6]), vec4(NF4_LEVELS[7]), bit0);
-  vec4 l8 = mix(vec4(NF4_LEVELS[8]), vec4(NF4_LEVELS[9]), bit0);
-  vec4 l10 = mix(vec4(NF4_LEVELS[10]), vec4(NF4_LEVELS[11]), bit0);
-  vec4 l12 = mix(vec4(NF4_LEVELS[12]), vec4(NF4_LEVELS[13]), bit0);
-  vec4 l14 = mix(vec4(NF4_LEVELS[14]), vec4(NF4_LEVELS[15]), bit0);
-  vec4 low = mix(mix(l0, l2, bit1), mix(l4, l6, bit1), bit2);
-  vec4 high = mix(mix(l8, l10, bit1), mix(l12, l14, bit1), bit2);
-  return mix(low, high, bit3);
+  return vec4(nf4_level(word & 0x1u, word & 0x2u, word & 0x4u, word & 0x8u),
+              nf4_level(word & 0x10u, word & 0x20u, word & 0x40u, word & 0x80u),
+              nf4_level(word & 0x100u, word & 0x200u, word & 0x400u, word & 0x800u),
+              nf4_level(word & 0x1000u, word & 0x2000u, word & 0x4000u, word & 0x8000u));
 }
 
 void nf4_decode(uvec4 codes, float scale, out vec4 x[8]) {

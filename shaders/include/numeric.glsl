@@ -37,14 +37,15 @@ uint f32_to_f16_saturated(float x) {
   return h - uint((h & 0x7FFFu) == 0x7C00u);
 }
 
+// Shifts, where masks would do, take no constant that has to be kept in a register.
 vec4 f16_to_f32(uvec4 h) {
-  uvec4 magnitude = h & 0x7FFFu;
-  bvec4 special = greaterThanEqual(magnitude, uvec4(0x7C00u));
-  uvec4 bits = (magnitude << 13) + mix(uvec4(0x38000000u), uvec4(0x70000000u), special);
+  uvec4 magnitude = (h << 17) >> 4;  // exponent and mantissa, the latter in its place
+  bvec4 special = greaterThanEqual(magnitude, uvec4(0x7C00u << 13));
+  uvec4 bits = magnitude + mix(uvec4(0x38000000u), uvec4(0x70000000u), special);
   // A subnormal m * 2^-24 is read as the mantissa of a number in [2^-14, 2^-13); no f32 denormal arises.
-  vec4 subnormal = uintBitsToFloat((magnitude << 13) + 0x38800000u) - 0.00006103515625;
-  bits = mix(bits, floatBitsToUint(subnormal), lessThan(magnitude, uvec4(0x0400u)));
-  return uintBitsToFloat(((h & 0x8000u) << 16) | bits);
+  vec4 subnormal = uintBitsToFloat(magnitude + 0x38800000u) - 0.00006103515625;
+  bits = mix(bits, floatBitsToUint(subnormal), lessThan(magnitude, uvec4(0x0400u << 13)));
+  return uintBitsToFloat(((h >> 15) << 31) | bits);
 }
 
 float f16_to_f32(uint h) { return f16_to_f32(uvec4(h)).x; }

@@ -23,13 +23,12 @@ struct Budget {
   double vgprs = 0, spills = 0, scratch = 0;
 };
 Budget budget_of(const std::string& family);
-// `scalar_lanes`: spilled scalars that may stand in lanes of a vector register.
-bool keeps(const Figures& figures, const Budget& budget, double scalar_lanes);
+bool keeps(const Figures& figures, const Budget& budget);
 
 // One pipeline: where it comes from, what it takes.
 struct Pipeline {
   std::string family, kernel, shape, config;
-  std::string role;  // chosen: tuning takes it, the budget holds; other: tuning passes over it; page: the page kernels;
+  std::string role;  // chosen: tuning takes it; other: tuning passes over the module; page: the page kernels;
                      // masses: score
   std::uint32_t head_dim = 0;
   Figures figures;
