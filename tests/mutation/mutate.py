@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Mutation run: each line of mutations.txt is put into a copy of the tree, which is built and tested until something fails.
 
-A mutation that no check notices has survived; one with `equivalent:` in its note is expected to, and is an error if it does
-not. The copy is a git worktree of HEAD under build/mutation, so nothing here is touched.
+Every check must first pass on the unchanged copy: what fails there would catch anything. A mutation that no check notices has
+survived; one with `equivalent:` in its note is expected to, and is an error if it does not. The copy is a git worktree of HEAD
+under build/mutation, so nothing here is touched.
 
   tests/mutation/mutate.py                     the whole list
   tests/mutation/mutate.py --only 'shaders/*'  those of some files
-  tests/mutation/mutate.py --resume            without those that the report has already
+  tests/mutation/mutate.py --resume            without those that an earlier run at the same commit has tried
 """
 import argparse
 import fnmatch
@@ -62,7 +63,7 @@ def read_list():
 def checks_of(path, build):
     """Commands that may notice, the quick ones first; the first failure ends the search."""
     tool, unit, abi = build / "bin/kvant", build / "bin/unit_tests", build / "bin/abi_tests"
-    conform = [str(tool), "conform", "--fail-fast", "--timeout", "60"]
+    conform = [str(tool), "conform", "--fail-fast", "--timeout", "300"]
     if path.startswith("shaders/"):
         name = pathlib.Path(path).stem
         first = {"append": "append*", "read": "read*", "copy": "copy*", "convert": "convert*", "gather": "gather*",
@@ -94,6 +95,28 @@ def failure_text(command, code, output):
     return f"{name.strip()}: exit status {code}"
 
 
+class Clean:
+    """The checks on the unchanged copy, each once, before it is first used."""
+
+    def __init__(self, results, commit, build, env, out):
+        self.commit, self.build, self.env, self.out = commit, build, env, out
+        self.passed = {r["clean"] for r in results if "clean" in r}
+
+    def require(self, commands):
+        for command in commands:
+            text = " ".join(command)
+            if text in self.passed:
+                continue
+            started = time.monotonic()
+            code, output = run(command, self.build, self.env, 3600)
+            if code != 0:
+                raise SystemExit(f"mutate: without a mutation this fails: {text}: {failure_text(command, code, output)}")
+            print(f"[clean] passes in {time.monotonic() - started:.0f} s: {text}", flush=True)
+            self.passed.add(text)
+            self.out.write(json.dumps({"clean": text, "commit": self.commit}) + "\n")
+            self.out.flush()
+
+
 def try_mutation(mutation, tree, build, env, jobs):
     original = mutation.apply(tree)
     try:
@@ -104,6 +127,8 @@ def try_mutation(mutation, tree, build, env, jobs):
             return "does not build", error.strip()[:160]
         for command in checks_of(mutation.path, build):
             code, output = run(command, build, env, 1800)
+            if code == 124:
+                return "no end", output
             if code != 0:
                 return "caught", failure_text(command, code, output)
         return "survived", ""
@@ -112,11 +137,12 @@ def try_mutation(mutation, tree, build, env, jobs):
 
 
 def report_text(results, commit):
-    caught = sum(r["outcome"] == "caught" for r in results)
+    caught = sum(r["outcome"] in ("caught", "no end") for r in results)
+    endless = sum(r["outcome"] == "no end" for r in results)
     live = [r for r in results if r["outcome"] == "survived"]
     unbuilt = [r for r in results if r["outcome"] == "does not build"]
     counted = len(results) - len(unbuilt) - sum(r["equivalent"] for r in live)
-    lines = [f"{len(results)} mutations at commit {commit}: {caught} caught, {len(live)} survived "
+    lines = [f"{len(results)} mutations at commit {commit}: {caught} caught ({endless} because a check did not end), {len(live)} survived "
              f"({sum(r['equivalent'] for r in live)} of them equivalent), {len(unbuilt)} do not build: "
              f"{100 * caught / max(counted, 1):.1f} % of {counted} caught.", "",
              "| mutation | outcome | by |", "|---|---|---|"]
@@ -155,25 +181,32 @@ def main():
     if (ROOT / "build/sysroot").exists() and not (tree / "build/sysroot").exists():
         (tree / "build").mkdir(exist_ok=True)
         (tree / "build/sysroot").symlink_to((ROOT / "build/sysroot").resolve())
-    env = dict(os.environ, CCACHE_BASEDIR=str(tree), CCACHE_NOHASHDIR="1")
+    env = dict(os.environ, CCACHE_BASEDIR=str(tree), CCACHE_NOHASHDIR="1", KVANT_REQUIRE_DEVICE="1",
+               XDG_CACHE_HOME=str(work / "cache"))
     subprocess.run(["cmake", "--preset", "validation"], cwd=tree, env=env, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", str(build), "-j", str(options.jobs), "--target", "kvant", "kvant_tool", "unit_tests",
                     "abi_tests"], cwd=tree, env=env, check=True, stdout=subprocess.DEVNULL)
 
-    results = []
+    kept = []
     if options.resume and log.exists():
-        results = [json.loads(line) for line in log.read_text().splitlines()]
+        kept = [json.loads(line) for line in log.read_text().splitlines()]
+        if any(r["commit"] != head for r in kept):
+            raise SystemExit(f"mutate: {log} is of another commit than {head[:12]}; without --resume it begins anew")
+    results = [r for r in kept if "mutation" in r]
     seen = {r["mutation"] for r in results}
     started = time.monotonic()
     with log.open("a" if options.resume else "w") as out:
+        clean = Clean(kept, head, build, env, out)
         for i, m in enumerate(mutations):
             if m.key() in seen:
                 continue
             if (time.monotonic() - started) / 60 > options.minutes:
                 print(f"stopped before {m.key()}", file=sys.stderr)
                 break
+            clean.require(checks_of(m.path, build))
             outcome, by = try_mutation(m, tree, build, env, options.jobs)
-            results.append({"mutation": m.key(), "outcome": outcome, "by": by, "note": m.note, "equivalent": m.equivalent})
+            results.append({"mutation": m.key(), "commit": head, "outcome": outcome, "by": by, "note": m.note,
+                            "equivalent": m.equivalent})
             out.write(json.dumps(results[-1]) + "\n")
             out.flush()
             print(f"[{i + 1}/{len(mutations)}] {outcome:15} {m.key()}  {by}", flush=True)
