@@ -122,6 +122,8 @@ struct AttendConfig {
   std::uint32_t kv_split = 256;             // multiple of page_tokens, <= kv_per_item: length the planner aims at
   std::uint32_t subgroup_size = 0;
   std::array<std::uint32_t, 3> tune{};      // KVANT_SPEC_TUNE0..2
+
+  bool operator==(const AttendConfig&) const = default;
 };
 
 // Workgroup size of append, read, copy, convert and merge.

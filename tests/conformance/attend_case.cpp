@@ -64,7 +64,7 @@ bool finish_attend(Case& c, KernelId module, std::uint32_t config_index, Splits 
   const auto configs = module_configs(module, attend_shape(c));
   if (configs.empty()) return false;
   c.config = configs[config_index % configs.size()];
-  std::string config = "c" + to_string(config_index % configs.size());
+  std::string config = config_key(c.config);
   if (splits == Splits::shortest && (c.config.kv_per_item == 0 || c.config.kv_per_item >= 2 * c.page_tokens)) {
     c.config.kv_split = 2 * c.page_tokens;
     config += "s";

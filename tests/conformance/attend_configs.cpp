@@ -40,4 +40,12 @@ std::string config_name(const AttendConfig& config) {
          std::to_string(config.queries_per_item) + "x" + std::to_string(config.kv_per_item);
 }
 
+std::string config_key(const AttendConfig& config) {
+  std::string key = "c" + config_name(config);
+  if (config.subgroup_size != 0) key += "g" + std::to_string(config.subgroup_size);
+  if (config.tune == decltype(config.tune){}) return key;
+  for (std::size_t i = 0; i < config.tune.size(); ++i) key += (i == 0 ? "t" : "-") + std::to_string(config.tune[i]);
+  return key;
+}
+
 }  // namespace kvant::conformance

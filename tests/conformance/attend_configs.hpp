@@ -18,5 +18,7 @@ bool module_takes(KernelId kernel, std::uint32_t format_k);
 std::vector<AttendConfig> module_configs(KernelId kernel, const AttendShape& shape);
 // "64x4x1x256": local size, heads per tile, queries per item, keys per item.
 std::string config_name(const AttendConfig& config);
+// The same with all else that tells configs of a module apart, for names of cases: "c64x4x1x256g8t2-0-1".
+std::string config_key(const AttendConfig& config);
 
 }  // namespace kvant::conformance

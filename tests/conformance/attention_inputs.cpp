@@ -91,7 +91,7 @@ AttentionInputs make_attention_inputs(std::uint64_t seed, const Case& c) {
   return in;
 }
 
-reference::DenseResult attention_truth(const Case& c, const AttentionInputs& in) {
+reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& in) {
   reference::DenseProblem p;
   p.q_heads = c.kv_heads * c.group;
   p.kv_heads = c.kv_heads;
@@ -141,7 +141,11 @@ reference::DenseResult attention_truth(const Case& c, const AttentionInputs& in)
     q_begin += s.q_len;
     p.sequences.push_back(std::move(s));
   }
-  return reference::dense_attention(p);
+  return p;
+}
+
+reference::DenseResult attention_truth(const Case& c, const AttentionInputs& in) {
+  return reference::dense_attention(attention_problem(c, in));
 }
 
 TensorLayout out_layout(const Case& c, const AttentionInputs& in) {

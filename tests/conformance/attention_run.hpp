@@ -44,6 +44,7 @@ TensorLayout out_layout(const Case& c, const AttentionInputs& inputs);
 TensorLayout lse_layout(const Case& c, const AttentionInputs& inputs);
 
 // The oracle's view of the same inputs: K and V decoded from their codes.
+reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& inputs);
 reference::DenseResult attention_truth(const Case& c, const AttentionInputs& inputs);
 
 // Values within the bounds, everything around them untouched.

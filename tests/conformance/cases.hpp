@@ -61,6 +61,8 @@ struct Case {
   std::uint32_t splits = 1;               // merge: partials of a row
   Relation relation = Relation::shuffle;
   std::uint32_t variant = 0;              // sequence: which script; rotate: pairs
+
+  bool operator==(const Case&) const = default;
 };
 
 // All cases, in order of operation. Built once; the same on every machine.

@@ -71,12 +71,10 @@ void add_relations(std::vector<Case>& out) {
         c.subset = subset_of(n, 11, 45);
         const auto configs = module_configs(module, attend_shape(c));
         if (configs.empty()) continue;
-        const std::size_t config = n++ % configs.size();
-        c.config = configs[config];
+        c.config = configs[n++ % configs.size()];
         c.name = "relation." + std::string(relation_name(c.relation)) + "." + std::string(kernel_info(module).name) +
                  "." + std::string(format_info(c.format_k).name) + "-" + std::string(format_info(c.format_v).name) +
-                 ".d" + to_string(c.dim_k) + ".g" + to_string(c.group) + ".p" + to_string(c.page_tokens) + ".c" +
-                 to_string(config);
+                 ".d" + to_string(c.dim_k) + ".g" + to_string(c.group) + ".p" + to_string(c.page_tokens) + "." + config_key(c.config);
         out.push_back(c);
       }
 }

@@ -21,7 +21,7 @@ constexpr std::array<Heads, 6> kHeads{{{1, 1}, {2, 1}, {1, 4}, {2, 3}, {1, 8}, {
 constexpr std::array<IoType, 3> kIo{IoType::f32, IoType::f16, IoType::bf16};
 constexpr std::array<DataClass, 5> kData{DataClass::normal, DataClass::uniform, DataClass::outlier, DataClass::zeros, DataClass::one_hot};
 
-std::string score_name(const Case& c, std::uint32_t config) {
+std::string score_name(const Case& c) {
   const auto flag = [](bool on, const char* text) { return on ? std::string(text) : std::string(); };
   std::string name = "score." + std::string(kernel_info(c.config.kernel).name) + "." + std::string(format_info(c.format_k).name) +
                      ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + "x" + to_string(c.group) + ".b" +
@@ -30,8 +30,7 @@ std::string score_name(const Case& c, std::uint32_t config) {
   if (c.window != 0) name += ".w" + to_string(c.window) + "s" + to_string(c.window_sinks);
   return name + flag(c.sinks, ".sinks") + flag(c.alibi, ".alibi") + flag(c.soft_cap, ".cap") + flag(c.lse, ".lse") + "." +
          std::string(io_name(c.in)) + "." + std::string(data_class_name(c.data)) +
-         (c.placement == Placement::host ? ".host" : c.placement == Placement::buffer ? ".buffer" : ".strided") + ".c" +
-         to_string(config);
+         (c.placement == Placement::host ? ".host" : c.placement == Placement::buffer ? ".buffer" : ".strided") + "." + config_key(c.config);
 }
 
 void add_module(std::vector<Case>& out, KernelId module) {
@@ -66,9 +65,8 @@ void add_module(std::vector<Case>& out, KernelId module) {
     if (c.subset == Subset::smoke && c.dim_k > 128) c.subset = Subset::quick;
     const auto configs = module_configs(module, attend_shape(c));
     if (configs.empty()) continue;
-    const auto config = static_cast<std::uint32_t>(row[16] % configs.size());
-    c.config = configs[config];
-    c.name = score_name(c, config);
+    c.config = configs[row[16] % configs.size()];
+    c.name = score_name(c);
     out.push_back(c);
   }
 }

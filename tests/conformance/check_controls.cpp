@@ -21,6 +21,7 @@ Executor& device() {
   static reference::CpuExecutor cpu;
   std::string why;
   Session* session = test_session(&why);
+  REQUIRE_MESSAGE((session != nullptr || !device_required()), why);
   return session != nullptr ? session->executor() : cpu;
 }
 
@@ -44,10 +45,7 @@ bool passes(const std::function<void(CommandList&)>& tamper) {
   ProbeExecutor probe(device());
   if (tamper) probe.set_tamper(tamper);
   const auto output = run_attention(probe, c, inputs, &c.config);
-  if (!output.ok()) {
-    MESSAGE("refused: ", output.status().message());
-    return false;
-  }
+  REQUIRE_MESSAGE(output.ok(), output.status().message());  // a refusal would notice any fault, and show nothing of the check
   return check_attention(c, inputs, attention_truth(c, inputs), output.value()).equal;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "attention_features.hpp"
 #include "attention_run.hpp"
 #include "cpu_executor.hpp"
 
@@ -20,7 +21,6 @@ const char* mutation_name(Mutation mutation) {
     case Mutation::page_entry: return "page table off by one";
     case Mutation::scale: return "scale of one row changed";
     case Mutation::scales: return "scale of every row changed";
-    case Mutation::ignore_mask: return "mask ignored";
     default: return "none";
   }
 }
@@ -86,9 +86,18 @@ CaseResult run_attend_case(const RunContext& context, const Case& c) {
     if (!mutated.ok()) return error_result(c, mutated.status(), "mutated CPU executor");
     require_caught(result, !check_attention(c, inputs, truth, mutated.value()).equal, mutation_name(mutation));
   }
+  if (mutations.empty() && !actual->out.empty()) {  // V is zero: whatever the weights, so is the result
+    AttentionOutput other = actual.value();
+    const TensorLayout layout = out_layout(c, inputs);
+    const std::size_t first = kGuardBytes + std::size_t{layout.offset} * layout.element_bytes();
+    other.out[first + layout.element_bytes() - 1] ^= std::byte{0x40};
+    require_caught(result, !check_attention(c, inputs, truth, other).equal, "one element changed");
+  }
   AttentionOutput overrun = actual.value();
   overrun.out.back() ^= std::byte{1};
   require_caught(result, !check_attention(c, inputs, truth, overrun).equal, "write behind the tensor");
+  for (const Feature feature : visible_features(c, inputs, truth))
+    result.control += ", no " + std::string(feature_name(feature));
   return result;
 }
 

@@ -159,7 +159,7 @@ void Scene::step(kvant_sequence sequence, std::uint32_t append, std::uint32_t qu
 void Scene::results(kvant_sequence sequence) {
   Watched one = watched_;
   one.sequences = {sequence};
-  for (std::vector<float>& content : state_of(one).contents) pass_.result(std::move(content));
+  for (Bits& content : state_of(one).contents) pass_.result(std::move(content));
 }
 
 }  // namespace faults

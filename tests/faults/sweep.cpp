@@ -1,5 +1,7 @@
 #include "sweep.hpp"
 
+#include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 
@@ -80,6 +82,12 @@ std::uint32_t Host::format(const char* name) const {
   return id;
 }
 
+Bits bits_of(const std::vector<float>& values) {
+  Bits bits(values.size());
+  std::transform(values.begin(), values.end(), bits.begin(), [](float x) { return std::bit_cast<std::uint32_t>(x); });
+  return bits;
+}
+
 State state_of(const Watched& watched) {
   State state;
   auto stats = make<kvant_cache_stats>();
@@ -101,13 +109,19 @@ State state_of(const Watched& watched) {
         std::vector<float> data(length * watched.layers[layer].first * watched.layers[layer].second);
         kvant_tensor out = abi_test::tensor_of(data);
         if (length != 0) require_ok(api().sequence_read(watched.cache, sequence, layer, side, 0, length, &out));
-        state.contents.push_back(std::move(data));
+        state.contents.push_back(bits_of(data));
       }
   }
   return state;
 }
 
 kvant_error* expect_refusal(kvant_error* error) {
+  if (error == nullptr) {
+    enter_driver();
+    FAIL_CHECK("accepted what was to be refused");
+    leave_driver();
+    return nullptr;
+  }
   if (api().error_code(error) != KVANT_ERROR_INVALID_ARGUMENT) return error;
   api().error_free(error);
   return nullptr;
@@ -190,6 +204,8 @@ void Pass::call(const std::string& name, const std::function<kvant_error*()>& fu
   REQUIRE_MESSAGE(outcome.code == 0, name, ": ", outcome.message);
 }
 
+bool Pass::undisturbed() const { return !sweep_.injecting_; }
+
 void Pass::call_void(const std::string& name, const std::function<void()>& function) {
   call(name, [&]() -> kvant_error* {
     function();
@@ -218,6 +234,10 @@ void Sweep::run(const Scenario& scenario) {
     }
     if (!ended && !options_.results_may_vary) CHECK((pass.results == clean.results));
   } while (tolerated_in_pass_);
+  const bool unreached =
+      std::find(options_.unreached.begin(), options_.unreached.end(), kind_) != options_.unreached.end();
+  const bool nothing = refused_ + tolerated_ == 0;
+  CHECK_MESSAGE((nothing == unreached), "refused ", refused_, ", borne ", tolerated_);
   std::printf("faults: %-12s %-18s %3zu calls %5llu refused %5llu tolerated %4llu runs\n", name_, kind_name(kind_),
               calls_.size(), static_cast<unsigned long long>(refused_), static_cast<unsigned long long>(tolerated_),
               static_cast<unsigned long long>(passes_));

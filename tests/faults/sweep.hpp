@@ -43,9 +43,12 @@ struct Watched {
   bool prefixes = false;
   std::vector<kvant_sequence> sequences;
 };
+// Of floats, to be compared: what was never written may be no number.
+using Bits = std::vector<std::uint32_t>;
+Bits bits_of(const std::vector<float>& values);
 struct State {
   std::vector<std::uint64_t> numbers;
-  std::vector<std::vector<float>> contents;
+  std::vector<Bits> contents;
   bool operator==(const State&) const = default;
 };
 State state_of(const Watched& watched);
@@ -66,10 +69,14 @@ class Pass {
   // Functions without an error.
   void call_void(const std::string& name, const std::function<void()>& function);
   // What the scenario gives: equal in every run.
-  void result(std::vector<float> values) { results.push_back(std::move(values)); }
+  void result(const std::vector<float>& values) { results.push_back(bits_of(values)); }
+  void result(Bits bits) { results.push_back(std::move(bits)); }
+
+  // Nothing fails in this run.
+  bool undisturbed() const;
 
   std::vector<Watched*> watched;
-  std::vector<std::vector<float>> results;
+  std::vector<Bits> results;
 
  private:
   Sweep& sweep_;
@@ -80,6 +87,7 @@ struct Options {
   bool results_may_vary = false;         // where a fault costs a hit
   std::uint64_t dense = 64, stride = 1;  // of a call the first `dense` events, then every stride-th; all: KVANT_FAULTS_FULL=1
   std::uint64_t most_passes = 4000;
+  std::vector<Kind> unreached = {};      // kinds without an event in this scenario; of any other one there must be some
 };
 using Scenario = std::function<void(Pass&)>;
 

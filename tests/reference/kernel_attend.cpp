@@ -30,7 +30,6 @@ constexpr std::uint64_t kItemWords = sizeof(params::AttendItem) / 4;
 
 // May the query at position q_pos (row q_index of the sequence) see the key at position kv?
 bool visible(Attention& a, const params::AttendSeq& seq, std::uint32_t q_index, std::int64_t q_pos, std::uint32_t kv) {
-  if (a.call.mutation == Mutation::ignore_mask) return true;
   const bool masked_here = a.has(KVANT_ATTEND_CUSTOM_MASK) && seq.mask_row_words != 0 && kv >= seq.mask_kv_begin;
   if (masked_here) {
     const std::uint32_t bit = kv - seq.mask_kv_begin;

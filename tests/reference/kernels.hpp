@@ -20,7 +20,6 @@ enum class Mutation : std::uint32_t {
   page_entry,   // attention: the second half of the pages is looked up one entry early (of a single page: keys in reverse)
   scale,        // attention: the decoded V row of each sequence's first visible key is half as large again
   scales,       // attention: every decoded V row is half as large again
-  ignore_mask,  // attention: visibility rules are ignored inside the item
   count
 };
 

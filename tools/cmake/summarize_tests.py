@@ -6,7 +6,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
-EXPECTED = ["unit", "abi", "layering", "install", "conformance", "faults", "fuzz", "lavapipe", "swiftshader"]
+EXPECTED = ["unit", "abi", "layering", "install", "conformance", "faults", "fuzz", "isa", "lavapipe", "swiftshader"]
 
 
 def main():
