@@ -136,7 +136,6 @@ def root_command(root, binary):
 class Runner:
     def __init__(self, source, build, root, out, options):
         self.source, self.build, self.root, self.out, self.options = source, build, root, out, options
-        self.commit = options.commit
 
     def run(self, row):
         result = Result(row)
@@ -162,7 +161,7 @@ class Runner:
         if row.driver == "radv":
             self.judge_isa(result, lines, process.returncode)
         else:
-            judge(result, lines, process.returncode, self.commit)
+            judge(result, lines, process.returncode, self.options.commit)
         result.seconds = result.seconds or time.monotonic() - started
         return result
 

@@ -44,9 +44,10 @@ std::string_view feature_name(Feature feature) {
 
 std::vector<Feature> visible_features(const Case& c, const AttentionInputs& inputs, const reference::DenseResult& truth) {
   std::vector<Feature> visible;
+  const reference::DenseProblem whole = attention_problem(c, inputs);
   for (std::size_t f = 0; f < static_cast<std::size_t>(Feature::count); ++f) {
     const auto feature = static_cast<Feature>(f);
-    reference::DenseProblem without = attention_problem(c, inputs);
+    reference::DenseProblem without = whole;
     if (!leave_out(without, feature)) continue;
     const reference::DenseResult other = reference::dense_attention(without);
     if (beyond(other.out, truth.out, truth.out_bound) || (c.lse && beyond(other.lse, truth.lse, truth.lse_bound)))

@@ -127,6 +127,6 @@ TEST_CASE("state: saved to a file and loaded") {
 
 TEST_CASE("state: exported, read, saved and loaded through memory") {
   if (!shared_host().has_device()) return;
-  for (const Kind kind : kKinds) 
+  for (const Kind kind : kKinds)
     sweep("state", kind, transport, {.unreached = {Kind::map, Kind::file_read, Kind::file_write}});
 }

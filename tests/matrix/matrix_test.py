@@ -179,7 +179,7 @@ class Command(unittest.TestCase):
                 self.assertEqual(self.matrix(script, "--rows", "lavapipe-256")[0], 1)
 
     def test_what_a_row_lacks_is_asked_for_the_whole_list(self):
-        options = types.SimpleNamespace(commit="unknown", short=False)
+        options = types.SimpleNamespace(short=False)
         for says, reasons, problems in (("echo '  9  supported'; echo '  2  subgroup size 4'", {"subgroup size 4": 2}, 0),
                                         ("echo '  9  supported'; echo '  2  something else'", {"something else": 2}, 1),
                                         ("echo '  2  subgroup size 4'", {}, 1), ("exit 1", {}, 1)):
