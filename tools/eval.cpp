@@ -28,7 +28,7 @@ Outcome<EvalModel> EvalModel::load(const std::string& name) {
 
 namespace {
 
-const char* const kAllPairs = "f16,bf16,q8_0,f8_e4m3,q5_1,q5_0,q4_1,q4_0,nf4,nf4_dq,q8_0/q4_0,q4_0/q8_0,q8_0/nf4_dq";
+const char* const kAllPairs = "all,q8_0/q4_0,q4_0/q8_0,q8_0/nf4_dq";
 const char* const kQuickPairs = "f16,q8_0,q4_0,nf4,nf4_dq";
 
 struct EvalOptions {

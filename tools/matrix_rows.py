@@ -24,7 +24,8 @@ class Row:
     profile: str = ""          # tests/profiles/<profile>.json
     quirks: str = ""           # forced, since a profile cannot change which driver it is
     family: str = ""           # RADV_FORCE_FAMILY
-    allowed: tuple = ()        # regular expressions of not-supported reasons, whole match
+    allowed: tuple = ()        # regular expressions of not-supported reasons, whole match; each must be of use
+    least: int = 1             # cases of the whole list that it supports, at least
     validation: bool = True    # layers are there
     slow: int = 1              # how many times lavapipe's time a case takes; the short form takes fewer cases
     short: bool = True         # part of the short form
@@ -33,12 +34,12 @@ class Row:
 def lavapipe(size, **more):
     bits = size * 32
     return Row(f"lavapipe-{bits}", f"lavapipe 22.3, {bits}-bit vectors", "lavapipe", "llvmpipe", size, bits,
-               allowed=(other_sizes(size),), **more)
+               allowed=(other_sizes(size),), least=4300, **more)
 
 
-def profile(name, title, bits, allowed, quirks="", subgroups=0):
+def profile(name, title, bits, least, allowed, quirks="", subgroups=0):
     return Row(name.replace("_", "-"), title, "lavapipe", "llvmpipe", subgroups, bits, profile=name, quirks=quirks,
-               allowed=allowed)
+               allowed=allowed, least=least)
 
 
 ROWS = [
@@ -46,21 +47,22 @@ ROWS = [
     lavapipe(8),
     lavapipe(16),
     # 1024 bits: the driver says 32 and executes 16, so that a quirk leaves the subgroup modules out.
-    Row("lavapipe-1024", "lavapipe 22.3, 1024-bit vectors", "lavapipe", "llvmpipe", 0, 1024, allowed=(NO_SUBGROUPS,)),
+    Row("lavapipe-1024", "lavapipe 22.3, 1024-bit vectors", "lavapipe", "llvmpipe", 0, 1024, allowed=(NO_SUBGROUPS,),
+        least=4100),
     Row("swiftshader", "SwiftShader", "swiftshader", "SwiftShader driver", 4, allowed=(other_sizes(4), NO_FP16),
-        slow=8),
+        least=3300, slow=8),
     Row("lavapipe-26.1", "lavapipe 26.1, in the full root of tools/sysroot", "lavapipe-root", "llvmpipe", 8, 256,
-        allowed=(other_sizes(8),), validation=False, short=False),
-    profile("adreno_6xx", "Adreno 6xx", 256, (NO_SUBGROUPS, NO_FP16, NO_INT_DOT, LIMITS),
+        allowed=(other_sizes(8),), least=4300, validation=False, short=False),
+    profile("adreno_6xx", "Adreno 6xx", 256, 2400, (NO_SUBGROUPS, NO_FP16, NO_INT_DOT, LIMITS),
             "+adreno_subgroup_pipelines,+adreno_fp16_without_storage16"),
-    profile("adreno_7xx", "Adreno 7xx", 256, (NO_SUBGROUPS,), "+adreno_subgroup_pipelines"),
-    profile("mali_g52", "Mali G52", 256, (NO_SUBGROUPS, NO_INT_DOT)),
-    profile("mali_g57", "Mali G57", 512, (other_sizes(16),), subgroups=16),
-    profile("mali_g720", "Mali G720", 512, (other_sizes(16),), subgroups=16),
-    profile("powervr", "PowerVR", 128, (NO_SUBGROUPS, NO_INT_DOT, LIMITS)),
-    profile("amd_windows", "AMD on Windows, RDNA2", 512, (other_sizes(16), NO_FP16), "+amd_fp16_shuffle", 16),
-    profile("intel_windows", "Intel on Windows", 256, (other_sizes(8),), subgroups=8),
-    profile("android_baseline", "Android baseline 2022", 128, (NO_SUBGROUPS, NO_FP16, NO_INT_DOT, LIMITS)),
-    profile("apple_moltenvk", "Apple through MoltenVK", 256, (NO_SUBGROUPS,)),
+    profile("adreno_7xx", "Adreno 7xx", 256, 4100, (NO_SUBGROUPS,), "+adreno_subgroup_pipelines"),
+    profile("mali_g52", "Mali G52", 256, 3800, (NO_SUBGROUPS, NO_INT_DOT)),
+    profile("mali_g57", "Mali G57", 512, 4300, (other_sizes(16),), subgroups=16),
+    profile("mali_g720", "Mali G720", 512, 4300, (other_sizes(16),), subgroups=16),
+    profile("powervr", "PowerVR", 128, 3300, (NO_SUBGROUPS, NO_INT_DOT, LIMITS)),
+    profile("amd_windows", "AMD on Windows, RDNA2", 512, 3300, (other_sizes(16), NO_FP16), "+amd_fp16_shuffle", 16),
+    profile("intel_windows", "Intel on Windows", 256, 4300, (other_sizes(8),), subgroups=8),
+    profile("android_baseline", "Android baseline 2022", 128, 2400, (NO_SUBGROUPS, NO_FP16, NO_INT_DOT, LIMITS)),
+    profile("apple_moltenvk", "Apple through MoltenVK", 256, 4100, (NO_SUBGROUPS,)),
 ] + [Row(f"radv-{family}", f"RADV null device {family}", "radv", family=family, validation=False)
      for family in ("polaris10", "vega20", "navi10", "navi21", "gfx1100")]

@@ -32,7 +32,6 @@ class Result:
         self.messages = 0
         self.seconds = 0.0
         self.pipelines = []        # RADV rows
-        self.unused = []           # allowances that no case of the whole list uses
 
     @property
     def outcome(self):
@@ -117,9 +116,14 @@ def judge(result, lines, exit_code, commit="unknown"):
         problems.append(f"kvant conform ended with status {exit_code}")
 
 
-def unseen(row, reasons):
-    """Allowances that nothing uses: of note when the reasons are those of the whole list."""
-    return [p for p in row.allowed if not any(re.fullmatch(p, reason) for reason in reasons)]
+def judge_support(row, supported, reasons):
+    """What is wrong with the support that a row tells for the whole list."""
+    problems = unexplained(row, reasons)
+    problems += [f"no case of the whole list needs the allowance '{pattern}'" for pattern in row.allowed
+                 if not any(re.fullmatch(pattern, reason) for reason in reasons)]
+    if supported < row.least:
+        problems.append(f"{supported} cases of the whole list are supported; this row asks for {row.least}")
+    return problems
 
 
 def root_command(root, binary):
@@ -176,9 +180,10 @@ class Runner:
         for line in process.stdout.splitlines():
             count, reason = line.split(maxsplit=1)
             reasons[reason] = int(count)
-        if process.returncode != 0 or not reasons.pop("supported", 0):
+        supported = reasons.pop("supported", 0)
+        if process.returncode != 0 or not supported:
             return {}, [f"what it supports cannot be told: {(process.stderr.strip().splitlines() or ['no words'])[-1]}"]
-        return reasons, unexplained(row, reasons)
+        return reasons, judge_support(row, supported, reasons)
 
     def prepare(self, row, arguments):
         """Command, environment, and why the row cannot run (or nothing)."""

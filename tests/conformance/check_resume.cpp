@@ -1,6 +1,8 @@
 // A run that goes on where it was cut off: what it keeps, what it runs again, and what it refuses.
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "cases.hpp"
 #include "supervisor.hpp"
 
@@ -96,4 +98,24 @@ TEST_CASE("resume: files that are cut off anywhere") {
   CHECK(difference(header, header).empty());
   CHECK(difference("{}", header) == "the results to go on from are another run's: its type is nothing, this run's is \"header\"");
   CHECK_FALSE(difference(header, "{").empty());
+}
+
+TEST_CASE("workers: each ends after its number of cases, and another goes on") {
+  RunOptions options;
+  options.session.device = "cpu";
+  for (const auto& [jobs, most, workers] : {std::array<std::size_t, 3>{1, 300, 1}, {1, 3, 2}, {1, 1, 4}, {2, 1, 4}, {2, 2, 2}}) {
+    CAPTURE(jobs);
+    CAPTURE(most);
+    options.jobs = static_cast<std::uint32_t>(jobs);
+    options.worker_cases = most;
+    RunListener listener;
+    std::size_t heard = 0;
+    listener.result = [&](const CaseResult&, std::size_t done) { CHECK(done == ++heard); };
+    const RunSummary summary = run_cases(some_cases(), options, listener);
+    CHECK(summary.error == "");
+    CHECK(summary.good());
+    CHECK(summary.results.size() == 4);
+    CHECK(heard == 4);
+    CHECK(summary.workers == workers);
+  }
 }

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <optional>
+#include <span>
 
 #include "expectations.hpp"
 
@@ -38,7 +39,7 @@ bool write_line(int fd, const std::string& line) {
 }
 
 // A worker's life: lines "header ...", "error ...", "start INDEX", "messages COUNT" (of the validation layer, those not
-// yet told), "done INDEX JSON", "end". Leaves without destructors or exit handlers of the parent's image.
+// yet told), "done INDEX JSON", "end", which may come before all is done: another worker takes the rest. Leaves without destructors or exit handlers of the parent's image.
 [[noreturn]] void worker(int fd, const std::vector<const Case*>& cases, const std::vector<std::size_t>& todo,
                          const RunOptions& options) {
   auto session = Session::open(options.session);
@@ -59,7 +60,7 @@ bool write_line(int fd, const std::string& line) {
     if (now != told) write_line(fd, "messages " + std::to_string(now - told));
     told = now;
   };
-  for (const std::size_t index : todo) {
+  for (const std::size_t index : std::span(todo).first(std::min(todo.size(), options.worker_cases))) {
     write_line(fd, "start " + std::to_string(index));
     CaseResult result = session.value()->run(*cases[index], options.seed);
     const bool lost = result.status == CaseStatus::device_lost;
@@ -182,6 +183,10 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
       w.ended = true;
     }
   };
+  const auto launch = [&](Worker& w) {
+    ++summary.workers;
+    if (!start(w, cases, options, workers)) summary.error = "cannot start a worker process";
+  };
   // A worker has closed its pipe: finished, crashed, or killed for taking too long.
   const auto bury = [&](Worker& w) {
     ::close(w.fd);
@@ -203,12 +208,12 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
     } else if (crashed && !stopping && summary.error.empty()) {
       summary.error = "a worker crashed while it closed the device";
     }
-    if (!w.todo.empty() && summary.error.empty() && !start(w, cases, options, workers)) summary.error = "cannot start a worker process";
+    if (!w.todo.empty() && summary.error.empty()) launch(w);
   };
 
   // One opens the device even with nothing to do: it says whether the earlier results are this device's.
   for (Worker& w : workers)
-    if ((!w.todo.empty() || &w == &workers.front()) && !start(w, cases, options, workers)) summary.error = "cannot start a worker process";
+    if (!w.todo.empty() || &w == &workers.front()) launch(w);
   for (;;) {
     std::vector<pollfd> fds;
     std::vector<Worker*> owners;

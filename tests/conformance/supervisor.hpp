@@ -21,6 +21,7 @@ struct RunOptions {
   std::uint32_t timeout_seconds = 120;  // of one case
   std::string expectations;             // folder; empty: none
   bool fail_fast = false;               // the first bad result ends the run
+  std::size_t worker_cases = 300;       // after which a worker ends, and with it what the driver kept of its pipelines
   EarlierRun earlier;                   // its results count as this run's; not for run_cases_in_process
 };
 
@@ -29,6 +30,7 @@ struct RunSummary {
   std::string header;                   // JSON of the first worker
   std::string error;                    // why nothing could be run, e.g. no device
   std::size_t kept = 0;                 // results of an earlier start of the run
+  std::size_t workers = 0;              // processes, one after another or side by side
   double seconds = 0.0;                 // of this start
   std::uint64_t validation_messages = 0;  // in cases and between them
 

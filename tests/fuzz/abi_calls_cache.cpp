@@ -237,7 +237,7 @@ void read(AbiSession& s, LiveCache& one) {
   if (s.in.one_in(2)) {
     source = "sequence_export";
     // One of the formats has the exact size.
-    for (std::uint32_t format = 0; format < 12 && !ok; ++format) {
+    for (std::uint32_t format = 0; format < s.library.formats && !ok; ++format) {
       std::uint64_t size = 0, row = 0;
       if (!s.took(s.api.row_bytes(s.library.context, format, side == 0 ? one.dim_k : one.dim_v, &row), "row_bytes"))
         break;

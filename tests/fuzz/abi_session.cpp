@@ -27,6 +27,7 @@ AbiLibrary::AbiLibrary() : api(kvant_get_api(KVANT_VERSION, nullptr)) {
   auto args = zeroed<kvant_context_args>();
   args.log = on_log;
   KVANT_FUZZ_CHECK(api->context_create(&args, &context) == nullptr);
+  KVANT_FUZZ_CHECK(api->format_count(context, &formats) == nullptr && formats > 0);
   manager = static_cast<const kvant_ext_manager*>(api->get_extension(context, KVANT_EXT_MANAGER));
   KVANT_FUZZ_CHECK(manager != nullptr);
   auto device_args = zeroed<kvant_device_args>();

@@ -39,6 +39,7 @@ class AbiLibrary {
   const kvant_ext_manager* manager = nullptr;
   kvant_context* context = nullptr;
   kvant_device* device = nullptr;
+  std::uint32_t formats = 0;
 };
 
 struct LiveCache {
@@ -78,7 +79,7 @@ class AbiSession {
   kvant_sequence sequence(const LiveCache& usual);
   std::uint32_t layer(const LiveCache& usual) { return in.one_in(16) ? in.magnitude32() : in.below(usual.layers); }
   std::uint32_t side() { return in.one_in(32) ? in.magnitude32() : in.below(2); }
-  std::uint32_t format() { return in.one_in(16) ? in.magnitude32() : in.below(12); }
+  std::uint32_t format() { return in.one_in(16) ? in.magnitude32() : in.below(library.formats + 1); }
 
   // A number of tokens: mostly one that the sequence has.
   std::uint64_t tokens_of(const LiveCache& of, kvant_sequence sequence);

@@ -90,8 +90,13 @@ class Judgement(unittest.TestCase):
         self.assertEqual(len(judged(row=row).problems), 2)
         self.assertEqual(judged(header=dict(HEADER, overrides={"fp16": False}, quirks=["a_quirk"]), row=row).problems, [])
 
-    def test_allowances_that_nothing_used_are_told(self):
-        self.assertEqual(run.unseen(ROW, judged().reasons), [rows.NO_FP16])
+    def test_support_of_the_whole_list_is_held_to_its_row(self):
+        row = dataclasses.replace(ROW, least=5)
+        reasons = {"subgroup size 4": 2, rows.NO_FP16: 3}
+        self.assertEqual(run.judge_support(row, 5, reasons), [])
+        self.assertEqual(len(run.judge_support(row, 4, reasons)), 1)
+        self.assertEqual(len(run.judge_support(row, 5, {"subgroup size 4": 2})), 1)
+        self.assertEqual(len(run.judge_support(row, 5, dict(reasons, other=1))), 1)
 
 
 class Rows(unittest.TestCase):
@@ -180,8 +185,9 @@ class Command(unittest.TestCase):
 
     def test_what_a_row_lacks_is_asked_for_the_whole_list(self):
         options = types.SimpleNamespace(short=False)
-        for says, reasons, problems in (("echo '  9  supported'; echo '  2  subgroup size 4'", {"subgroup size 4": 2}, 0),
-                                        ("echo '  9  supported'; echo '  2  something else'", {"something else": 2}, 1),
+        for says, reasons, problems in (("echo '  9  supported'; echo '  2  subgroup size 4'; echo '  1  fp16 arithmetic'",
+                                         {"subgroup size 4": 2, "fp16 arithmetic": 1}, 0),
+                                        ("echo '  9  supported'; echo '  2  something else'", {"something else": 2}, 3),
                                         ("echo '  2  subgroup size 4'", {}, 1), ("exit 1", {}, 1)):
             with self.subTest(says), tempfile.TemporaryDirectory() as folder:
                 path = pathlib.Path(folder) / "bin/kvant"
