@@ -6,15 +6,15 @@
 #include "packing.glsl"
 
 void q5_0_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
-  vec4 d = f16_to_f32(scale) * KV_NIBBLE_UNITS;
-  x[0] = fives_scaled(codes[0].x, high, 16.0) * d;
-  x[1] = fives_scaled(codes[0].x >> 16, high >> 4, 16.0) * d;
-  x[2] = fives_scaled(codes[0].y, high >> 8, 16.0) * d;
-  x[3] = fives_scaled(codes[0].y >> 16, high >> 12, 16.0) * d;
-  x[4] = fives_scaled(codes[0].z, high >> 16, 16.0) * d;
-  x[5] = fives_scaled(codes[0].z >> 16, high >> 20, 16.0) * d;
-  x[6] = fives_scaled(codes[0].w, high >> 24, 16.0) * d;
-  x[7] = fives_scaled(codes[0].w >> 16, high >> 28, 16.0) * d;
+  float d = f16_to_f32(scale);
+  x[0] = fives(codes[0].x, high, 16.0) * d;
+  x[1] = fives(codes[0].x >> 16, high >> 4, 16.0) * d;
+  x[2] = fives(codes[0].y, high >> 8, 16.0) * d;
+  x[3] = fives(codes[0].y >> 16, high >> 12, 16.0) * d;
+  x[4] = fives(codes[0].z, high >> 16, 16.0) * d;
+  x[5] = fives(codes[0].z >> 16, high >> 20, 16.0) * d;
+  x[6] = fives(codes[0].w, high >> 24, 16.0) * d;
+  x[7] = fives(codes[0].w >> 16, high >> 28, 16.0) * d;
 }
 
 // Four codes: nibbles in bits 0..15, fifth bits in bits 16..19.

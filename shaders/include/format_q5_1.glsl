@@ -7,16 +7,16 @@
 #include "packing.glsl"
 
 void q5_1_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
-  vec4 d = f16_to_f32(scale & 0xFFFFu) * KV_NIBBLE_UNITS;
+  float d = f16_to_f32(scale & 0xFFFFu);
   float m = f16_to_f32(scale >> 16);
-  x[0] = fives_scaled(codes[0].x, high, 0.0) * d + m;
-  x[1] = fives_scaled(codes[0].x >> 16, high >> 4, 0.0) * d + m;
-  x[2] = fives_scaled(codes[0].y, high >> 8, 0.0) * d + m;
-  x[3] = fives_scaled(codes[0].y >> 16, high >> 12, 0.0) * d + m;
-  x[4] = fives_scaled(codes[0].z, high >> 16, 0.0) * d + m;
-  x[5] = fives_scaled(codes[0].z >> 16, high >> 20, 0.0) * d + m;
-  x[6] = fives_scaled(codes[0].w, high >> 24, 0.0) * d + m;
-  x[7] = fives_scaled(codes[0].w >> 16, high >> 28, 0.0) * d + m;
+  x[0] = fives(codes[0].x, high, 0.0) * d + m;
+  x[1] = fives(codes[0].x >> 16, high >> 4, 0.0) * d + m;
+  x[2] = fives(codes[0].y, high >> 8, 0.0) * d + m;
+  x[3] = fives(codes[0].y >> 16, high >> 12, 0.0) * d + m;
+  x[4] = fives(codes[0].z, high >> 16, 0.0) * d + m;
+  x[5] = fives(codes[0].z >> 16, high >> 20, 0.0) * d + m;
+  x[6] = fives(codes[0].w, high >> 24, 0.0) * d + m;
+  x[7] = fives(codes[0].w >> 16, high >> 28, 0.0) * d + m;
 }
 
 // Four codes: nibbles in bits 0..15, fifth bits in bits 16..19.

@@ -15,11 +15,12 @@ vec4 nibbles_scaled(uint word, float offset) {
   return uintBitsToFloat(bits) - (8388608.0 + offset * vec4(1.0, 16.0, 256.0, 4096.0));
 }
 
-// The same with a fifth bit per element: bits 0..3 of `high`.
-vec4 fives_scaled(uint word, uint high, float offset) {
-  uvec4 fifth = (uvec4(high) << uvec4(4u, 7u, 10u, 13u)) & (KV_NIBBLE_MASKS + uvec4(1u, 0x10u, 0x100u, 0x1000u));
-  uvec4 bits = (uvec4(word) & KV_NIBBLE_MASKS) | fifth | KV_MAGIC;
-  return uintBitsToFloat(bits) - (8388608.0 + offset * vec4(1.0, 16.0, 256.0, 4096.0));
+// Four codes of a nibble and a fifth bit each, minus the offset; bits 0..3 of `high`. Masks in place, as above, would need more
+// constants than older GPUs have scalar registers for, next to a span of Q.
+vec4 fives(uint word, uint high, float offset) {
+  uvec4 nibbles = (uvec4(word) >> uvec4(0u, 4u, 8u, 12u)) & 15u;
+  uvec4 fifth = (uvec4(high) << uvec4(4u, 3u, 2u, 1u)) & 16u;
+  return vec4(ivec4(nibbles | fifth)) - offset;
 }
 
 // Eight nibbles as two words of bytes, element order.
