@@ -86,6 +86,27 @@ float divide_exact(float a, uint divisor) {
   return uintBitsToFloat((exponent << 23) + (kept - 0x00800000u));  // kept == 2^24 carries into the exponent
 }
 
+// a / b for positive normal a and b, correctly rounded. The quotient must be normal.
+float quotient_exact(float a, float b) {
+  uint bits_a = floatBitsToUint(a);
+  uint bits_b = floatBitsToUint(b);
+  uint rest = (bits_a & 0x007FFFFFu) | 0x00800000u;
+  uint divisor = (bits_b & 0x007FFFFFu) | 0x00800000u;
+  uint below = uint(rest < divisor);  // the quotient of the mantissas is less than one
+  rest = (rest << below) - divisor;
+  uint quotient = 1u;
+  for (int i = 0; i < 24; i += 6) {  // six of the 24 bits behind the first at a time: rest stays below 2^30
+    rest <<= 6;
+    quotient = (quotient << 6) | (rest / divisor);
+    rest %= divisor;
+  }
+  // 25 bits, the last one for rounding; a tie cannot happen, since the quotient of two mantissas never ends one bit beyond
+  // theirs.
+  uint kept = (quotient >> 1) + (quotient & 1u);
+  uint exponent = (bits_a >> 23) - (bits_b >> 23) + 127u - below;
+  return uintBitsToFloat((exponent << 23) + (kept - 0x00800000u));
+}
+
 // 1 / d for a normal d, correctly rounded. The result must be normal.
 float reciprocal_exact(float d) {
   uint bits = floatBitsToUint(d);

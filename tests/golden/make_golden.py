@@ -118,6 +118,29 @@ LEVELS = [f32(v) for v in (
 MIDPOINTS = [f32((a + b) / 2) for a, b in zip(LEVELS, LEVELS[1:])]
 
 
+IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+
+
+def iq4_nl(x):
+    peak = 0.0
+    for v in x:
+        if abs(v) > abs(peak):
+            peak = v
+    if not peak:
+        return struct.pack("<H", 0) + nibbles_ggml([8] * 32)
+    inverse = f32(1 / f32(peak / -127))
+    codes, qx, qq = [], 0.0, 0.0
+    for v in x:
+        # The nearest level, the upper one of two that are as near.
+        scaled = f32(v * inverse)
+        code = min(range(16), key=lambda c: (abs(IQ4_NL[c] - scaled), -c))
+        weighted = f32(f32(v * v) * IQ4_NL[code])
+        qx = f32(qx + f32(weighted * v))
+        qq = f32(qq + f32(weighted * IQ4_NL[code]))
+        codes.append(code)
+    return struct.pack("<H", scale_bits(f32(qx / qq))) + nibbles_ggml(codes)
+
+
 def nf4_codes(x, scale):
     codes = [sum(v > f32(m * scale) for m in MIDPOINTS) for v in x]
     sums = [0.0] * 4
@@ -174,7 +197,7 @@ FORMATS = {
     "f32": (32, lambda x: struct.pack("<32f", *x)),
     "f16": (32, lambda x: struct.pack("<32e", *x)),
     "bf16": (32, bf16), "q8_0": (32, q8_0), "q4_0": (32, q4_0), "q4_1": (32, q4_1), "q5_0": (32, q5_0), "q5_1": (32, q5_1),
-    "nf4": (64, nf4), "nf4_dq": (64, nf4_dq), "f8_e4m3": (32, f8_e4m3)}
+    "nf4": (64, nf4), "nf4_dq": (64, nf4_dq), "f8_e4m3": (32, f8_e4m3), "iq4_nl": (32, iq4_nl)}
 
 
 def main():

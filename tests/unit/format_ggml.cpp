@@ -1,4 +1,4 @@
-// q8_0, q4_0, q4_1, q5_0 and q5_1 against a second derivation of ggml's reference quantizers that writes ggml's bytes
+// q8_0, q4_0, q4_1, q5_0, q5_1 and iq4_nl against a second derivation of ggml's reference quantizers that writes ggml's bytes
 // directly: random rows over 40 decades and hard blocks.
 #include <doctest/doctest.h>
 
@@ -89,7 +89,50 @@ Bytes reference_q8_0(const float* x) {
   return bytes;
 }
 
+// As in ggml, but for a power of two that brings the block to a magnitude of about 1: ggml's cubes of x overflow from 2^38 on and
+// lose bits below 2^-30.
+Bytes reference_iq4_nl(const float* row) {
+  constexpr int kValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  float amax = 0.0f, max = 0.0f;
+  for (int j = 0; j < 32; ++j) {
+    if (amax < std::fabs(row[j])) {
+      amax = std::fabs(row[j]);
+      max = row[j];
+    }
+  }
+  const int exponent = amax > 0.0f && !(amax < 1e4f && amax > 1e-4f) ? std::ilogb(amax) : 0;
+  int q[32];
+  std::fill_n(q, 32, 8);
+  float d = 0.0f;
+  if (amax > 0.0f) {
+    d = std::ldexp(max, -exponent) / static_cast<float>(kValues[0]);
+    const float id = 1.0f / d;
+    float sumqx = 0.0f, sumq2 = 0.0f;
+    for (int j = 0; j < 32; ++j) {
+      const float x = std::ldexp(row[j], -exponent);
+      const float al = id * x;
+      int low = 0, high = 15;
+      while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        (al < static_cast<float>(kValues[middle]) ? high : low) = middle;
+      }
+      const bool lower = al - static_cast<float>(kValues[low]) < static_cast<float>(kValues[high]) - al;
+      q[j] = al <= static_cast<float>(kValues[0]) ? 0 : al >= static_cast<float>(kValues[15]) ? 15 : lower ? low : high;
+      const auto value = static_cast<float>(kValues[q[j]]);
+      const volatile float wqx = x * x * value * x, wqq = x * x * value * value;
+      sumqx += wqx;
+      sumq2 += wqq;
+    }
+    d = std::ldexp(sumqx / sumq2, exponent);
+  }
+  Bytes bytes;
+  push16(bytes, d);
+  push_codes(bytes, q, false);
+  return bytes;
+}
+
 Bytes reference(std::string_view name, const float* x) {
+  if (name == "iq4_nl") return reference_iq4_nl(x);
   if (name == "q8_0") return reference_q8_0(x);
   if (name == "q4_0") return reference_symmetric(x, 8, false);
   if (name == "q5_0") return reference_symmetric(x, 16, true);
@@ -103,7 +146,7 @@ bool encodes_as_reference(const FormatInfo& format, const float* x) {
   return expected.size() == bytes.size() && std::memcmp(expected.data(), bytes.data(), bytes.size()) == 0;
 }
 
-constexpr std::string_view kGgmlFormats[] = {"q8_0", "q4_0", "q4_1", "q5_0", "q5_1"};
+constexpr std::string_view kGgmlFormats[] = {"q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"};
 
 }  // namespace
 
