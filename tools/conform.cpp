@@ -80,12 +80,35 @@ bool write_file(const std::string& path, const std::string& text) {
   return static_cast<bool>(file);
 }
 
+// A result is not to be lost for a path that cannot be written.
+bool can_write(const std::string& path) {
+  if (path.empty() || std::ofstream(path, std::ios::app)) return true;
+  std::fprintf(stderr, "kvant conform: cannot write %s\n", path.c_str());
+  return false;
+}
+
+// The README's: 2 the command line, 4 no usable device.
+int exit_code(kvant::StatusCode error) {
+  switch (error) {
+    case kvant::StatusCode::invalid_argument:
+    case kvant::StatusCode::not_found: return 2;
+    case kvant::StatusCode::unavailable:
+    case kvant::StatusCode::unimplemented: return 4;
+    default: return 1;
+  }
+}
+
 void print_progress(const CaseResult& result, std::size_t done, std::size_t total, bool verbose) {
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   const bool show = verbose || is_bad(result.status);
   if (show) {
     std::fprintf(stderr, "%s%-16s %s%s%s\n", terminal ? "\r\x1b[K" : "", std::string(status_name(result.status)).c_str(),
                  result.name.c_str(), result.message.empty() ? "" : "\n    ", result.message.c_str());
+    if (is_bad(result.status) && !result.kernel.empty()) {
+      std::string constants;
+      for (const std::uint32_t value : result.spec) constants += " " + std::to_string(value);
+      std::fprintf(stderr, "    module %s, constants%s\n", result.kernel.c_str(), constants.c_str());
+    }
   }
   if (terminal) std::fprintf(stderr, "\r%zu of %zu", done, total);
   if (terminal && done == total) std::fprintf(stderr, "\r\x1b[K");
@@ -105,8 +128,20 @@ std::string repeat_options(const Options& options) {
   return text;
 }
 
+// Variables that choose or change the driver; of its manifests those that other machines have too.
+std::string environment_prefix() {
+  std::string text;
+  for (const char* name : {"VK_ICD_FILENAMES", "LP_NATIVE_VECTOR_WIDTH", "KVANT_CAPABILITIES", "KVANT_QUIRKS"}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || *value == 0 || (std::string_view(name) == "VK_ICD_FILENAMES" && !std::string_view(value).starts_with("/usr/")))
+      continue;
+    text += std::string(name) + "='" + value + "' ";
+  }
+  return text;
+}
+
 std::string command_line(const Options& options) {
-  std::string command = "kvant conform";
+  std::string command = environment_prefix() + "kvant conform";
   for (const std::string& filter : options.filters) command += " --filter '" + filter + "'";
   if (options.subset != "full") command += " --subset " + options.subset;
   if (options.run.shard != "0/1") command += " --shard " + options.run.shard;
@@ -118,7 +153,7 @@ int print_support(const Options& options, const std::vector<const Case*>& cases)
   auto session = Session::open(options.run.session);
   if (!session.ok()) {
     std::fprintf(stderr, "kvant conform: %s\n", session.status().message().c_str());
-    return 1;
+    return exit_code(session.status().code());
   }
   std::map<std::string, std::size_t> missing;
   for (const Case* c : cases)
@@ -151,10 +186,8 @@ int run(const Options& options) {
     if (!read_file(options.json, &earlier)) return 2;
     run_options.earlier = parse_earlier_run(earlier);
   }
-  if (!options.json.empty() && !std::ofstream(options.json, std::ios::app)) {
-    std::fprintf(stderr, "kvant conform: cannot write %s\n", options.json.c_str());
-    return 2;
-  }
+  for (const std::string* path : {&options.json, &options.report, &options.html})
+    if (!can_write(*path)) return 2;
   // Lines are written as results come, so that a run that is cut short leaves what it found; the end puts them in order.
   std::ofstream lines;
   RunListener listener;
@@ -176,13 +209,14 @@ int run(const Options& options) {
   const RunSummary summary = options.in_process ? run_cases_in_process(cases, run_options, listener)
                                                 : run_cases(cases, run_options, listener);
   lines.close();
-  std::printf("%s", summary_table(summary).c_str());
+  const bool refused = summary.error_code == kvant::StatusCode::invalid_argument;  // then no result is this run's
+  if (!summary.results.empty() && !refused) std::printf("%s", summary_table(summary).c_str());
   if (!summary.error.empty()) std::fprintf(stderr, "kvant conform: %s\n", summary.error.c_str());
-  if (!summary.error.empty() && !run_options.earlier.header.empty()) return 1;  // the earlier results stay as they are
-  const ReportPage page = build_report(summary, {command_line(options), repeat_options(options), previous});
+  if (!summary.error.empty() && (refused || !run_options.earlier.header.empty())) return exit_code(summary.error_code);  // earlier results stay
+  const ReportPage page = build_report(summary, {command_line(options), repeat_options(options), environment_prefix(), previous});
   const bool written = write_file(options.json, json_lines(summary)) && write_file(options.report, markdown(page)) &&
                        write_file(options.html, kvant::tools::conform_html(page));
-  return summary.good() && written ? 0 : 1;
+  return summary.good() && written ? 0 : exit_code(summary.error_code);
 }
 
 }  // namespace
@@ -205,8 +239,10 @@ void add_conform_command(CLI::App& app) {
   command->add_flag("--validation", options->run.session.validation,
                     "validation and synchronization layers; any message fails (also: KVANT_VALIDATION=1)");
   command->add_option("--expectations", options->run.expectations, "folder of expectation files, one per driver");
-  command->add_option("--jobs", options->run.jobs, "worker processes")->capture_default_str();
-  command->add_option("--timeout", options->run.timeout_seconds, "seconds that one case may take")->capture_default_str();
+  command->add_option("--jobs", options->run.jobs, "worker processes")->check(CLI::Range(1, 256))->capture_default_str();
+  command->add_option("--timeout", options->run.timeout_seconds, "seconds that one case may take")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_flag("--fail-fast", options->run.fail_fast, "stop at the first bad result");
   CLI::Option* in_process = command->add_flag("--in-process", options->in_process, "no worker processes: for debuggers");
   CLI::Option* json = command->add_option("--json", options->json, "write JSON Lines to this file");

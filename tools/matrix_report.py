@@ -25,7 +25,7 @@ def cells(result, selection, commit):
         title += ": " + (device.get("driver_info") or device.get("name", ""))
     messages = str(result.messages) if result.header.get("validation_layers") else "no layers"
     return ([row.name, title, selection, str(device.get("subgroup_size", "-"))] + [str(n) for n in numbers] +
-            [messages, f"{result.worst:.2f}"] + end)
+            [messages, "beyond" if result.worst >= 1e30 else f"{result.worst:.2f}"] + end)
 
 
 def terminal_table(rows):

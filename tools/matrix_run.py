@@ -73,8 +73,7 @@ def judge(result, lines, exit_code, commit="unknown"):
                 result.reasons[entry.get("message", "no reason given")] += 1
             elif status in BAD:
                 result.bad_cases.append((entry["name"], status, entry.get("message", "")))
-            else:
-                result.worst = max(result.worst, entry.get("fraction", 0.0))
+            result.worst = max(result.worst, entry.get("fraction", 0.0))
     result.cases = sum(result.counts.values())
     if not result.header:
         problems.append("no device was opened" + (f": {summary['error']}" if summary and summary.get("error") else ""))

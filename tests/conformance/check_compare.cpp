@@ -75,7 +75,12 @@ TEST_CASE("expectations: patterns, statuses, unexpected passes") {
   CHECK_FALSE(matches("attend_*.q4_0", "attend_decode.q4_0-f16"));
   CHECK(matches("*", ""));
   CHECK(driver_key("SwiftShader driver") == "swiftshader");
-  auto parsed = parse_expectations("# comment\nread.* | expected_fail | * | https://example.org/1 | known\n", "t");
+  const auto any = [](std::string_view) { return true; };
+  const auto reason = [&](const char* text, const KnownPattern& known) {
+    const auto list = parse_expectations(text, "t", known);
+    return list.ok() ? std::string() : list.status().message();
+  };
+  auto parsed = parse_expectations("# comment\nread.* | expected_fail | * | https://example.org/1 | known\n", "t", any);
   REQUIRE(parsed.ok());
   CaseResult failing;
   failing.name = "read.f16";
@@ -92,8 +97,15 @@ TEST_CASE("expectations: patterns, statuses, unexpected passes") {
   blind.status = CaseStatus::internal_error;
   apply_expectations(parsed.value(), blind);
   CHECK(blind.status == CaseStatus::internal_error);
-  CHECK_FALSE(parse_expectations("read.* | pass | * | | x\n", "t").ok());
-  CHECK_FALSE(parse_expectations("read.*\n", "t").ok());
+  CHECK(reason("read.* | pass | * | | x\n", any).starts_with("t:1: the second field"));
+  CHECK(reason("\nread.*\n", any).starts_with("t:2: there are not five fields"));
+  CHECK(reason("read.* | waived | | | x\n", any).starts_with("t:1: pattern, driver or reason is empty"));
+  CHECK(reason("read.* | waived | * | |\n", any).starts_with("t:1: pattern, driver or reason is empty"));
+  CHECK(reason("raed.* | waived | * | | x\n", [](std::string_view pattern) { return matches(pattern, "read.f16"); })
+            .starts_with("t:1: no case has such a name"));
+  const auto none = load_expectations(KVANT_SOURCE_DIR "/no-such-folder", "llvmpipe", "", any);
+  CHECK(none.status().code() == kvant::StatusCode::invalid_argument);
+  CHECK(load_expectations(KVANT_SOURCE_DIR "/tests/expectations", "no such driver", "", any).value().empty());
 }
 
 TEST_CASE("a run without executed cases is no success; JSON lines round trip") {

@@ -50,12 +50,12 @@ const ReportSection& section(const ReportPage& page, const std::string& heading)
 
 TEST_SUITE("conformance report") {
   TEST_CASE("every part says what the results hold") {
-    const ReportPage page = build_report(sample(), {"kvant conform", " --seed 3", ""});
+    const ReportPage page = build_report(sample(), {"kvant conform", " --seed 3", "A='b' ", ""});
     CHECK(page.title == "Conformance report: A device");
     CHECK(section(page, "Statement").text[0].starts_with("Not passed: pass 2"));
     CHECK(section(page, "Failures").rows ==
           std::vector<std::vector<std::string>>{{"append.q4_0-q4_0.d64", "fail", "7", "byte 7 is 1 | not 2",
-                                                 "kvant conform --filter 'append.q4_0-q4_0.d64' --seed 3"}});
+                                                 "A='b' kvant conform --filter 'append.q4_0-q4_0.d64' --seed 3"}});
     CHECK(section(page, "Not supported").rows ==
           std::vector<std::vector<std::string>>{{"fp16 arithmetic", "1", "attend_decode_f16 1"}});
     CHECK(section(page, "Waived and expected failures").rows[0][2] == "a reason https://example.org");
@@ -94,7 +94,7 @@ TEST_SUITE("conformance report") {
     before.results[0].figures.max_abs = 1e-4;
     before.results[1].status = CaseStatus::pass;
     before.results.push_back(result("append.gone", CaseStatus::pass));
-    const ReportPage page = build_report(sample(), {"", "", json_lines(before)});
+    const ReportPage page = build_report(sample(), {"", "", "", json_lines(before)});
     const auto& rows = section(page, "Compared with the previous report").rows;
     REQUIRE(rows.size() == 2);
     CHECK(rows[0][1] == "error 0.0001");

@@ -30,16 +30,18 @@ FloatClass class_of(double x) {
 }
 
 // The first failure gives the message.
-void fail(Comparison& c, std::size_t at, const std::string& message) {
+void fail(Comparison& c, std::size_t at, const std::string& message, double fraction = kBeyondMeasure) {
   if (c.equal) {
     c.worst = at;
     c.message = message;
   }
   c.equal = false;
-  c.fraction = std::max(c.fraction, 1e30);
+  ++c.wrong;
+  c.fraction = std::max(c.fraction, fraction);
 }
 
 bool sizes_differ(Comparison& c, std::size_t actual, std::size_t reference) {
+  c.elements = reference;
   if (actual == reference) return false;
   fail(c, 0, std::to_string(actual) + " elements, expected " + std::to_string(reference));
   return true;
@@ -93,7 +95,8 @@ Comparison compare_ulp(std::span<const float> actual, std::span<const double> re
     }
     if (ulp > 0.0) c.fraction = std::max(c.fraction, ulps / ulp);
     if (ulps > ulp)
-      fail(c, i, "element " + std::to_string(i) + " is " + number(a) + ", expected " + number(r) + " within " + number(ulp) + " ulp");
+      fail(c, i, "element " + std::to_string(i) + " is " + number(a) + ", expected " + number(r) + " within " + number(ulp) + " ulp",
+           ulp > 0.0 ? ulps / ulp : kBeyondMeasure);
   }
   return c;
 }
@@ -118,9 +121,9 @@ Comparison compare_bounded(std::span<const double> actual, std::span<const doubl
       scale += magnitude[i] * magnitude[i];
       c.max_abs = std::max(c.max_abs, error);
       c.max_ulp = std::max(c.max_ulp, error / ulp_of(r));
-      const double fraction = bound[i] > 0.0 ? error / bound[i] : (error > 0.0 ? 1e30 : 0.0);
+      const double fraction = bound[i] > 0.0 ? error / bound[i] : (error > 0.0 ? kBeyondMeasure : 0.0);
       if (fraction > 1.0)
-        fail(c, i, "element " + std::to_string(i) + " is " + number(a) + ", expected " + number(r) + " within " + number(bound[i]));
+        fail(c, i, "element " + std::to_string(i) + " is " + number(a) + ", expected " + number(r) + " within " + number(bound[i]), fraction);
       if (fraction > c.fraction) {
         c.fraction = fraction;
         if (c.equal) c.worst = i;
@@ -128,10 +131,14 @@ Comparison compare_bounded(std::span<const double> actual, std::span<const doubl
     }
     if (scale > 0.0) c.nmse = std::max(c.nmse, squares / scale);
     // A single element has no mean to speak of.
-    if (row > 1 && squares > allowed * 0.25)
+    if (row > 1 && squares > allowed * 0.25) {
+      const bool told = !c.equal;  // its elements have been counted
       fail(c, first, "row from element " + std::to_string(first) + ": root mean square error " +
                          number(std::sqrt(squares / static_cast<double>(row))) + ", at most " +
-                         number(0.5 * std::sqrt(allowed / static_cast<double>(row))));
+                         number(0.5 * std::sqrt(allowed / static_cast<double>(row))),
+           allowed > 0.0 ? std::sqrt(squares / (allowed * 0.25)) : kBeyondMeasure);
+      if (told) --c.wrong;
+    }
   }
   return c;
 }
@@ -148,6 +155,8 @@ void join(Comparison& into, const Comparison& other, const std::string& what) {
   into.max_ulp = std::max(into.max_ulp, other.max_ulp);
   into.nmse = std::max(into.nmse, other.nmse);
   into.fraction = std::max(into.fraction, other.fraction);
+  into.wrong += other.wrong;
+  into.elements += other.elements;
   into.reference_is_zero = into.reference_is_zero && other.reference_is_zero;
 }
 

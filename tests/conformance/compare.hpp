@@ -9,6 +9,9 @@
 
 namespace kvant::conformance {
 
+// Stands for an error that has no ratio to its limit: a class or a bit that differs.
+inline constexpr double kBeyondMeasure = 1e30;
+
 struct Comparison {
   bool equal = true;            // within the limits
   double max_abs = 0.0;         // largest absolute error
@@ -16,6 +19,7 @@ struct Comparison {
   double nmse = 0.0;            // worst row: squared error over squared magnitude
   double fraction = 0.0;        // worst error as a part of its limit
   std::size_t worst = 0;        // element with that error
+  std::size_t wrong = 0, elements = 0;  // beyond their limits; compared
   bool reference_is_zero = true;
   std::string message;          // what is wrong, if not equal
 };

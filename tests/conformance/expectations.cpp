@@ -48,7 +48,8 @@ bool matches(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-Result<std::vector<Expectation>> parse_expectations(std::string_view text, std::string_view source) {
+Result<std::vector<Expectation>> parse_expectations(std::string_view text, std::string_view source,
+                                                    const KnownPattern& known_pattern) {
   std::vector<Expectation> list;
   std::istringstream lines{std::string(text)};
   std::string line;
@@ -64,22 +65,34 @@ Result<std::vector<Expectation>> parse_expectations(std::string_view text, std::
     for (std::string& f : fields) f = trim(f);
     Expectation e{fields[0], CaseStatus::expected_fail, fields[2], fields[3], fields[4]};
     const bool known = status_from_name(fields[1], &e.status);
-    if (field != 4 || !known || (e.status != CaseStatus::waived && e.status != CaseStatus::expected_fail) || e.reason.empty())
-      return Status(StatusCode::invalid_argument, std::string(source) + ":" + std::to_string(number) +
-                                                      ": expected 'pattern | waived or expected_fail | driver | URL | reason'");
+    const char* wrong = nullptr;
+    if (field != 4)
+      wrong = "there are not five fields";
+    else if (!known || (e.status != CaseStatus::waived && e.status != CaseStatus::expected_fail))
+      wrong = "the second field is neither waived nor expected_fail";
+    else if (e.pattern.empty() || e.driver.empty() || e.reason.empty())
+      wrong = "pattern, driver or reason is empty";
+    else if (!known_pattern(e.pattern))
+      wrong = "no case has such a name";
+    if (wrong != nullptr)
+      return Status(StatusCode::invalid_argument, std::string(source) + ":" + std::to_string(number) + ": " + wrong +
+                                                      "; expected 'pattern | waived or expected_fail | driver | URL | reason'");
     list.push_back(std::move(e));
   }
   return list;
 }
 
 Result<std::vector<Expectation>> load_expectations(const std::string& folder, std::string_view driver_name,
-                                                   std::string_view driver_info) {
+                                                   std::string_view driver_info, const KnownPattern& known_pattern) {
+  std::error_code unreadable;
+  if (!std::filesystem::is_directory(folder, unreadable))
+    return Status(StatusCode::invalid_argument, "the folder of expectations (" + folder + ") is none");
   const std::filesystem::path path = std::filesystem::path(folder) / (driver_key(driver_name) + ".txt");
   std::ifstream file(path);
   if (!file) return std::vector<Expectation>{};
   std::ostringstream text;
   text << file.rdbuf();
-  KVANT_ASSIGN(std::vector<Expectation> all, parse_expectations(text.str(), path.filename().string()));
+  KVANT_ASSIGN(std::vector<Expectation> all, parse_expectations(text.str(), path.filename().string(), known_pattern));
   std::vector<Expectation> list;
   for (Expectation& e : all)
     if (e.driver == "*" || driver_info.find(e.driver) != std::string_view::npos) list.push_back(std::move(e));

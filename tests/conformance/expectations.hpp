@@ -2,6 +2,7 @@
 //   pattern | waived or expected_fail | part of the driver's version text, or * | URL | reason
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,10 +22,13 @@ struct Expectation {
 std::string driver_key(std::string_view driver_name);
 bool matches(std::string_view pattern, std::string_view name);
 
-Result<std::vector<Expectation>> parse_expectations(std::string_view text, std::string_view source);
-// Those for the driver at hand; none if the folder has no file for it.
+// Whether some case of the whole list matches a pattern: a line that none matches is an error.
+using KnownPattern = std::function<bool(std::string_view pattern)>;
+Result<std::vector<Expectation>> parse_expectations(std::string_view text, std::string_view source,
+                                                    const KnownPattern& known_pattern);
+// Those for the driver at hand; none if the folder has no file for it. Errors: invalid_argument if there is no such folder.
 Result<std::vector<Expectation>> load_expectations(const std::string& folder, std::string_view driver_name,
-                                                   std::string_view driver_info);
+                                                   std::string_view driver_info, const KnownPattern& known_pattern);
 // A listed case that fails becomes waived or expected_fail; one that passes becomes unexpected_pass.
 void apply_expectations(const std::vector<Expectation>& expectations, CaseResult& result);
 

@@ -30,15 +30,17 @@ std::map<std::string, Row> rows_of(const RunSummary& summary) {
     else
       ++row.expected;
     row.milliseconds += r.milliseconds;
-    if (!is_bad(r.status)) {
-      row.worst = std::max(row.worst, r.figures.fraction);
-      row.max_abs = std::max(row.max_abs, r.figures.max_abs);
-    }
+    row.worst = std::max(row.worst, r.figures.fraction);
+    row.max_abs = std::max(row.max_abs, r.figures.max_abs);
   }
   return rows;
 }
 
 }  // namespace
+
+std::string fraction_text(double fraction) {
+  return fraction >= kBeyondMeasure ? "beyond" : number_text("%.2f", fraction);
+}
 
 std::string summary_table(const RunSummary& summary) {
   std::ostringstream out;
@@ -47,8 +49,8 @@ std::string summary_table(const RunSummary& summary) {
                 "not supported", "expected", "bad", "of its limit", "max error", "seconds");
   out << line;
   for (const auto& [name, row] : rows_of(summary)) {
-    std::snprintf(line, sizeof(line), "%-20s %6zu %8zu %13zu %9zu %6zu %12.2f %11.2e %8.1f\n", name.c_str(), row.pass,
-                  row.warning, row.not_supported, row.expected, row.bad, row.worst, row.max_abs,
+    std::snprintf(line, sizeof(line), "%-20s %6zu %8zu %13zu %9zu %6zu %12s %11.2e %8.1f\n", name.c_str(), row.pass,
+                  row.warning, row.not_supported, row.expected, row.bad, fraction_text(row.worst).c_str(), row.max_abs,
                   row.milliseconds / 1000.0);
     out << line;
   }
@@ -66,7 +68,7 @@ ReportSection operations_section(const RunSummary& summary) {
   for (const auto& [name, row] : rows_of(summary))
     section.rows.push_back({name, std::to_string(row.pass), std::to_string(row.warning),
                             std::to_string(row.not_supported), std::to_string(row.expected), std::to_string(row.bad),
-                            number_text("%.2f", row.worst), number_text("%.2e", row.max_abs),
+                            fraction_text(row.worst), number_text("%.2e", row.max_abs),
                             number_text("%.1f", row.milliseconds / 1000.0)});
   return section;
 }

@@ -142,7 +142,7 @@ ReportSection failures(const RunSummary& summary, const ReportContext& context) 
   for (const CaseResult& r : summary.results)
     if (is_bad(r.status))
       section.rows.push_back({r.name, std::string(status_name(r.status)), std::to_string(r.figures.worst), r.message,
-                              "kvant conform --filter '" + r.name + "'" + context.repeat});
+                              context.environment + "kvant conform --filter '" + r.name + "'" + context.repeat});
   if (section.rows.empty()) {
     section.text.emplace_back("None.");
     section.columns.clear();
@@ -195,7 +195,7 @@ ReportSection relations(const RunSummary& summary) {
           (agreement.empty() ? "" : ", ") + std::string(check == "exact" ? "bit for bit" : "both within the bounds");
     section.rows.push_back({kind, agreement.empty() ? "not executed" : agreement, std::to_string(row.pass),
                             std::to_string(row.not_supported), std::to_string(row.other),
-                            number_text("%.2f", row.worst)});
+                            fraction_text(row.worst)});
   }
   if (rows.empty()) {
     section.text.emplace_back("No relation case was selected.");

@@ -18,7 +18,8 @@ CaseResult error_result(const Case& c, const Status& status, const char* where) 
 void conclude(CaseResult& result) {
   if (!result.figures.equal) {
     result.status = CaseStatus::fail;
-    result.message = result.figures.message;
+    result.message = result.figures.message + " (" + std::to_string(result.figures.wrong) + " of " +
+                     std::to_string(result.figures.elements) + " are wrong)";
   } else if (result.check == "reduction" && result.figures.fraction > 0.75) {
     result.status = CaseStatus::quality_warning;
   }

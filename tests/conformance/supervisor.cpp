@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 
+#include "cases.hpp"
 #include "expectations.hpp"
 
 namespace kvant::conformance {
@@ -19,12 +20,15 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::vector<Expectation> expectations_for(const RunOptions& options, const Session& session, std::string* error) {
-  if (options.expectations.empty() || session.driver_name().empty()) return {};
-  auto list = load_expectations(options.expectations, session.driver_name(), session.driver_info());
-  if (list.ok()) return list.value();
-  *error = list.status().message();
-  return {};
+Result<std::vector<Expectation>> expectations_for(const RunOptions& options, const Session& session) {
+  if (options.expectations.empty() || session.driver_name().empty()) return std::vector<Expectation>{};
+  return load_expectations(options.expectations, session.driver_name(), session.driver_info(), [](std::string_view pattern) {
+    return std::any_of(all_cases().begin(), all_cases().end(), [&](const Case& c) { return matches(pattern, c.name); });
+  });
+}
+
+std::string error_line(const Status& status) {
+  return "error " + std::to_string(static_cast<std::uint32_t>(status.code())) + " " + status.message();
 }
 
 bool write_line(int fd, const std::string& line) {
@@ -38,19 +42,18 @@ bool write_line(int fd, const std::string& line) {
   return true;
 }
 
-// A worker's life: lines "header ...", "error ...", "start INDEX", "messages COUNT" (of the validation layer, those not
+// A worker's life: lines "header ...", "error CODE ...", "start INDEX", "messages COUNT" (of the validation layer, those not
 // yet told), "done INDEX JSON", "end", which may come before all is done: another worker takes the rest. Leaves without destructors or exit handlers of the parent's image.
 [[noreturn]] void worker(int fd, const std::vector<const Case*>& cases, const std::vector<std::size_t>& todo,
                          const RunOptions& options) {
   auto session = Session::open(options.session);
   if (!session.ok()) {
-    write_line(fd, "error " + session.status().message());
+    write_line(fd, error_line(session.status()));
     ::_exit(0);
   }
-  std::string error;
-  const auto expectations = expectations_for(options, *session.value(), &error);
-  if (!error.empty()) {
-    write_line(fd, "error " + error);
+  const auto expectations = expectations_for(options, *session.value());
+  if (!expectations.ok()) {
+    write_line(fd, error_line(expectations.status()));
     ::_exit(0);
   }
   write_line(fd, "header " + session.value()->header_json(options.seed, options.shard, cases.size()));
@@ -64,7 +67,7 @@ bool write_line(int fd, const std::string& line) {
     write_line(fd, "start " + std::to_string(index));
     CaseResult result = session.value()->run(*cases[index], options.seed);
     const bool lost = result.status == CaseStatus::device_lost;
-    apply_expectations(expectations, result);
+    apply_expectations(expectations.value(), result);
     tell_messages();
     write_line(fd, "done " + std::to_string(index) + " " + to_json_line(result));
     if (lost) ::_exit(0);  // the next worker opens the device anew
@@ -153,12 +156,15 @@ RunSummary run_cases(const std::vector<const Case*>& cases, const RunOptions& op
 
   const auto handle = [&](Worker& w, const std::string& line) {
     if (line.starts_with("error ")) {
-      summary.error = line.substr(6);
+      const std::size_t space = line.find(' ', 6);
+      summary.error_code = static_cast<StatusCode>(std::stoul(line.substr(6)));
+      summary.error = line.substr(space + 1);
       w.todo.clear();
     } else if (line.starts_with("header ")) {
       if (!summary.header.empty()) return;
       summary.header = line.substr(7);
       if (!options.earlier.header.empty()) summary.error = difference(options.earlier.header, summary.header);
+      if (!summary.error.empty()) summary.error_code = StatusCode::invalid_argument;
       if (summary.error.empty())
         listener.header(summary.header);
       else
@@ -266,15 +272,20 @@ RunSummary run_cases_in_process(const std::vector<const Case*>& cases, const Run
   auto session = Session::open(options.session);
   if (!session.ok()) {
     summary.error = session.status().message();
+    summary.error_code = session.status().code();
     return summary;
   }
-  const auto expectations = expectations_for(options, *session.value(), &summary.error);
-  if (!summary.error.empty()) return summary;
+  const auto expectations = expectations_for(options, *session.value());
+  if (!expectations.ok()) {
+    summary.error = expectations.status().message();
+    summary.error_code = expectations.status().code();
+    return summary;
+  }
   summary.header = session.value()->header_json(options.seed, options.shard, cases.size());
   listener.header(summary.header);
   for (const Case* c : cases) {
     CaseResult result = session.value()->run(*c, options.seed);
-    apply_expectations(expectations, result);
+    apply_expectations(expectations.value(), result);
     listener.result(result, summary.results.size() + 1);
     summary.results.push_back(std::move(result));
     if (options.fail_fast && is_bad(summary.results.back().status)) break;

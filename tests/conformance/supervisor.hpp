@@ -29,6 +29,7 @@ struct RunSummary {
   std::vector<CaseResult> results;      // in the order of the list
   std::string header;                   // JSON of the first worker
   std::string error;                    // why nothing could be run, e.g. no device
+  StatusCode error_code = StatusCode::ok;  // invalid_argument: what was asked for is wrong
   std::size_t kept = 0;                 // results of an earlier start of the run
   std::size_t workers = 0;              // processes, one after another or side by side
   double seconds = 0.0;                 // of this start

@@ -166,10 +166,11 @@ void score_row(Attention& a, const params::AttendSeq& seq, const params::AttendI
   if (std::isinf(lse)) return;
   if (a.call.mutation == Mutation::swap_heads) kv_head = (kv_head + 1) % a.p.kv_heads;
   for (const Key& key : logits(a, seq, item, query, q_head, kv_head)) {
-    const double weight = std::exp(key.logit - lse);
+    const double exact = std::exp(key.logit - lse);
+    const double weight = exact <= 1.0 ? exact : exact > 1.0 ? 1.0 : 0.0;  // one that is no number counts as none
     const std::uint64_t at = (std::uint64_t{a.p.mass_offset} + key.local * a.p.mass_page_stride +
                               (kv_head * a.page_tokens + key.kv % a.page_tokens) * 2u) * 4;
-    const auto units = static_cast<std::uint64_t>(std::min(weight, 1.0) * 4294967296.0);
+    const auto units = static_cast<std::uint64_t>(weight * 4294967296.0);
     a.call.bindings[1].store(at, a.call.bindings[1].load<std::uint64_t>(at) + units);
   }
 }

@@ -1,0 +1,25 @@
+# cmake -D SOURCE=folder -D HEADER=file -P commit.cmake: writes the commit of a source tree into a header, with a + behind it when files
+# other than documents differ from it. Run in every build; the header is touched only when its text changes.
+set(commit "unknown")
+find_package(Git QUIET)
+if(GIT_FOUND AND EXISTS ${SOURCE}/.git)
+  execute_process(COMMAND ${GIT_EXECUTABLE} -C ${SOURCE} rev-parse --short=12 HEAD
+                  OUTPUT_VARIABLE head RESULT_VARIABLE result OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(result EQUAL 0)
+    set(commit ${head})
+    execute_process(COMMAND ${GIT_EXECUTABLE} -C ${SOURCE} status --porcelain --untracked-files=no -- . ":(exclude)docs"
+                    OUTPUT_VARIABLE changed ERROR_QUIET)
+    if(NOT changed STREQUAL "")
+      string(APPEND commit "+")
+    endif()
+  endif()
+endif()
+set(text "// Generated in every build.\n#pragma once\n\nnamespace kvant::build_facts {\n\n")
+string(APPEND text "inline constexpr const char* kCommit = \"${commit}\";\n\n}  // namespace kvant::build_facts\n")
+set(old "")
+if(EXISTS ${HEADER})
+  file(READ ${HEADER} old)
+endif()
+if(NOT old STREQUAL text)
+  file(WRITE ${HEADER} "${text}")
+endif()
