@@ -1,0 +1,153 @@
+#include "machine.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "ggml_log.hpp"
+#include "operations.hpp"
+
+namespace kvant::ggml {
+
+namespace {
+
+const Status kClosed{StatusCode::unavailable, "the device could not be opened"};
+
+// Where pipelines are kept between runs: the first use of a shape compiles.
+std::string cache_folder() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  if (cache != nullptr && *cache != 0) return std::string(cache) + "/kvant";
+  return home != nullptr && *home != 0 ? std::string(home) + "/.cache/kvant" : std::string();
+}
+
+}  // namespace
+
+Machine::Machine(Instance& instance, std::uint32_t index, std::uint32_t number) : instance_(instance), index_(index) {
+  const DeviceSnapshot& snapshot = instance.devices()[index];
+  name_ = "KVANT" + std::to_string(number);
+  description_ = snapshot.name + " (" + snapshot.driver_name + (snapshot.driver_info.empty() ? "" : " " + snapshot.driver_info) + ")";
+  for (const MemoryHeap& heap : snapshot.heaps)
+    if (heap.device_local) memory_total_ = std::max(memory_total_, heap.size);
+}
+
+bool Machine::open() {
+  if (tried_) return context_ != nullptr;
+  tried_ = true;
+  DeviceOptions options;
+  options.pipeline_cache_folder = cache_folder();
+  std::error_code ignored;
+  if (!options.pipeline_cache_folder.empty() && !std::filesystem::create_directories(options.pipeline_cache_folder, ignored) &&
+      !std::filesystem::is_directory(options.pipeline_cache_folder, ignored))
+    options.pipeline_cache_folder.clear();
+  auto context = instance_.open(index_, options);
+  if (!context.ok()) {
+    log_error(name_ + ": " + context.status().message());
+    return false;
+  }
+  context_ = std::move(context.value());
+  work_ = std::make_unique<Work>(context_->executor());
+  return true;
+}
+
+std::uint64_t Machine::memory_held() {
+  const std::lock_guard lock(mutex_);
+  return context_ ? context_->device_bytes() : 0;
+}
+
+const ExecutorLimits* Machine::limits() {
+  const std::lock_guard lock(mutex_);
+  return open() ? &context_->executor().limits() : nullptr;
+}
+
+Result<BufferId> Machine::create_buffer(std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  if (!open()) return kClosed;
+  return context_->executor().create_buffer(size, BufferKind::device);
+}
+
+void Machine::destroy_buffer(BufferId buffer) {
+  const std::lock_guard lock(mutex_);
+  if (context_) context_->executor().destroy_buffer(buffer);
+}
+
+Status Machine::write(BufferId buffer, std::uint64_t offset, const void* data, std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  if (!open()) return kClosed;
+  Executor& executor = context_->executor();
+  const auto* bytes = static_cast<const std::byte*>(data);
+  for (std::uint64_t done = 0; done < size;) {
+    const std::uint64_t piece = std::min<std::uint64_t>(size - done, executor.limits().max_staging_bytes);
+    KVANT_ASSIGN(const Staging staging, executor.stage(piece, BufferKind::upload));
+    std::memcpy(staging.data, bytes + done, piece);
+    CommandList list;
+    list.add_copy({staging.range.buffer, staging.range.offset, buffer, offset + done, piece}, "set_tensor", true);
+    KVANT_ASSIGN(const Ticket ticket, executor.submit(list));
+    static_cast<void>(ticket);  // whatever reads the buffer is submitted later
+    done += piece;
+  }
+  return {};
+}
+
+Status Machine::read(BufferId buffer, std::uint64_t offset, void* data, std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  if (!open()) return kClosed;
+  Executor& executor = context_->executor();
+  for (std::uint64_t done = 0; done < size;) {
+    const std::uint64_t piece = std::min<std::uint64_t>(size - done, executor.limits().max_staging_bytes);
+    KVANT_ASSIGN(const Staging staging, executor.stage(piece, BufferKind::readback));
+    CommandList list;
+    list.add_copy({buffer, offset + done, staging.range.buffer, staging.range.offset, piece}, "get_tensor", true);
+    KVANT_ASSIGN(const Ticket ticket, executor.submit(list));
+    KVANT_TRY(executor.wait(ticket));
+    std::memcpy(static_cast<std::byte*>(data) + done, staging.data, piece);
+    done += piece;
+  }
+  return {};
+}
+
+Status Machine::fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, std::uint8_t value) {
+  const std::uint64_t begin = std::min(size, (4 - offset % 4) % 4), end = (offset + size) % 4, whole = size - begin;
+  const std::byte edge[4] = {std::byte{value}, std::byte{value}, std::byte{value}, std::byte{value}};
+  if (whole < 4) return write(buffer, offset, edge, std::min<std::uint64_t>(size, 4));
+  KVANT_TRY(write(buffer, offset, edge, begin));
+  KVANT_TRY(write(buffer, offset + size - end, edge, end));
+  const std::lock_guard lock(mutex_);
+  CommandList list;
+  list.add_fill({{buffer, offset + begin, whole - end}, value * 0x01010101u}, "clear", true);
+  KVANT_ASSIGN(const Ticket ticket, context_->executor().submit(list));
+  static_cast<void>(ticket);
+  return {};
+}
+
+Status Machine::copy(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  if (!open()) return kClosed;
+  CommandList list;
+  list.add_copy({source, source_offset, destination, offset, size}, "cpy_tensor", true);
+  KVANT_ASSIGN(const Ticket ticket, context_->executor().submit(list));
+  static_cast<void>(ticket);
+  return {};
+}
+
+Status Machine::compute(ggml_cgraph* graph) {
+  const std::lock_guard lock(mutex_);
+  if (!open()) return kClosed;
+  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+    const ggml_tensor* node = ggml_graph_node(graph, i);
+    if (is_view_op(node->op) || (node->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) continue;
+    if (Status status = record(*work_, node); !status.ok()) {
+      work_->list().clear();
+      return {status.code(), std::string(ggml_op_name(node->op)) + " '" + node->name + "': " + status.message()};
+    }
+  }
+  return work_->flush();
+}
+
+Status Machine::wait() {
+  const std::lock_guard lock(mutex_);
+  return work_ ? work_->finish() : Status();
+}
+
+}  // namespace kvant::ggml

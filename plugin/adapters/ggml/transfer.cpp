@@ -1,0 +1,149 @@
+// SET_ROWS, GET_ROWS, CPY, CONT and DUP: elements of one tensor into another, through the kernel `transfer`, or as bytes where both lie
+// alike.
+#include <cstring>
+#include <limits>
+
+#include "formats.hpp"
+#include "operations.hpp"
+#include "params/grids.h"
+#include "params/strided.h"
+
+namespace kvant::ggml {
+
+namespace {
+
+// What moves: `index` names rows of the side that `indexed` says (params/strided.h), or is null.
+struct Transfer {
+  const ggml_tensor *source, *destination, *index;
+  bool source_indexed = false;
+  FormatId from{}, to{};
+};
+
+std::uint32_t u32(std::uint64_t value) { return static_cast<std::uint32_t>(value); }
+
+std::optional<Transfer> parse(const ggml_tensor* op) {
+  Transfer t{op->src[0], op, nullptr};
+  if (op->op == GGML_OP_SET_ROWS || op->op == GGML_OP_GET_ROWS) {
+    t.index = op->src[1];
+    t.source_indexed = op->op == GGML_OP_GET_ROWS;
+    if (t.index == nullptr || (t.index->type != GGML_TYPE_I32 && t.index->type != GGML_TYPE_I64)) return std::nullopt;
+  }
+  if (t.source == nullptr) return std::nullopt;
+  // Integers of 32 bits move as they are.
+  const bool integers = t.source->type == GGML_TYPE_I32 && t.destination->type == GGML_TYPE_I32;
+  const auto from = integers ? FormatId::f32 : format_of(t.source->type), to = integers ? FormatId::f32 : format_of(t.destination->type);
+  if (!from || !to) return std::nullopt;
+  t.from = *from;
+  t.to = *to;
+  return t;
+}
+
+std::uint32_t unit_of(const Transfer& t) {
+  if (in_blocks(t.source->type) || in_blocks(t.destination->type)) return 32;
+  if (format_info(t.to).canonical_bytes != 2) return 1;
+  const ggml_tensor* d = t.destination;
+  const bool words = d->nb[0] == 2 && d->ne[0] % 2 == 0 && d->nb[1] % 4 == 0 && d->nb[2] % 4 == 0 && d->nb[3] % 4 == 0 &&
+                     offset_of(d) % 4 == 0;
+  return words ? 2 : 1;
+}
+
+bool shapes_agree(const Transfer& t) {
+  const ggml_tensor *s = t.source, *d = t.destination;
+  if (t.index == nullptr) return elements_of(s) == elements_of(d);
+  // The side that is not looked up has a row for each index.
+  const ggml_tensor *rows = t.source_indexed ? d : s, *table = t.source_indexed ? s : d;
+  if (rows->ne[0] != table->ne[0] || rows->ne[1] != t.index->ne[0]) return false;
+  if (t.index->ne[1] == 0 || t.index->ne[2] == 0 || rows->ne[2] % t.index->ne[1] != 0 || rows->ne[3] % t.index->ne[2] != 0) return false;
+  return rows->ne[2] == table->ne[2] && rows->ne[3] == table->ne[3];
+}
+
+void set_shape(const ggml_tensor* tensor, std::uint32_t (&ne)[3], std::uint32_t (&nb)[4]) {
+  for (int d = 0; d < 3; ++d) ne[d] = u32(static_cast<std::uint64_t>(tensor->ne[d]));
+  for (int d = 0; d < 4; ++d) nb[d] = u32(tensor->nb[d]);
+}
+
+}  // namespace
+
+bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits) {
+  const auto t = parse(op);
+  if (!t || !shapes_agree(*t)) return false;
+  if (t->index == nullptr && op->op != GGML_OP_CPY && op->op != GGML_OP_CONT && op->op != GGML_OP_DUP) return false;
+  for (const ggml_tensor* side : {t->source, t->destination}) {
+    if (in_blocks(side->type) && (side->ne[0] % 32 != 0 || !rows_contiguous(side))) return false;
+    if (extent_of(side) > limits.max_binding_bytes - limits.binding_alignment - 4) return false;
+    if (elements_of(side) > std::numeric_limits<std::uint32_t>::max()) return false;
+  }
+  // Codes of one block format are never made from another's; nor from bf16, whose many ties ggml's CPU backend rounds another way than
+  // its reference quantizers, which are followed here.
+  if (t->from != t->to && in_blocks(t->destination->type) && t->from != FormatId::f32 && t->from != FormatId::f16) return false;
+  return !t->index || extent_of(t->index) <= limits.max_binding_bytes - limits.binding_alignment - 4;
+}
+
+Status record_transfer(Work& work, const ggml_tensor* node) {
+  const auto t = parse(node);
+  if (!t) return {StatusCode::unimplemented, "this operation was not said to be supported"};
+  const ggml_tensor *s = t->source, *d = t->destination;
+  if (elements_of(t->index != nullptr && !t->source_indexed ? s : d) == 0) return {};
+  if (t->index == nullptr && t->from == t->to && contiguous(s) && contiguous(d)) {
+    work.list().add_copy({buffer_id(s), offset_of(s), buffer_id(d), offset_of(d), extent_of(s)}, "copy", true);
+    return {};
+  }
+  const std::uint32_t unit = unit_of(*t), index_words = t->index == nullptr ? 0 : t->index->type == GGML_TYPE_I64 ? 2 : 1;
+  // A source that is not looked up tells how many elements move.
+  const std::uint64_t elements = elements_of(t->source_indexed ? d : s);
+  const Window source = work.window(buffer_id(s), offset_of(s), extent_of(s));
+  const Window destination = work.window(buffer_id(d), offset_of(d), extent_of(d));
+  params::TransferParams p{};
+  p.units = u32(elements / unit);
+  std::uint32_t src_ne[3], src_nb[4], dst_ne[3], dst_nb[4];
+  set_shape(s, src_ne, src_nb);
+  set_shape(d, dst_ne, dst_nb);
+  p.src_offset = source.skipped;
+  p.src_ne0 = src_ne[0];
+  p.src_ne1 = src_ne[1];
+  p.src_ne2 = src_ne[2];
+  p.src_nb0 = src_nb[0];
+  p.src_nb1 = src_nb[1];
+  p.src_nb2 = src_nb[2];
+  p.src_nb3 = src_nb[3];
+  p.dst_offset = destination.skipped;
+  p.dst_ne0 = dst_ne[0];
+  p.dst_ne1 = dst_ne[1];
+  p.dst_ne2 = dst_ne[2];
+  p.dst_nb0 = dst_nb[0];
+  p.dst_nb1 = dst_nb[1];
+  p.dst_nb2 = dst_nb[2];
+  p.dst_nb3 = dst_nb[3];
+  Window index;
+  if (t->index != nullptr) {
+    index = work.window(buffer_id(t->index), offset_of(t->index), extent_of(t->index));
+    p.indexed = t->source_indexed ? 1 : 0;
+    p.rows = t->source_indexed ? src_ne[1] : dst_ne[1];
+    // Coordinates are those of the rows that are named one by one.
+    if (t->source_indexed)
+      p.src_ne1 = dst_ne[1];
+    else
+      p.dst_ne1 = src_ne[1];
+    p.idx_offset = index.skipped / 4;
+    p.idx_nb0 = u32(t->index->nb[0] / 4);
+    p.idx_nb1 = u32(t->index->nb[1] / 4);
+    p.idx_nb2 = u32(t->index->nb[2] / 4);
+    p.idx_ne1 = u32(static_cast<std::uint64_t>(t->index->ne[1]));
+    p.idx_ne2 = u32(static_cast<std::uint64_t>(t->index->ne[2]));
+  }
+  Dispatch& dispatch = work.list().add_dispatch(KernelId::transfer, "transfer", true);
+  std::memcpy(dispatch.push.data(), &p, sizeof p);
+  const std::uint32_t local = work.executor().page_kernel_config(KernelId::transfer).local_size;
+  dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local;
+  dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(t->from);
+  dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(t->to);
+  dispatch.spec[KVANT_SPEC_TRANSFER_UNIT] = unit;
+  dispatch.spec[KVANT_SPEC_TRANSFER_INDEX] = index_words;
+  dispatch.bindings[0] = source.range;
+  dispatch.bindings[1] = destination.range;
+  dispatch.bindings[2] = index.range;
+  dispatch.groups = params::transfer_grid(p.units, local);
+  return {};
+}
+
+}  // namespace kvant::ggml

@@ -1,0 +1,59 @@
+#include "work.hpp"
+
+#include <cstring>
+
+namespace kvant::ggml {
+
+Work::~Work() {
+  for (const Buffer& buffer : scratch_) executor_.destroy_buffer(buffer.id);
+}
+
+Status Work::flush() {
+  if (list_.commands.empty()) return {};
+  auto ticket = executor_.submit(list_);
+  list_.clear();
+  if (!ticket.ok()) return ticket.status();
+  last_ = ticket.value();
+  return {};
+}
+
+Status Work::finish() {
+  KVANT_TRY(flush());
+  return last_ == Ticket::none ? Status() : executor_.wait(last_);
+}
+
+Result<BufferRange> Work::upload(std::span<const std::uint32_t> words) {
+  auto staging = executor_.stage(words.size_bytes(), BufferKind::upload);
+  if (!staging.ok() && staging.status().code() == StatusCode::resource_exhausted) {
+    KVANT_TRY(finish());  // what was staged before is free then
+    staging = executor_.stage(words.size_bytes(), BufferKind::upload);
+  }
+  if (!staging.ok()) return staging.status();
+  std::memcpy(staging.value().data, words.data(), words.size_bytes());
+  return staging.value().range;
+}
+
+Result<BufferRange> Work::scratch(Scratch which, std::uint64_t bytes) {
+  Buffer& buffer = scratch_[static_cast<std::size_t>(which)];
+  if (buffer.size < bytes) {
+    const std::uint64_t size = (bytes + (bytes >> 2) + 255) / 256 * 256;
+    KVANT_ASSIGN(const BufferId id, executor_.create_buffer(size, BufferKind::device));
+    // Commands that name the old one may still gather.
+    if (buffer.id != BufferId::none) {
+      if (Status status = flush(); !status.ok()) {
+        executor_.destroy_buffer(id);
+        return status;
+      }
+      executor_.destroy_buffer(buffer.id);
+    }
+    buffer = {id, size};
+  }
+  return BufferRange{buffer.id, 0, buffer.size};
+}
+
+Window Work::window(BufferId buffer, std::uint64_t offset, std::uint64_t bytes) const {
+  const std::uint64_t begin = offset - offset % executor_.limits().binding_alignment;
+  return {{buffer, begin, (offset + bytes - begin + 3) / 4 * 4}, static_cast<std::uint32_t>(offset - begin)};
+}
+
+}  // namespace kvant::ggml

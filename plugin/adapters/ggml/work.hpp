@@ -1,0 +1,57 @@
+// Work: the commands of a graph as they gather, what they upload, and the scratch memory that they share.
+#pragma once
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "executor.hpp"
+#include "planner.hpp"
+
+namespace kvant::ggml {
+
+// Scratch buffers: they grow, and every operation may overwrite them after a barrier.
+enum class Scratch : std::uint32_t { keys, values, partial, heads, count };
+
+// A part of a buffer that can be bound, and how many bytes behind its beginning the wanted one lies.
+struct Window {
+  BufferRange range;
+  std::uint32_t skipped = 0;
+};
+
+class Work {
+ public:
+  explicit Work(Executor& executor) : executor_(executor) {}
+  ~Work();
+  Work(const Work&) = delete;
+  Work& operator=(const Work&) = delete;
+
+  Executor& executor() { return executor_; }
+  CommandList& list() { return list_; }
+  AttendPlanner& planner() { return planner_; }
+
+  // Submits what has gathered.
+  Status flush();
+  // Waits for all that was submitted; flushes before.
+  Status finish();
+  // Bytes for commands that are recorded before the next call: one piece an operation.
+  Result<BufferRange> upload(std::span<const std::uint32_t> words);
+  // A buffer of at least `bytes`.
+  Result<BufferRange> scratch(Scratch which, std::uint64_t bytes);
+
+  Window window(BufferId buffer, std::uint64_t offset, std::uint64_t bytes) const;
+
+ private:
+  struct Buffer {
+    BufferId id = BufferId::none;
+    std::uint64_t size = 0;
+  };
+
+  Executor& executor_;
+  CommandList list_;
+  AttendPlanner planner_;
+  Ticket last_ = Ticket::none;
+  std::array<Buffer, static_cast<std::size_t>(Scratch::count)> scratch_;
+};
+
+}  // namespace kvant::ggml
