@@ -63,6 +63,19 @@ constexpr Grid rotate_grid(uint rows, uint pairs, uint local_size, uint max_grou
   return {clamp_groups(ceil_div(std::uint64_t{rows} * pairs, local_size), max_groups_x), 1, 1};
 }
 
+// transfer: one lane per unit; y = further rows of kTransferGroupsX groups. Units: fewer than 2^32 elements in all.
+inline constexpr uint kTransferGroupsX = 65535;
+constexpr Grid transfer_grid(uint units, uint local_size) {
+  const std::uint64_t groups = std::max<std::uint64_t>(ceil_div(units, local_size), 1);
+  return {clamp_groups(groups, kTransferGroupsX), static_cast<uint>(ceil_div(groups, kTransferGroupsX)), 1};
+}
+
+// import: one lane per block of a row; y = sequence.
+constexpr Grid import_grid(uint tokens, uint kv_heads, uint head_dim, uint sequences, uint local_size, uint max_groups_x) {
+  const std::uint64_t units = read_units(tokens, kv_heads, head_dim);
+  return {clamp_groups(ceil_div(units, local_size), max_groups_x), sequences, 1};
+}
+
 }  // namespace kvant::params
 #endif
 #endif

@@ -9,7 +9,8 @@ namespace kvant::conformance {
 
 std::string_view op_name(Op op) {
   static constexpr std::string_view kNames[] = {"append", "read",  "copy",     "convert", "quantize",
-                                                "attend", "merge", "sequence", "relation", "gather", "rotate", "score"};
+                                                "attend", "merge", "sequence", "relation", "gather", "rotate", "score",
+                                                "transfer", "import"};
   return kNames[static_cast<std::size_t>(op)];
 }
 
@@ -49,6 +50,7 @@ const std::vector<Case>& all_cases() {
     add_attend_cases(cases);
     add_cache_cases(cases);
     add_score_cases(cases);
+    add_strided_cases(cases);
     add_sweep_cases(cases);
     // Shrinking oversized rows may make two of them equal: the first stays. Those that only have a name in common stay
     // both, and the test that names are unique says so.

@@ -27,6 +27,8 @@ enum class Op : std::uint32_t {
   gather,    // tokens of a slab together into pages
   rotate,    // pairs of elements by angles
   score,     // attention masses, through the cache
+  transfer,  // an engine's tensor to another, any format to any
+  import,    // canonical rows into pages
   count
 };
 std::string_view op_name(Op op);
@@ -60,7 +62,7 @@ struct Case {
   AttendConfig config;                    // attend, relation, score: forced; the kernel it names is the module under test
   std::uint32_t splits = 1;               // merge: partials of a row
   Relation relation = Relation::shuffle;
-  std::uint32_t variant = 0;              // sequence: which script; rotate: pairs
+  std::uint32_t variant = 0;              // sequence: which script; rotate: pairs; transfer: which side has indices
 
   bool operator==(const Case&) const = default;
 };
@@ -85,6 +87,7 @@ void add_attend_cases(std::vector<Case>& out);
 void add_sweep_cases(std::vector<Case>& out);
 void add_cache_cases(std::vector<Case>& out);
 void add_score_cases(std::vector<Case>& out);
+void add_strided_cases(std::vector<Case>& out);
 
 std::string_view io_name(IoType type);
 // Every quick-th case is quick, every smoke-th smoke; smoke is a multiple of quick.

@@ -52,6 +52,8 @@ TEST_CASE("relation") { run_smoke(Op::relation, 1); }
 TEST_CASE("gather") { run_smoke(Op::gather, 2); }
 TEST_CASE("rotate") { run_smoke(Op::rotate, 2); }
 TEST_CASE("score") { run_smoke(Op::score, 2); }
+TEST_CASE("transfer") { run_smoke(Op::transfer, 3); }
+TEST_CASE("import") { run_smoke(Op::import, 2); }
 
 TEST_SUITE_END();
 

@@ -35,6 +35,8 @@ CaseResult run_relation_case(const RunContext& context, const Case& c);
 CaseResult run_gather_case(const RunContext& context, const Case& c);
 CaseResult run_rotate_case(const RunContext& context, const Case& c);
 CaseResult run_score_case(const RunContext& context, const Case& c);
+CaseResult run_transfer_case(const RunContext& context, const Case& c);
+CaseResult run_import_case(const RunContext& context, const Case& c);
 
 // ---- shared by them ----
 

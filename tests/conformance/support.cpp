@@ -21,6 +21,8 @@ std::vector<KernelId> kernels_of(const Case& c) {
     case Op::gather: return {KernelId::gather};
     case Op::rotate: return {KernelId::rotate};
     case Op::score: return {KernelId::append, c.config.kernel, KernelId::attend_merge, KernelId::score};
+    case Op::transfer: return {KernelId::transfer};
+    case Op::import: return {KernelId::import};
     case Op::count: break;
   }
   return {};

@@ -17,6 +17,7 @@
 #include "formats.hpp"
 #include "isa_figures.hpp"
 #include "params/attend.h"
+#include "params/strided.h"
 #include "tuning.hpp"
 
 namespace {
@@ -55,14 +56,21 @@ class Check {
     compile(config.kernel, spec, config.subgroup_size, std::move(p));
   }
 
-  void page_kernel(KernelId kernel, const FormatInfo& format, std::uint32_t dim) {
+  void page_kernel(KernelId kernel, const FormatInfo& format, std::uint32_t dim) { page_kernel(kernel, format, format, dim); }
+
+  void page_kernel(KernelId kernel, const FormatInfo& format, const FormatInfo& to, std::uint32_t dim) {
     SpecValues spec{};
     spec[KVANT_SPEC_LOCAL_SIZE] = choose_page_kernel_config(kernel, context_.plan()).local_size;
-    spec[KVANT_SPEC_FORMAT_K] = spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(format.id);
+    spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(format.id);
+    spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(to.id);
     spec[KVANT_SPEC_HEAD_DIM_K] = spec[KVANT_SPEC_HEAD_DIM_V] = dim;
     spec[KVANT_SPEC_PAGE_TOKENS] = 16;
+    if (kernel == KernelId::transfer) {
+      spec[KVANT_SPEC_TRANSFER_UNIT] = std::max({format.canonical_block, to.canonical_block, 2u});
+      spec[KVANT_SPEC_TRANSFER_INDEX] = 1;
+    }
     Pipeline p;
-    p.shape = std::string(format.name) + " d" + std::to_string(dim);
+    p.shape = std::string(format.name) + (format.id == to.id ? "" : "-" + std::string(to.name)) + " d" + std::to_string(dim);
     p.config = std::to_string(spec[KVANT_SPEC_LOCAL_SIZE]);
     p.role = "page";
     p.head_dim = dim;
@@ -152,6 +160,13 @@ void check_shapes(Check& check, const DevicePlan& plan, bool all) {
     for (const FormatInfo& format : formats())
       for (const KernelId kernel : {KernelId::append, KernelId::read, KernelId::convert, KernelId::gather})
         check.page_kernel(kernel, format, dim);
+    const FormatInfo& f32 = format_info(FormatId::f32);
+    for (const FormatInfo& format : formats()) {
+      if (format.canonical_block != 32 && format.id > FormatId::bf16) continue;  // what ggml has
+      check.page_kernel(KernelId::import, format, dim);
+      check.page_kernel(KernelId::transfer, f32, format, dim);
+      check.page_kernel(KernelId::transfer, format, f32, dim);
+    }
     for (const KernelId kernel : {KernelId::copy, KernelId::rotate, KernelId::attend_merge})
       check.page_kernel(kernel, format_info(FormatId::f16), dim);
   }

@@ -172,6 +172,8 @@ Status CpuExecutor::run_dispatch(const Command& command) {
   else if (name == "convert") run_convert(call);
   else if (name == "gather") run_gather(call);
   else if (name == "rotate") run_rotate(call);
+  else if (name == "transfer") run_transfer(call);
+  else if (name == "import") run_import(call);
   else if (name == "attend_merge") run_merge(call);
   else if (name == "score") run_score(call);
   else if (name.starts_with("attend_decode") || name.starts_with("attend_prefill")) run_attend(call);
