@@ -97,8 +97,8 @@ void main() {
         const uint keys_end = row_end[row];
         const HookRow hooks = row_hooks[row];
         [[unroll]] for (uint u = 0u; u < 4u; ++u) {
-          const bool visible = token + u < keys_end && hook_visible(seq, hooks, token + u);
-          mass[u] += visible ? mass_of(hook_logit(hooks, token + u, scores[row][u]), lse) : 0.0;
+          const bool visible = token + u < keys_end && hook_visible(seq, hooks, token + u, 0.0);
+          mass[u] += visible ? mass_of(hook_logit(hooks, token + u, scores[row][u], 0.0), lse) : 0.0;
         }
       }
       [[unroll]] for (uint u = 0u; u < 4u; ++u) add_mass(local_page(page), tile, token + u, mass[u]);

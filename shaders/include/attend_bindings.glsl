@@ -40,7 +40,9 @@ layout(std430, set = 0, binding = 1) readonly buffer VRegion16 { uvec4 v_words16
 layout(std430, set = 0, binding = 1) readonly buffer VRegion { uint v_words[]; };
 layout(std430, set = 0, binding = 3) writeonly buffer Output { uint out_words[]; };
 layout(std430, set = 0, binding = 5) writeonly buffer Partial { float partial_words[]; };
-layout(std430, set = 0, binding = 7) writeonly buffer LogSumExp { float lse_words[]; };
+// KVANT_ATTEND_LSE: written; KVANT_ATTEND_BIAS: read. One declaration, since validation layers know nothing of flags: they
+// would take what a dispatch writes to LSE for read by the next one's bias.
+layout(std430, set = 0, binding = 7) buffer LogSumExpOrBias { uint lse_or_bias_words[]; };
 #endif
 layout(std430, set = 0, binding = 2) readonly buffer Queries { uint q_words[]; };
 layout(std430, set = 0, binding = 4) readonly buffer Meta { uint meta[]; };

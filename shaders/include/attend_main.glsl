@@ -30,7 +30,8 @@ void finish_row(AttendSeq seq, AttendItem item, Tile tile, uint row, float large
   if (!is_final)
     partial_words[params.partial_lse_offset + item.partial_row + row / HEADS_PER_TILE * params.q_heads + head] = lse;
   else if (HAS_LSE)
-    lse_words[params.lse_offset + (seq.q_begin + row_query(item, row)) * params.q_heads + head] = lse;
+    lse_or_bias_words[params.lse_offset + (seq.q_begin + row_query(item, row)) * params.q_heads + head] =
+        floatBitsToUint(lse);
 }
 
 #define KVANT_WRITE_ROW(n)                            \

@@ -12,8 +12,9 @@ float make_logits(AttendSeq seq, HookRow hooks, uint begin, uint end, uint group
     [[unroll]] for (uint plane = 1u; plane < SCORE_PLANES; ++plane) x += pool[(plane * ROWS + row) * GROUPS + g];
     [[unroll]] for (uint u = 0u; u < 4u; ++u) {
       const uint token = begin + g * 4u + u;
-      const bool visible = token < end && x[u] != SOFTMAX_EMPTY && hook_visible(seq, hooks, token);
-      x[u] = visible ? hook_logit(hooks, token, x[u]) : SOFTMAX_EMPTY;
+      const float bias = hook_bias(hooks, token, token < end);
+      const bool visible = token < end && x[u] != SOFTMAX_EMPTY && hook_visible(seq, hooks, token, bias);
+      x[u] = visible ? hook_logit(hooks, token, x[u], bias) : SOFTMAX_EMPTY;
       largest = max(largest, x[u]);
     }
     pool[row * GROUPS + g] = x;

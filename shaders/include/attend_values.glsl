@@ -48,11 +48,19 @@ void add_values(AttendSeq seq, Tile tile, uint begin, uint groups, uint lane) {
       kv_decode_span(FORMAT_V, codes, high, scale, x);
       [[unroll]] for (uint r = 0u; r < ROWS; ++r) {
         const float weight = weights[r][u];
-        [[unroll]] for (uint i = 0u; i < 8u; ++i) {
-          // Only rows of different queries can differ in what they see; then each selects for itself.
-          const vec4 sum = fma(vec4(weight), x[i], value_sums[r * 8u + i]);
-          if (ROWS_DIFFER) value_sums[r * 8u + i] = weight > 0.0 ? sum : value_sums[r * 8u + i];
-          else value_sums[r * 8u + i] = sum;
+        // Rows that can differ in what they see select for themselves; of a bias, which hides many keys, by a branch: it
+        // takes fewer registers than a selection per element.
+        if (ROWS_DIFFER && HAS_BIAS) {
+          if (weight > 0.0) {
+            [[unroll]] for (uint i = 0u; i < 8u; ++i)
+              value_sums[r * 8u + i] = fma(vec4(weight), x[i], value_sums[r * 8u + i]);
+          }
+        } else {
+          [[unroll]] for (uint i = 0u; i < 8u; ++i) {
+            const vec4 sum = fma(vec4(weight), x[i], value_sums[r * 8u + i]);
+            if (ROWS_DIFFER) value_sums[r * 8u + i] = weight > 0.0 ? sum : value_sums[r * 8u + i];
+            else value_sums[r * 8u + i] = sum;
+          }
         }
       }
     }

@@ -1,8 +1,10 @@
-// What attention does to a logit between Q.K and softmax: scale, soft-cap, ALiBi, and who may see whom. A feature is a
-// flag in FLAGS, its fields in AttendParams or AttendSeq, and its lines here; flags are constants, so unused lines cost
-// nothing.
+// What attention does to a logit between Q.K and softmax: scale, soft-cap, ALiBi, bias, and who may see whom. A feature
+// is a flag in FLAGS, its fields in AttendParams or AttendSeq, and its lines here; flags are constants, so unused lines
+// cost nothing.
 #ifndef KVANT_ATTENTION_HOOKS_GLSL
 #define KVANT_ATTENTION_HOOKS_GLSL
+#include "numeric.glsl"
+#include "softmax_state.glsl"
 
 #define HAS_CAUSAL ((FLAGS & KVANT_ATTEND_CAUSAL) != 0u)
 #define HAS_WINDOW ((FLAGS & KVANT_ATTEND_WINDOW) != 0u)
@@ -11,16 +13,24 @@
 #define HAS_SOFT_CAP ((FLAGS & KVANT_ATTEND_SOFT_CAP) != 0u)
 #define HAS_CUSTOM_MASK ((FLAGS & KVANT_ATTEND_CUSTOM_MASK) != 0u)
 #define HAS_LSE ((FLAGS & KVANT_ATTEND_LSE) != 0u)
-// Rows of one item can differ in what they see only if they belong to different queries and some rule depends on the
-// query.
+#ifdef KVANT_SCORE
+#define HAS_BIAS false
+#else
+#define HAS_BIAS ((FLAGS & KVANT_ATTEND_BIAS) != 0u)
+#endif
+// Rows of one item can differ in what they see if they belong to different queries and some rule depends on the query,
+// or if each has a bias of its own.
 #define MASK_FLAGS (KVANT_ATTEND_CAUSAL | KVANT_ATTEND_WINDOW | KVANT_ATTEND_CUSTOM_MASK)
-#define ROWS_DIFFER ((QUERIES_PER_ITEM > 1u ? FLAGS & MASK_FLAGS : 0u) != 0u)
+#define ROWS_DIFFER ((FLAGS & (QUERIES_PER_ITEM > 1u ? MASK_FLAGS | KVANT_ATTEND_BIAS : KVANT_ATTEND_BIAS)) != 0u)
 
 // Facts of a row that hooks need.
 struct HookRow {
   int position;     // of the query in its sequence
   uint query;       // index in its sequence
   float slope;      // ALiBi
+#ifndef KVANT_SCORE
+  uint bias;        // element of BIAS for the sequence's first key
+#endif
 };
 
 HookRow hook_row(AttendSeq seq, uint query, uint q_head) {
@@ -28,10 +38,27 @@ HookRow hook_row(AttendSeq seq, uint query, uint q_head) {
   row.position = seq.q_pos_begin + int(query);
   row.query = query;
   row.slope = HAS_ALIBI ? heads[params.slopes_offset + q_head] : 0.0;
+#ifndef KVANT_SCORE
+  row.bias = 0u;
+  if (HAS_BIAS)
+    row.bias = seq.mask_offset + query * params.bias_query_stride + q_head % params.bias_heads * params.bias_head_stride;
+#endif
   return row;
 }
 
-bool hook_visible(AttendSeq seq, HookRow row, uint token) {
+#ifndef KVANT_SCORE
+// What BIAS says of a key that the item holds, for both hooks below. Rows may begin at odd elements.
+float hook_bias(HookRow row, uint token, bool held) {
+  float bias = 0.0;
+  if (HAS_BIAS) {
+    const uint at = row.bias + token;
+    if (held) bias = f16_to_f32((lse_or_bias_words[at >> 1] >> ((at & 1u) << 4)) & 0xFFFFu);
+  }
+  return bias;
+}
+#endif
+
+bool hook_visible(AttendSeq seq, HookRow row, uint token, float bias) {
   bool visible = true;
   if (HAS_CAUSAL) visible = int(token) <= row.position;
   if (HAS_CUSTOM_MASK) {
@@ -42,14 +69,16 @@ bool hook_visible(AttendSeq seq, HookRow row, uint token) {
     if (in_mask) visible = ((word >> (bit & 31u)) & 1u) != 0u;
   }
   if (HAS_WINDOW) visible = visible && (int(token) > row.position - int(params.window) || token < params.window_sinks);
+  if (HAS_BIAS) visible = visible && bias != SOFTMAX_EMPTY;
   return visible;
 }
 
 // The logit of a visible key.
-float hook_logit(HookRow row, uint token, float dot_product) {
+float hook_logit(HookRow row, uint token, float dot_product, float bias) {
   float logit = dot_product * params.scale;
   if (HAS_SOFT_CAP) logit = params.soft_cap * tanh(logit / params.soft_cap);
-  if (HAS_ALIBI) logit += row.slope * float(int(token) - row.position);
+  if (HAS_BIAS) logit += HAS_ALIBI ? row.slope * bias : bias;
+  else if (HAS_ALIBI) logit += row.slope * float(int(token) - row.position);
   return logit;
 }
 

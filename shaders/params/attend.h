@@ -14,6 +14,10 @@ namespace kvant::params {
 #define KVANT_ATTEND_SOFT_CAP 16u    // logit = cap * tanh(logit / cap), before ALiBi and masks
 #define KVANT_ATTEND_CUSTOM_MASK 32u // bit mask per query and key from mask_kv_begin on; replaces the causal rule there
 #define KVANT_ATTEND_LSE 64u         // also write the log-sum-exp (natural logarithm) per query and head
+// An f16 number per query, head and key from BIAS is added to the logit after scale and soft-cap; minus infinity hides the key.
+// With ALIBI: slope[head] * bias, instead of the distance. Excludes CUSTOM_MASK, whose mask_offset it uses, and LSE, whose binding
+// it takes; score does not know it.
+#define KVANT_ATTEND_BIAS 128u
 
 // A sequence of the batch, in META. Key position = logical token index in the sequence.
 struct AttendSeq {
@@ -22,7 +26,7 @@ struct AttendSeq {
   uint q_begin;         // first query row of the sequence in Q and OUT
   uint q_len;
   int q_pos_begin;      // position of the first query (kv_len - q_len for self-attention)
-  uint mask_offset;     // word offset in META of the custom mask's first row
+  uint mask_offset;     // word offset in META of the custom mask's first row; BIAS: element offset of the sequence in BIAS
   uint mask_row_words;  // words per query row
   uint mask_kv_begin;   // keys before it follow the causal rule; bit (kv - mask_kv_begin) of the query's row decides the rest
 };
@@ -50,7 +54,11 @@ struct MergeItem {
 
 // attend_decode, attend_prefill. Bindings: 0 K region, 1 V region, 2 Q [q][q_head][head_dim_k], 3 OUT [q][q_head][head_dim_v],
 // 4 META (AttendSeq[], AttendItem[], kv_indices, masks, by word offset), 5 PARTIAL, 6 HEADS (per query head: sink logits, then
-// ALiBi slopes), 7 LSE [q][q_head].
+// ALiBi slopes), 7 LSE [q][q_head], or, with KVANT_ATTEND_BIAS, BIAS.
+// BIAS: f16, finite numbers and minus infinity. Its element for query i of a sequence, query head h and key t:
+// mask_offset + i * bias_query_stride + (h % bias_heads) * bias_head_stride + t, odd offsets and strides included. Only keys of
+// the item are looked up, but as halves of 32-bit words: the binding's size is a multiple of 4. AttendSeq::mask_row_words is 0,
+// so that the planner looks for no bit mask.
 // PARTIAL: rows of head_dim_v floats (softmax-weighted mean of V over the item's keys; zeros if none), and from lse_offset on
 // one float per row: log-sum-exp of the item's logits (-infinity if none). Row of query i (relative to item) and query head h:
 // partial_row + i * q_heads + h.
@@ -79,6 +87,9 @@ struct AttendParams {
   uint window_sinks;    // first tokens that stay visible outside the window
   uint mass_offset;     // score: words in MASS to the layer's first KV head, and from page to page
   uint mass_page_stride;
+  uint bias_query_stride;  // elements
+  uint bias_head_stride;
+  uint bias_heads;      // 1: all heads share their rows; with KVANT_ATTEND_BIAS never 0
 };
 
 // score: adds what each key weighs in the softmax of the item's queries to its mass. Items, META, Q and HEADS as in the attention

@@ -73,6 +73,8 @@ def checks_of(path, build):
         commands = [conform + ["--subset", "quick", "--filter", first]] if first else []
         if name == "score":
             return commands
+        if name in ("attention_hooks", "attend_values"):  # what the list's cases cannot ask for
+            commands.append([str(build / "bin/conformance_tests"), "--test-suite=bias", "--abort-after=1"])
         return commands + [conform + ["--subset", "quick"]]
     return [[str(unit)], conform + ["--subset", "smoke"], [str(abi)], conform + ["--subset", "quick"]]
 
@@ -120,7 +122,8 @@ class Clean:
 def try_mutation(mutation, tree, build, env, jobs):
     original = mutation.apply(tree)
     try:
-        targets = ["kvant", "kvant_tool"] + ([] if mutation.path.startswith("shaders/") else ["unit_tests", "abi_tests"])
+        shader = mutation.path.startswith("shaders/")
+        targets = ["kvant", "kvant_tool"] + (["conformance_tests"] if shader else ["unit_tests", "abi_tests"])
         code, output = run(["cmake", "--build", str(build), "-j", str(jobs), "--target", *targets], tree, env, 1800)
         if code != 0:
             error = next((line for line in output.splitlines() if "error" in line.lower()), output[-200:])
@@ -185,7 +188,7 @@ def main():
                XDG_CACHE_HOME=str(work / "cache"))
     subprocess.run(["cmake", "--preset", "validation"], cwd=tree, env=env, check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["cmake", "--build", str(build), "-j", str(options.jobs), "--target", "kvant", "kvant_tool", "unit_tests",
-                    "abi_tests"], cwd=tree, env=env, check=True, stdout=subprocess.DEVNULL)
+                    "abi_tests", "conformance_tests"], cwd=tree, env=env, check=True, stdout=subprocess.DEVNULL)
 
     kept = []
     if options.resume and log.exists():

@@ -14,8 +14,14 @@ constexpr double kU16 = 0x1p-11;  // of f16
 // Rounding of an n-term sum: the probabilistic law sqrt(n) u with factor 4, never above the certain law n u.
 double sum_rounding(double n) { return std::min(n, 4.0 * std::sqrt(n) + 4.0) * kU32; }
 
-bool may_see(const DenseProblem& problem, const DenseSequence& seq, std::uint32_t query, std::uint32_t kv) {
-  if (seq.mapped[kv] == 0) return false;
+double bias_of(const DenseProblem& problem, const DenseSequence& seq, std::uint32_t query, std::uint32_t head, std::uint32_t kv) {
+  if (seq.bias.empty()) return 0.0;
+  const std::size_t row = std::size_t{query} * problem.bias_heads + head % problem.bias_heads;
+  return static_cast<double>(seq.bias[row * seq.kv_len + kv]);
+}
+
+bool may_see(const DenseProblem& problem, const DenseSequence& seq, std::uint32_t query, std::uint32_t head, std::uint32_t kv) {
+  if (seq.mapped[kv] == 0 || bias_of(problem, seq, query, head, kv) == -std::numeric_limits<double>::infinity()) return false;
   const std::int64_t distance = seq.q_position + query - static_cast<std::int64_t>(kv);
   if (!seq.mask.empty() && kv >= seq.mask_kv_begin) {
     const std::uint32_t bit = kv - seq.mask_kv_begin;
@@ -60,7 +66,7 @@ double dot_variance(const DenseProblem& problem, const float* q, const float* k)
 }
 
 Score score(const DenseProblem& problem, const DenseSequence& seq, const float* q, std::uint32_t head, std::uint32_t kv_head,
-            std::int64_t q_position, std::uint32_t kv) {
+            std::uint32_t query, std::uint32_t kv) {
   const float* k = &seq.k[(std::size_t{kv} * problem.kv_heads + kv_head) * problem.dim_k];
   double dot = 0.0, magnitude = 0.0;
   for (std::uint32_t d = 0; d < problem.dim_k; ++d) {
@@ -74,8 +80,10 @@ Score score(const DenseProblem& problem, const DenseSequence& seq, const float* 
     s.logit = problem.soft_cap * std::tanh(s.logit / problem.soft_cap);
     s.error += std::fabs(problem.soft_cap) * 16 * kU32;  // tanh made of exp: a few roundings of values up to one
   }
-  if (!problem.slopes.empty()) {
-    const double bias = static_cast<double>(problem.slopes[head]) * static_cast<double>(std::int64_t{kv} - q_position);
+  if (!problem.slopes.empty() || !seq.bias.empty()) {
+    const double slope = problem.slopes.empty() ? 1.0 : static_cast<double>(problem.slopes[head]);
+    const double bias = slope * (seq.bias.empty() ? static_cast<double>(std::int64_t{kv} - (seq.q_position + query))
+                                                  : bias_of(problem, seq, query, head, kv));
     s.logit += bias;
     s.error += (2 * std::fabs(bias) + std::fabs(s.logit)) * kU32;
   }
@@ -110,8 +118,8 @@ DenseResult dense_attention(const DenseProblem& problem) {
         std::vector<Score> scores;
         double largest = -std::numeric_limits<double>::infinity();
         for (std::uint32_t kv = 0; kv < seq.kv_len; ++kv) {
-          if (!may_see(problem, seq, query, kv)) continue;
-          scores.push_back(score(problem, seq, &problem.q[cell * problem.dim_k], head, head / group, seq.q_position + query, kv));
+          if (!may_see(problem, seq, query, head, kv)) continue;
+          scores.push_back(score(problem, seq, &problem.q[cell * problem.dim_k], head, head / group, query, kv));
           largest = std::max(largest, scores.back().logit);
         }
         const bool sink = !problem.sinks.empty();

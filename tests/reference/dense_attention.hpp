@@ -17,6 +17,7 @@ struct DenseSequence {
   std::int64_t q_position = 0;          // of the first query
   std::vector<std::uint32_t> mask;      // q_len rows of mask_row_words; empty: none
   std::uint32_t mask_row_words = 0, mask_kv_begin = 0;
+  std::vector<float> bias;              // [query][bias_head][kv], added to the logits, -infinity hides; empty: none
 };
 
 struct DenseProblem {
@@ -26,7 +27,8 @@ struct DenseProblem {
   bool causal = true;
   std::uint32_t window = 0, window_sinks = 0;
   double scale = 1.0, soft_cap = 0.0;
-  std::vector<float> sinks, slopes;     // per query head, or empty
+  std::vector<float> sinks, slopes;     // per query head, or empty; where there is a bias, the slope is its factor
+  std::uint32_t bias_heads = 1;         // head h has the rows of h % bias_heads
   Arithmetic arithmetic = Arithmetic::f32;
   // Relative rounding of the output's type: 2^-24 (f32), 2^-11 (f16), 2^-8 (bf16), and its smallest step.
   double out_rounding = 0x1p-24, out_step = 0.0;

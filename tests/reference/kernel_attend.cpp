@@ -44,6 +44,14 @@ bool visible(Attention& a, const params::AttendSeq& seq, std::uint32_t q_index, 
   return true;
 }
 
+// What the bias adds to the logit of a key; minus infinity hides it.
+double bias(Attention& a, const params::AttendSeq& seq, std::uint32_t q_index, std::uint32_t q_head, std::uint32_t kv) {
+  if (!a.has(KVANT_ATTEND_BIAS)) return 0.0;
+  const std::uint64_t row = std::uint64_t{seq.mask_offset} + std::uint64_t{q_index} * a.p.bias_query_stride +
+                            std::uint64_t{q_head % a.p.bias_heads} * a.p.bias_head_stride;
+  return load_element(a.call.bindings[7], KVANT_IO_F16, row + kv);
+}
+
 // Local page of a token, or nothing if the page is unmapped.
 bool find_page(Attention& a, const params::AttendSeq& seq, std::uint32_t kv, std::uint64_t* local) {
   std::uint32_t entry = kv / a.page_tokens;
@@ -95,14 +103,19 @@ std::vector<Key> logits(Attention& a, const params::AttendSeq& seq, const params
   for (std::uint32_t kv = item.kv_begin; kv < item.kv_end && a.call.log->empty(); ++kv) {
     Key key{kv, 0, 0.0};
     if (!visible(a, seq, q_index, q_pos, kv) || !find_page(a, seq, kv, &key.local)) continue;
+    const double added = bias(a, seq, q_index, q_head, kv);
+    if (added == -std::numeric_limits<double>::infinity()) continue;
     const std::vector<float>& row = decoded_row(a, true, item, kv, key.local, kv_head);
     double s = 0.0;
     for (std::uint32_t d = 0; d < a.dim_k; ++d) s += q[d] * static_cast<double>(row[d]);
     s *= static_cast<double>(a.p.scale);
     if (a.has(KVANT_ATTEND_SOFT_CAP)) s = static_cast<double>(a.p.soft_cap) * std::tanh(s / static_cast<double>(a.p.soft_cap));
+    const double distance = static_cast<double>(std::int64_t{kv} - q_pos);
     if (a.has(KVANT_ATTEND_ALIBI))
       s += static_cast<double>(a.call.bindings[6].float_at(std::uint64_t{a.p.slopes_offset} + q_head)) *
-           static_cast<double>(std::int64_t{kv} - q_pos);
+           (a.has(KVANT_ATTEND_BIAS) ? added : distance);
+    else
+      s += added;
     key.logit = s;
     keys.push_back(key);
   }
@@ -189,6 +202,11 @@ void run_rows(KernelCall& call, RowFunction run_row) {
   const std::uint32_t dim_k = call.spec[KVANT_SPEC_HEAD_DIM_K], dim_v = call.spec[KVANT_SPEC_HEAD_DIM_V];
   Attention a{call, p, format_info(*k), format_info(*v), page_layout(format_info(*k), dim_k, page_tokens),
               page_layout(format_info(*v), dim_v, page_tokens), dim_k, dim_v, page_tokens, call.spec[KVANT_SPEC_FLAGS]};
+  if (a.has(KVANT_ATTEND_BIAS) &&
+      (p.bias_heads == 0 || a.has(KVANT_ATTEND_CUSTOM_MASK) || a.has(KVANT_ATTEND_LSE) || run_row != attend_row)) {
+    call.log->report("a bias without heads, or with a custom mask, log-sum-exps or score, which take its place");
+    return;
+  }
   const std::uint32_t group = p.q_heads / p.kv_heads;
   const std::uint32_t per_tile = call.spec[KVANT_SPEC_HEADS_PER_TILE];
   if (per_tile == 0 || call.groups[1] != p.kv_heads * ((group + per_tile - 1) / per_tile)) {
