@@ -32,6 +32,23 @@ class GgmlRoot:
         with open(self.manifest, "w", encoding="utf-8") as file:
             json.dump({"file_format_version": "1.0.0", "ICD": {"library_path": drivers[0], "api_version": "1.3.0"}}, file)
 
+    def validation(self):
+        """Variables that load this machine's validation layers into kvant's backend. The root has none of its own; this machine's older
+        library runs on the root's newer ones."""
+        manifests = glob.glob("/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json")
+        libraries = glob.glob("/usr/lib/*-linux-gnu/libVkLayer_khronos_validation.so")
+        if not (manifests and libraries):
+            raise Missing("there are no validation layers on this machine; tools/setup installs them")
+        with open(manifests[0], encoding="utf-8") as file:
+            layer = json.load(file)
+        layer["layer"]["library_path"] = libraries[0]
+        folder = f"{self.scratch}/layers"
+        os.makedirs(folder, exist_ok=True)
+        with open(f"{folder}/validation.json", "w", encoding="utf-8") as file:
+            json.dump(layer, file)
+        # What the older layers do not know they would warn of.
+        return {"VK_LAYER_PATH": folder, "KVANT_VALIDATION": "1", "KVANT_CAPABILITIES": '{"coopmat": false, "coopmat2": false}'}
+
     def program(self, name):
         found = [f"{self.root}/usr/bin/{name}"] + glob.glob(f"{self.root}/usr/libexec/*/ggml/{name}")
         for path in found:

@@ -14,6 +14,21 @@ namespace {
 
 const Status kClosed{StatusCode::unavailable, "the device could not be opened"};
 
+constexpr const char* kSetTensor = "set_tensor";
+
+// Whether a copy may run beside those at the end of the list: inputs of a graph are set one after the other, each to a place of its own.
+bool joins(const CommandList& list, const Copy& copy) {
+  for (auto command = list.commands.rbegin(); command != list.commands.rend(); ++command) {
+    const Copy& other = command->copy;
+    if (command->label != kSetTensor) return false;
+    if (other.destination == copy.destination && other.destination_offset < copy.destination_offset + copy.size &&
+        copy.destination_offset < other.destination_offset + other.size)
+      return false;
+    if (command->barrier_before) return true;
+  }
+  return false;
+}
+
 // Where pipelines are kept between runs: the first use of a shape compiles.
 std::string cache_folder() {
   const char* cache = std::getenv("XDG_CACHE_HOME");
@@ -69,22 +84,22 @@ Result<BufferId> Machine::create_buffer(std::uint64_t size) {
 
 void Machine::destroy_buffer(BufferId buffer) {
   const std::lock_guard lock(mutex_);
-  if (context_) context_->executor().destroy_buffer(buffer);
+  if (!context_) return;
+  if (const Status status = work_->flush(); !status.ok()) log_error(name_ + ": " + status.message());  // commands may name it
+  context_->executor().destroy_buffer(buffer);
 }
 
+// Copies gather with the commands of the next graph, so that a graph and its inputs are one submit.
 Status Machine::write(BufferId buffer, std::uint64_t offset, const void* data, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
-  Executor& executor = context_->executor();
   const auto* bytes = static_cast<const std::byte*>(data);
   for (std::uint64_t done = 0; done < size;) {
-    const std::uint64_t piece = std::min<std::uint64_t>(size - done, executor.limits().max_staging_bytes);
-    KVANT_ASSIGN(const Staging staging, executor.stage(piece, BufferKind::upload));
+    const std::uint64_t piece = std::min<std::uint64_t>(size - done, context_->executor().limits().max_staging_bytes);
+    KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::upload));
     std::memcpy(staging.data, bytes + done, piece);
-    CommandList list;
-    list.add_copy({staging.range.buffer, staging.range.offset, buffer, offset + done, piece}, "set_tensor", true);
-    KVANT_ASSIGN(const Ticket ticket, executor.submit(list));
-    static_cast<void>(ticket);  // whatever reads the buffer is submitted later
+    const Copy copy{staging.range.buffer, staging.range.offset, buffer, offset + done, piece};
+    work_->list().add_copy(copy, kSetTensor, !joins(work_->list(), copy));
     done += piece;
   }
   return {};
@@ -93,14 +108,11 @@ Status Machine::write(BufferId buffer, std::uint64_t offset, const void* data, s
 Status Machine::read(BufferId buffer, std::uint64_t offset, void* data, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
-  Executor& executor = context_->executor();
   for (std::uint64_t done = 0; done < size;) {
-    const std::uint64_t piece = std::min<std::uint64_t>(size - done, executor.limits().max_staging_bytes);
-    KVANT_ASSIGN(const Staging staging, executor.stage(piece, BufferKind::readback));
-    CommandList list;
-    list.add_copy({buffer, offset + done, staging.range.buffer, staging.range.offset, piece}, "get_tensor", true);
-    KVANT_ASSIGN(const Ticket ticket, executor.submit(list));
-    KVANT_TRY(executor.wait(ticket));
+    const std::uint64_t piece = std::min<std::uint64_t>(size - done, context_->executor().limits().max_staging_bytes);
+    KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::readback));
+    work_->list().add_copy({buffer, offset + done, staging.range.buffer, staging.range.offset, piece}, "get_tensor", true);
+    KVANT_TRY(work_->finish());
     std::memcpy(static_cast<std::byte*>(data) + done, staging.data, piece);
     done += piece;
   }
@@ -110,24 +122,21 @@ Status Machine::read(BufferId buffer, std::uint64_t offset, void* data, std::uin
 Status Machine::fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, std::uint8_t value) {
   const std::uint64_t begin = std::min(size, (4 - offset % 4) % 4), end = (offset + size) % 4, whole = size - begin;
   const std::byte edge[4] = {std::byte{value}, std::byte{value}, std::byte{value}, std::byte{value}};
-  if (whole < 4) return write(buffer, offset, edge, std::min<std::uint64_t>(size, 4));
+  if (whole < 4) {
+    KVANT_TRY(write(buffer, offset, edge, begin));
+    return write(buffer, offset + begin, edge, whole);
+  }
   KVANT_TRY(write(buffer, offset, edge, begin));
   KVANT_TRY(write(buffer, offset + size - end, edge, end));
   const std::lock_guard lock(mutex_);
-  CommandList list;
-  list.add_fill({{buffer, offset + begin, whole - end}, value * 0x01010101u}, "clear", true);
-  KVANT_ASSIGN(const Ticket ticket, context_->executor().submit(list));
-  static_cast<void>(ticket);
+  work_->list().add_fill({{buffer, offset + begin, whole - end}, value * 0x01010101u}, "clear", true);
   return {};
 }
 
 Status Machine::copy(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
-  CommandList list;
-  list.add_copy({source, source_offset, destination, offset, size}, "cpy_tensor", true);
-  KVANT_ASSIGN(const Ticket ticket, context_->executor().submit(list));
-  static_cast<void>(ticket);
+  work_->list().add_copy({source, source_offset, destination, offset, size}, "cpy_tensor", true);
   return {};
 }
 
@@ -138,7 +147,8 @@ Status Machine::compute(ggml_cgraph* graph) {
     const ggml_tensor* node = ggml_graph_node(graph, i);
     if (is_view_op(node->op) || (node->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) continue;
     if (Status status = record(*work_, node); !status.ok()) {
-      work_->list().clear();
+      // What gathered before is sound, and may be what other tensors were set to.
+      if (const Status sent = work_->flush(); !sent.ok()) log_error(name_ + ": " + sent.message());
       return {status.code(), std::string(ggml_op_name(node->op)) + " '" + node->name + "': " + status.message()};
     }
   }

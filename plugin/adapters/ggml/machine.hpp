@@ -26,6 +26,7 @@ class Machine {
 
   Result<BufferId> create_buffer(std::uint64_t size);
   void destroy_buffer(BufferId buffer);
+  // These gather until something is computed, read or waited for.
   Status write(BufferId buffer, std::uint64_t offset, const void* data, std::uint64_t size);
   Status read(BufferId buffer, std::uint64_t offset, void* data, std::uint64_t size);
   Status fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, std::uint8_t value);

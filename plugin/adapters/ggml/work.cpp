@@ -22,15 +22,17 @@ Status Work::finish() {
   return last_ == Ticket::none ? Status() : executor_.wait(last_);
 }
 
+Result<Staging> Work::stage(std::uint64_t bytes, BufferKind kind) {
+  auto staging = executor_.stage(bytes, kind);
+  if (staging.ok() || staging.status().code() != StatusCode::resource_exhausted) return staging;
+  KVANT_TRY(finish());  // what was staged before is free then
+  return executor_.stage(bytes, kind);
+}
+
 Result<BufferRange> Work::upload(std::span<const std::uint32_t> words) {
-  auto staging = executor_.stage(words.size_bytes(), BufferKind::upload);
-  if (!staging.ok() && staging.status().code() == StatusCode::resource_exhausted) {
-    KVANT_TRY(finish());  // what was staged before is free then
-    staging = executor_.stage(words.size_bytes(), BufferKind::upload);
-  }
-  if (!staging.ok()) return staging.status();
-  std::memcpy(staging.value().data, words.data(), words.size_bytes());
-  return staging.value().range;
+  KVANT_ASSIGN(const Staging staging, stage(words.size_bytes(), BufferKind::upload));
+  std::memcpy(staging.data, words.data(), words.size_bytes());
+  return staging.range;
 }
 
 Result<BufferRange> Work::scratch(Scratch which, std::uint64_t bytes) {

@@ -34,7 +34,9 @@ class Work {
   Status flush();
   // Waits for all that was submitted; flushes before.
   Status finish();
-  // Bytes for commands that are recorded before the next call: one piece an operation.
+  // Mapped memory for commands that are recorded before anything else is submitted or staged. Submits and waits when the ring is full.
+  Result<Staging> stage(std::uint64_t bytes, BufferKind kind);
+  // Words for such commands.
   Result<BufferRange> upload(std::span<const std::uint32_t> words);
   // A buffer of at least `bytes`.
   Result<BufferRange> scratch(Scratch which, std::uint64_t bytes);
