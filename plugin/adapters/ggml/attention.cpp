@@ -57,7 +57,7 @@ std::optional<Attention> parse(const ggml_tensor* op) {
   const bool shapes = a.k->ne[0] == a.q->ne[0] && a.v->ne[1] == a.k->ne[1] && a.v->ne[2] == a.k->ne[2] && a.k->ne[3] == a.q->ne[3] &&
                       a.v->ne[3] == a.q->ne[3] && a.q_heads % a.kv_heads == 0;
   const bool sizes = a.dim_k % 8 == 0 && a.dim_v % 8 == 0 && a.dim_k <= kMaxHeadDim && a.dim_v <= kMaxHeadDim;
-  const bool rows = rows_contiguous(a.q) && rows_contiguous(a.k) && rows_contiguous(a.v) && contiguous(a.out);
+  const bool rows = rows_contiguous(a.q) && rows_contiguous(a.k) && rows_contiguous(a.v) && ggml_is_contiguous(a.out);
   if (!shapes || !sizes || !rows) return std::nullopt;
   if ((in_blocks(a.k->type) && a.dim_k % 32 != 0) || (in_blocks(a.v->type) && a.dim_v % 32 != 0)) return std::nullopt;
   if (a.mask != nullptr) {
@@ -68,7 +68,7 @@ std::optional<Attention> parse(const ggml_tensor* op) {
   } else if (a.max_bias != 0.0f) {
     return std::nullopt;
   }
-  if (a.sinks != nullptr && (a.sinks->type != GGML_TYPE_F32 || !contiguous(a.sinks) || a.sinks->ne[0] != a.q->ne[2])) return std::nullopt;
+  if (a.sinks != nullptr && (a.sinks->type != GGML_TYPE_F32 || !ggml_is_contiguous(a.sinks) || a.sinks->ne[0] != a.q->ne[2])) return std::nullopt;
   return a;
 }
 
@@ -113,7 +113,7 @@ Status import_side(Work& work, const Attention& a, const Pages& p, int side, con
   const std::uint64_t bindable = limits.max_binding_bytes - limits.binding_alignment - 4;
   const std::uint64_t longest = heads > bindable ? 0 : (bindable - heads) / std::max<std::uint64_t>(t->nb[1], 1) + 1;
   const auto most = static_cast<std::uint32_t>(std::min<std::uint64_t>(longest, a.keys)) / kPageTokens * kPageTokens;
-  const std::uint32_t run = most == 0 && longest >= a.keys ? a.keys : longest >= a.keys ? a.keys : most;
+  const std::uint32_t run = longest >= a.keys ? a.keys : most;
   if (run == 0) return {StatusCode::resource_exhausted, "a page of this tensor cannot be bound"};
   for (std::uint32_t s = 0; s < a.sequences; ++s) {
     for (std::uint32_t token = 0; token < a.keys;) {
@@ -269,7 +269,7 @@ Status attend(Work& work, const Attention& a, const Pages& pages, std::uint32_t 
   group.total_pages = pages.total;
   group.pages_per_slab = pages.per_slab;
   group.slab_count = pages.slabs;
-  const Window bias = a.mask != nullptr ? work.window(buffer_id(a.mask), offset_of(a.mask), extent_of(a.mask)) : Window{};
+  const Window bias = a.mask != nullptr ? work.window(buffer_id(a.mask), offset_of(a.mask), ggml_nbytes(a.mask)) : Window{};
   GroupBatch batch;
   for (std::uint32_t s = 0; s < count; ++s) {
     params::AttendSeq seq{};
@@ -375,7 +375,7 @@ bool supports_attention(const ggml_tensor* op, const ExecutorLimits& limits) {
   const std::uint64_t page = kPageTokens * std::max<std::uint64_t>(a->k->nb[1], a->v->nb[1]) + heads;
   const std::uint64_t bindable = limits.max_binding_bytes - limits.binding_alignment - 4;
   for (const ggml_tensor* t : {a->q, a->out, a->mask})
-    if (t != nullptr && extent_of(t) > bindable) return false;
+    if (t != nullptr && ggml_nbytes(t) > bindable) return false;
   return pages.per_slab != 0 && page <= bindable;
 }
 

@@ -50,10 +50,10 @@ void get_tensor(ggml_backend_buffer_t buffer, const ggml_tensor* tensor, void* d
 bool cpy_tensor(ggml_backend_buffer_t buffer, const ggml_tensor* source, ggml_tensor* destination) {
   const ggml_backend_buffer_t from = buffer_of(source);
   const BufferId id = device_buffer(from);
-  if (id == BufferId::none || self(from).machine != self(buffer).machine || source->type != destination->type || !contiguous(source) ||
-      !contiguous(destination) || extent_of(source) != extent_of(destination))
+  if (id == BufferId::none || self(from).machine != self(buffer).machine || source->type != destination->type || !ggml_is_contiguous(source) ||
+      !ggml_is_contiguous(destination) || ggml_nbytes(source) != ggml_nbytes(destination))
     return false;
-  return self(buffer).machine->copy(id, offset_of(source), self(buffer).id, offset_of(destination), extent_of(source)).ok();
+  return self(buffer).machine->copy(id, offset_of(source), self(buffer).id, offset_of(destination), ggml_nbytes(source)).ok();
 }
 
 void clear(ggml_backend_buffer_t buffer, std::uint8_t value) {

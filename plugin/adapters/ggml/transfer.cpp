@@ -19,7 +19,10 @@ struct Transfer {
   FormatId from{}, to{};
 };
 
-std::uint32_t u32(std::uint64_t value) { return static_cast<std::uint32_t>(value); }
+template <typename T>
+std::uint32_t u32(T value) {
+  return static_cast<std::uint32_t>(value);
+}
 
 std::optional<Transfer> parse(const ggml_tensor* op) {
   Transfer t{op->src[0], op, nullptr};
@@ -49,17 +52,12 @@ std::uint32_t unit_of(const Transfer& t) {
 
 bool shapes_agree(const Transfer& t) {
   const ggml_tensor *s = t.source, *d = t.destination;
-  if (t.index == nullptr) return elements_of(s) == elements_of(d);
+  if (t.index == nullptr) return ggml_nelements(s) == ggml_nelements(d);
   // The side that is not looked up has a row for each index.
   const ggml_tensor *rows = t.source_indexed ? d : s, *table = t.source_indexed ? s : d;
   if (rows->ne[0] != table->ne[0] || rows->ne[1] != t.index->ne[0]) return false;
   if (t.index->ne[1] == 0 || t.index->ne[2] == 0 || rows->ne[2] % t.index->ne[1] != 0 || rows->ne[3] % t.index->ne[2] != 0) return false;
   return rows->ne[2] == table->ne[2] && rows->ne[3] == table->ne[3];
-}
-
-void set_shape(const ggml_tensor* tensor, std::uint32_t (&ne)[3], std::uint32_t (&nb)[4]) {
-  for (int d = 0; d < 3; ++d) ne[d] = u32(static_cast<std::uint64_t>(tensor->ne[d]));
-  for (int d = 0; d < 4; ++d) nb[d] = u32(tensor->nb[d]);
 }
 
 }  // namespace
@@ -70,66 +68,60 @@ bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits) {
   if (t->index == nullptr && op->op != GGML_OP_CPY && op->op != GGML_OP_CONT && op->op != GGML_OP_DUP) return false;
   for (const ggml_tensor* side : {t->source, t->destination}) {
     if (in_blocks(side->type) && (side->ne[0] % 32 != 0 || !rows_contiguous(side))) return false;
-    if (extent_of(side) > limits.max_binding_bytes - limits.binding_alignment - 4) return false;
-    if (elements_of(side) > std::numeric_limits<std::uint32_t>::max()) return false;
+    if (ggml_nbytes(side) > limits.max_binding_bytes - limits.binding_alignment - 4) return false;
+    if (ggml_nelements(side) > std::numeric_limits<std::uint32_t>::max()) return false;
   }
   // Codes of one block format are never made from another's; nor from bf16, whose many ties ggml's CPU backend rounds another way than
   // its reference quantizers, which are followed here.
   if (t->from != t->to && in_blocks(t->destination->type) && t->from != FormatId::f32 && t->from != FormatId::f16) return false;
-  return !t->index || extent_of(t->index) <= limits.max_binding_bytes - limits.binding_alignment - 4;
+  return !t->index || ggml_nbytes(t->index) <= limits.max_binding_bytes - limits.binding_alignment - 4;
 }
 
 Status record_transfer(Work& work, const ggml_tensor* node) {
   const auto t = parse(node);
   if (!t) return {StatusCode::unimplemented, "this operation was not said to be supported"};
   const ggml_tensor *s = t->source, *d = t->destination;
-  if (elements_of(t->index != nullptr && !t->source_indexed ? s : d) == 0) return {};
-  if (t->index == nullptr && t->from == t->to && contiguous(s) && contiguous(d)) {
-    work.list().add_copy({buffer_id(s), offset_of(s), buffer_id(d), offset_of(d), extent_of(s)}, "copy", true);
+  if (ggml_nelements(t->index != nullptr && !t->source_indexed ? s : d) == 0) return {};
+  if (t->index == nullptr && t->from == t->to && ggml_is_contiguous(s) && ggml_is_contiguous(d)) {
+    work.list().add_copy({buffer_id(s), offset_of(s), buffer_id(d), offset_of(d), ggml_nbytes(s)}, "copy", true);
     return {};
   }
   const std::uint32_t unit = unit_of(*t), index_words = t->index == nullptr ? 0 : t->index->type == GGML_TYPE_I64 ? 2 : 1;
   // A source that is not looked up tells how many elements move.
-  const std::uint64_t elements = elements_of(t->source_indexed ? d : s);
-  const Window source = work.window(buffer_id(s), offset_of(s), extent_of(s));
-  const Window destination = work.window(buffer_id(d), offset_of(d), extent_of(d));
+  const std::int64_t elements = ggml_nelements(t->source_indexed ? d : s);
+  const Window source = work.window(buffer_id(s), offset_of(s), ggml_nbytes(s));
+  const Window destination = work.window(buffer_id(d), offset_of(d), ggml_nbytes(d));
   params::TransferParams p{};
   p.units = u32(elements / unit);
-  std::uint32_t src_ne[3], src_nb[4], dst_ne[3], dst_nb[4];
-  set_shape(s, src_ne, src_nb);
-  set_shape(d, dst_ne, dst_nb);
   p.src_offset = source.skipped;
-  p.src_ne0 = src_ne[0];
-  p.src_ne1 = src_ne[1];
-  p.src_ne2 = src_ne[2];
-  p.src_nb0 = src_nb[0];
-  p.src_nb1 = src_nb[1];
-  p.src_nb2 = src_nb[2];
-  p.src_nb3 = src_nb[3];
+  p.src_ne0 = u32(s->ne[0]);
+  p.src_ne1 = u32(s->ne[1]);
+  p.src_ne2 = u32(s->ne[2]);
+  p.src_nb0 = u32(s->nb[0]);
+  p.src_nb1 = u32(s->nb[1]);
+  p.src_nb2 = u32(s->nb[2]);
+  p.src_nb3 = u32(s->nb[3]);
   p.dst_offset = destination.skipped;
-  p.dst_ne0 = dst_ne[0];
-  p.dst_ne1 = dst_ne[1];
-  p.dst_ne2 = dst_ne[2];
-  p.dst_nb0 = dst_nb[0];
-  p.dst_nb1 = dst_nb[1];
-  p.dst_nb2 = dst_nb[2];
-  p.dst_nb3 = dst_nb[3];
+  p.dst_ne0 = u32(d->ne[0]);
+  p.dst_ne1 = u32(d->ne[1]);
+  p.dst_ne2 = u32(d->ne[2]);
+  p.dst_nb0 = u32(d->nb[0]);
+  p.dst_nb1 = u32(d->nb[1]);
+  p.dst_nb2 = u32(d->nb[2]);
+  p.dst_nb3 = u32(d->nb[3]);
   Window index;
   if (t->index != nullptr) {
-    index = work.window(buffer_id(t->index), offset_of(t->index), extent_of(t->index));
+    index = work.window(buffer_id(t->index), offset_of(t->index), ggml_nbytes(t->index));
     p.indexed = t->source_indexed ? 1 : 0;
-    p.rows = t->source_indexed ? src_ne[1] : dst_ne[1];
+    p.rows = t->source_indexed ? p.src_ne1 : p.dst_ne1;
     // Coordinates are those of the rows that are named one by one.
-    if (t->source_indexed)
-      p.src_ne1 = dst_ne[1];
-    else
-      p.dst_ne1 = src_ne[1];
+    p.src_ne1 = p.dst_ne1 = t->source_indexed ? p.dst_ne1 : p.src_ne1;
     p.idx_offset = index.skipped / 4;
     p.idx_nb0 = u32(t->index->nb[0] / 4);
     p.idx_nb1 = u32(t->index->nb[1] / 4);
     p.idx_nb2 = u32(t->index->nb[2] / 4);
-    p.idx_ne1 = u32(static_cast<std::uint64_t>(t->index->ne[1]));
-    p.idx_ne2 = u32(static_cast<std::uint64_t>(t->index->ne[2]));
+    p.idx_ne1 = u32(t->index->ne[1]);
+    p.idx_ne2 = u32(t->index->ne[2]);
   }
   Dispatch& dispatch = work.list().add_dispatch(KernelId::transfer, "transfer", true);
   std::memcpy(dispatch.push.data(), &p, sizeof p);
