@@ -1,10 +1,9 @@
 // CacheImpl: the attention of one layer: configs and items, shared by layers that ask the same, and their dispatches.
 #include <algorithm>
-#include <cassert>
 #include <cmath>
-#include <cstring>
 #include <span>
 
+#include "attend_record.hpp"
 #include "layer_run.hpp"
 #include "params/attend.h"
 
@@ -109,9 +108,27 @@ void CacheImpl::record_attention(const LayerRun& run) {
   const LayerGeometry& layer = geometry_.layers[run.layer];
   const GroupGeometry& group = geometry_.groups[run.group];
   const GroupTables& tables = step_.groups[run.group];
-  const ExecutorLimits& limits = executor_.limits();
 
-  params::AttendParams attend{};
+  AttendCall call;
+  call.shape.format_k = static_cast<std::uint32_t>(layer.sides[0].format);
+  call.shape.format_v = static_cast<std::uint32_t>(layer.sides[1].format);
+  call.shape.head_dim_k = run.head_dim_k;
+  call.shape.head_dim_v = run.head_dim_v;
+  call.shape.group = args.q_heads / run.kv_heads;
+  call.shape.kv_heads = run.kv_heads;
+  call.shape.page_tokens = geometry_.page_tokens;
+  call.io_in = static_cast<std::uint32_t>(args.q.type);
+  call.io_out = static_cast<std::uint32_t>(args.out.type);
+  call.flags = run.flags;
+  call.merge_local_size = executor_.page_kernel_config(KernelId::attend_merge).local_size;
+  call.q = run.q.range;
+  call.out = run.out.range;
+  call.meta = meta_.range();
+  call.partial = partial_.range(partial_.size());
+  call.heads = run.heads;
+  call.lse_or_bias = call.merge_lse = run.lse.range;
+
+  params::AttendParams& attend = call.params;
   attend.seqs_offset = tables.seqs_offset;
   attend.pages_offset = tables.pages_offset;
   attend.q_heads = args.q_heads;
@@ -130,89 +147,21 @@ void CacheImpl::record_attention(const LayerRun& run) {
   attend.window = group.window;
   attend.window_sinks = group.window_sinks;
 
+  const auto slab = [this, &run](std::uint32_t index) {
+    return AttendSlab{slabs_.region(run.layer, Side::k, index), slabs_.region(run.layer, Side::v, index),
+                      geometry_.groups[run.group].first_page(index)};
+  };
   for (const LayerRun::Part& part : std::span(run.parts).first(run.part_count)) {
     const AttendVariant& variant = step_.variants[part.variant];
-    const AttendConfig& config = part.config;
-    const std::uint32_t tiles = (args.q_heads / run.kv_heads + config.heads_per_tile - 1) / config.heads_per_tile;
-    assert(run.kv_heads * tiles <= limits.max_groups[1]);
+    call.plan = &variant.plan;
+    call.config = part.config;
+    call.merges_offset = variant.merges_offset;
     attend.items_offset = variant.items_offset;
-    attend.partial_lse_offset = static_cast<std::uint32_t>(variant.plan.max_partial_rows * run.head_dim_v);  // words of a binding
-    for (const AttendPass& pass : variant.plan.passes) {
-      bool barrier = true;  // after append, and after the merges that read PARTIAL before
-      for (const SlabItems& items : std::span(variant.plan.slabs).subspan(pass.slab_begin, pass.slab_count)) {
-        for (std::uint32_t done = 0; done < items.item_count;) {
-          const std::uint32_t count = std::min(items.item_count - done, limits.max_groups[0]);
-          attend.item_begin = items.item_begin + done;
-          attend.page_begin = items.slab == kNoSlab ? 0 : group.first_page(items.slab);
-          Dispatch& dispatch = list_.add_dispatch(config.kernel, kernel_info(config.kernel).name.data(), barrier);
-          barrier = false;
-          dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = config.local_size;
-          dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(layer.sides[0].format);
-          dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(layer.sides[1].format);
-          dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = run.head_dim_k;
-          dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_v;
-          dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
-          dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(args.q.type);
-          dispatch.spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(args.out.type);
-          dispatch.spec[KVANT_SPEC_FLAGS] = run.flags;
-          dispatch.spec[KVANT_SPEC_HEADS_PER_TILE] = config.heads_per_tile;
-          dispatch.spec[KVANT_SPEC_QUERIES_PER_ITEM] = config.queries_per_item;
-          dispatch.spec[KVANT_SPEC_KV_PER_ITEM] = config.kv_per_item;
-          dispatch.spec[KVANT_SPEC_SUBGROUP_SIZE] = config.subgroup_size;
-          for (std::size_t t = 0; t < config.tune.size(); ++t) dispatch.spec[KVANT_SPEC_TUNE0 + t] = config.tune[t];
-          std::memcpy(dispatch.push.data(), &attend, sizeof attend);
-          if (items.slab != kNoSlab) {
-            dispatch.bindings[0] = slabs_.region(run.layer, Side::k, items.slab);
-            dispatch.bindings[1] = slabs_.region(run.layer, Side::v, items.slab);
-          }
-          dispatch.bindings[2] = run.q.range;
-          dispatch.bindings[3] = run.out.range;
-          dispatch.bindings[4] = meta_.range();
-          dispatch.bindings[5] = pass.partial_rows != 0 ? partial_.range(partial_.size()) : BufferRange{};
-          dispatch.bindings[6] = run.heads;
-          dispatch.bindings[7] = run.lse.range;
-          dispatch.groups = {count, run.kv_heads * tiles, 1};
-          done += count;
-        }
-      }
-      record_merge(run, variant, pass);
-    }
+    record_attend(list_, call, slab, executor_.limits());
   }
   if (!args.mass) return;
   mass_group_[run.layer] = args.q_heads / run.kv_heads;
   record_scores(run, attend);
-}
-
-void CacheImpl::record_merge(const LayerRun& run, const AttendVariant& variant, const AttendPass& pass) {
-  const ExecutorLimits& limits = executor_.limits();
-  const RunArgs& args = *run.args;
-  params::MergeParams merge{};
-  merge.items_offset = variant.merges_offset;
-  merge.q_heads = args.q_heads;
-  merge.partial_lse_offset = static_cast<std::uint32_t>(variant.plan.max_partial_rows * run.head_dim_v);
-  merge.out_offset = run.out.offset;
-  merge.out_token_stride = run.out.token_stride;
-  merge.out_head_stride = run.out.head_stride;
-  merge.lse_offset = run.lse.offset;
-  merge.sinks_offset = run.sinks_offset;
-  assert(args.q_heads <= limits.max_groups[1]);
-  for (std::uint32_t done = 0; done < pass.merge_count;) {
-    const std::uint32_t count = std::min(pass.merge_count - done, limits.max_groups[0]);
-    merge.item_begin = pass.merge_begin + done;
-    Dispatch& dispatch = list_.add_dispatch(KernelId::attend_merge, "attend_merge", done == 0);
-    dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = executor_.page_kernel_config(KernelId::attend_merge).local_size;
-    dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_v;
-    dispatch.spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(args.out.type);
-    dispatch.spec[KVANT_SPEC_FLAGS] = run.flags;
-    std::memcpy(dispatch.push.data(), &merge, sizeof merge);
-    dispatch.bindings[0] = partial_.range(partial_.size());
-    dispatch.bindings[1] = run.out.range;
-    dispatch.bindings[2] = meta_.range();
-    dispatch.bindings[3] = run.heads;
-    dispatch.bindings[4] = run.lse.range;
-    dispatch.groups = {count, args.q_heads, 1};
-    done += count;
-  }
 }
 
 }  // namespace kvant

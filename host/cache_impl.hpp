@@ -211,7 +211,6 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status prepare_attention(LayerRun& run);
   AttendVariant& find_variant(std::uint32_t group, const AttendRequest& request);
   void record_attention(const LayerRun& run);
-  void record_merge(const LayerRun& run, const AttendVariant& variant, const AttendPass& pass);
 
   // cache_io.cpp
   Status read_by_slots(std::uint32_t layer, Side side, std::span<const std::int32_t> slots, const TensorView& out);

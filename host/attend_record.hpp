@@ -1,0 +1,35 @@
+// The dispatches of one attention call: items as the planner cut them, slab by slab and pass by pass, and the merges of their splits.
+#pragma once
+
+#include <functional>
+
+#include "executor.hpp"
+#include "planner.hpp"
+
+namespace kvant {
+
+// Where the keys and values of a slab lie, and the first page's number.
+struct AttendSlab {
+  BufferRange k, v;
+  std::uint32_t first_page = 0;
+};
+
+// What all dispatches of a call have in common. Offsets within `params` and `merges_offset` are words of `meta`.
+struct AttendCall {
+  const AttendPlan* plan = nullptr;
+  AttendConfig config;
+  AttendShape shape;                // formats, head dimensions, heads and page_tokens are read
+  std::uint32_t io_in = 0, io_out = 0;  // KVANT_IO_*
+  std::uint32_t flags = 0;          // KVANT_ATTEND_*
+  std::uint32_t merges_offset = 0;
+  std::uint32_t merge_local_size = 64;
+  params::AttendParams params{};    // all but item_begin, page_begin and partial_lse_offset, which are set here
+  BufferRange q, out, meta, partial, heads, lse_or_bias;
+  BufferRange merge_lse;            // where the merges write log-sum-exps, if flags ask
+};
+
+// `slab`: of a slab's number; small enough for std::function to hold without memory. The first dispatch waits for all before it.
+void record_attend(CommandList& list, const AttendCall& call, const std::function<AttendSlab(std::uint32_t)>& slab,
+                   const ExecutorLimits& limits);
+
+}  // namespace kvant
