@@ -101,6 +101,7 @@ void CacheImpl::record_append(const LayerRun& run) {
       append.page_begin = group.first_page(span.slab);
       append.page_count = group.pages_in(span.slab);
       append.slots_offset = tables.slots_offset + first;
+      append.slots_stride = 1;
       append.k_offset = run.k.offset + first * run.k.token_stride;
       append.k_token_stride = run.k.token_stride;
       append.k_head_stride = run.k.head_stride;

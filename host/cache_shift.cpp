@@ -111,6 +111,7 @@ Status CacheImpl::append_keys(std::uint32_t layer, std::span<const std::int32_t>
     append.page_begin = group.first_page(span.slab);
     append.page_count = group.pages_in(span.slab);
     append.slots_offset = span.first;
+    append.slots_stride = 1;
     append.k_head_stride = group.head_dim_k;
     append.k_token_stride = group.head_dim_k * group.kv_heads;
     append.k_offset = span.first * append.k_token_stride;

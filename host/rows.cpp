@@ -84,6 +84,7 @@ Status quantize_rows(Executor& executor, FormatId format_id, std::uint32_t head_
     append.tokens = tokens;
     append.kv_heads = 1;
     append.page_count = chunk.pages;
+    append.slots_stride = 1;
     append.k_token_stride = append.k_head_stride = append.v_token_stride = append.v_head_stride = head_dim;
     list.clear();
     Dispatch& dispatch = list.add_dispatch(KernelId::append, "quantize", false);

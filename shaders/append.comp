@@ -43,7 +43,7 @@ IO_INPUT(v_in, v_tensor)
     uint block = unit % blocks;                                                                                       \
     uint head = unit / blocks % params.kv_heads;                                                                      \
     uint token = unit / blocks / params.kv_heads;                                                                     \
-    int slot = slots[params.slots_offset + token];                                                                    \
+    int slot = slots[params.slots_offset + token * params.slots_stride];                                                                    \
     uint page = uint(slot) / PAGE_TOKENS - params.page_begin;                                                         \
     if (slot >= 0 && page < params.page_count) {                                                                      \
       uint begin = block * kv_block(format);                                                                          \
@@ -67,7 +67,7 @@ APPEND_SIDE(k, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, par
 APPEND_SIDE(v, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride)
 
 void clear_mass(uint row) {
-  int slot = slots[params.slots_offset + row / params.kv_heads];
+  int slot = slots[params.slots_offset + row / params.kv_heads * params.slots_stride];
   uint page = uint(slot) / PAGE_TOKENS - params.page_begin;
   if (slot < 0 || page >= params.page_count) return;
   uint word = params.mass_offset + page * params.mass_page_stride +

@@ -40,7 +40,7 @@ void import_block(uint unit) {
   uint token = unit / blocks / params.kv_heads;
   uint sequence = gl_WorkGroupID.y;
   uint block_bytes = kv_scale_bytes(FORMAT_K) + 4u * canonical_words(FORMAT_K);
-  uint at = params.src_offset + sequence * params.seq_stride + token * params.token_stride + head * params.head_stride +
+  uint at = params.offset + sequence * params.seq_stride + token * params.token_stride + head * params.head_stride +
             block * block_bytes;
   uvec4 codes[16];
   uvec2 high = uvec2(0u);

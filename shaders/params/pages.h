@@ -8,14 +8,15 @@ namespace kvant::params {
 #endif
 
 // append: tensors K, V [token][kv_head][head_dim] -> pages, quantized; slot = page * page_tokens + offset, negative = skip.
-// Bindings: 0 K region of the slab, 1 V region, 2 K tensor, 3 V tensor, 4 slots (int[token]), 5 MASS of the slab (attend.h).
+// Bindings: 0 K region of the slab, 1 V region, 2 K tensor, 3 V tensor, 4 slots (int), 5 MASS of the slab (attend.h).
 // Grid: x covers token * kv_head * row unit, y = side (0 K, 1 V).
 struct AppendParams {
   uint tokens;
   uint kv_heads;
   uint page_begin;      // pages of the bound slab: page_begin .. page_begin + page_count - 1; slots elsewhere are skipped
   uint page_count;
-  uint slots_offset;    // word offset of slots in binding 4
+  uint slots_offset;    // words of binding 4 to the first slot
+  uint slots_stride;    // words from slot to slot: 2 where they are 64-bit integers, whose low words count
   uint k_offset;        // offsets and strides in elements of IO_TYPE_IN
   uint k_token_stride;
   uint k_head_stride;

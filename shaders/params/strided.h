@@ -1,5 +1,5 @@
 // Push constants of the kernels that read and write an engine's own tensors, in canonical bytes (docs/formats/) and with strides in
-// bytes: transfer, import. Bindings of such tensors are words that bytes are taken out of; every offset and stride of a type with
+// bytes: transfer, import, extract. Bindings of such tensors are words that bytes are taken out of; every offset and stride of a type with
 // elements or blocks of an even size is even.
 #ifndef KVANT_PARAMS_STRIDED_H
 #define KVANT_PARAMS_STRIDED_H
@@ -51,10 +51,11 @@ struct TransferParams {
 // import: rows of canonical bytes -> planar pages, codes as they are: one side, format FORMAT_K, head dimension HEAD_DIM_K. Token t of
 // sequence s goes to page first_page + s * seq_pages + t / PAGE_TOKENS, its slot t % PAGE_TOKENS.
 // Bindings: 0 region of pages, 1 source bytes. Grid: x covers tokens * kv_heads * blocks of a row, y = sequence.
+// extract: the same, the other way: binding 1 holds the destination.
 struct ImportParams {
   uint tokens;
   uint kv_heads;
-  uint src_offset;      // bytes
+  uint offset;          // bytes, in binding 1
   uint token_stride;    // bytes
   uint head_stride;
   uint seq_stride;

@@ -29,6 +29,7 @@ enum class Op : std::uint32_t {
   score,     // attention masses, through the cache
   transfer,  // an engine's tensor to another, any format to any
   import,    // canonical rows into pages
+  extract,   // and back
   count
 };
 std::string_view op_name(Op op);

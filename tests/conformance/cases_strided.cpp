@@ -1,4 +1,4 @@
-// Cases of the kernels on an engine's own tensors: transfer between every pair of formats, with and without indices; import.
+// Cases of the kernels on an engine's own tensors: transfer between every pair of formats, with and without indices; import and extract.
 #include <array>
 #include <string>
 
@@ -44,14 +44,14 @@ void add_transfer(std::vector<Case>& out) {
       }
 }
 
-void add_import(std::vector<Case>& out) {
+void add_page_rows(Op op, std::vector<Case>& out) {
   std::uint32_t n = 0;
   for (std::uint32_t f = 0; f < kFormats.size(); ++f) {
     constexpr std::array<std::uint32_t, 10> kDims{32, 40, 64, 72, 80, 96, 128, 192, 256, 576};
     for (std::uint32_t d = 0; d < kDims.size(); ++d) {
       if (kDims[d] % format_info(kFormats[f]).canonical_block != 0 || (f + d) % 2 != 0) continue;
       Case c;
-      c.op = Op::import;
+      c.op = op;
       c.format_k = kFormats[f];
       c.dim_k = kDims[d];
       c.kv_heads = 1 + n % 3;
@@ -60,7 +60,7 @@ void add_import(std::vector<Case>& out) {
       c.page_tokens = n / 2 % 2 == 0 ? 16 : 32;
       c.placement = n % 4 < 2 ? Placement::strided : Placement::buffer;
       c.subset = subset_of(n++, 4, 12);
-      c.name = "import." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".b" + to_string(c.batch) +
+      c.name = std::string(op_name(op)) + "." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".b" + to_string(c.batch) +
                ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + (c.placement == Placement::strided ? ".strided" : "");
       out.push_back(c);
     }
@@ -71,7 +71,8 @@ void add_import(std::vector<Case>& out) {
 
 void add_strided_cases(std::vector<Case>& out) {
   add_transfer(out);
-  add_import(out);
+  add_page_rows(Op::import, out);
+  add_page_rows(Op::extract, out);
 }
 
 }  // namespace kvant::conformance

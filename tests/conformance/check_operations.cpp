@@ -54,6 +54,7 @@ TEST_CASE("rotate") { run_smoke(Op::rotate, 2); }
 TEST_CASE("score") { run_smoke(Op::score, 2); }
 TEST_CASE("transfer") { run_smoke(Op::transfer, 3); }
 TEST_CASE("import") { run_smoke(Op::import, 2); }
+TEST_CASE("extract") { run_smoke(Op::extract, 2); }
 
 TEST_SUITE_END();
 

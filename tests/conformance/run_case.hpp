@@ -37,6 +37,7 @@ CaseResult run_rotate_case(const RunContext& context, const Case& c);
 CaseResult run_score_case(const RunContext& context, const Case& c);
 CaseResult run_transfer_case(const RunContext& context, const Case& c);
 CaseResult run_import_case(const RunContext& context, const Case& c);
+CaseResult run_extract_case(const RunContext& context, const Case& c);
 
 // ---- shared by them ----
 

@@ -77,6 +77,15 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
     slots[4 + 5] = 2;                                                               // a page before the slab
     slots[4 + 7] = static_cast<std::int32_t>((kFirstPage + pages) * c.page_tokens);  // and one behind it
   }
+  const std::uint32_t words = 1 + c.length % 2;  // of a slot
+  auto in_words = [&](const std::vector<std::int32_t>& of) {
+    std::vector<std::int32_t> all(of.begin(), of.begin() + 4);
+    for (std::uint32_t i = 4; i < of.size(); ++i) {
+      all.push_back(of[i]);
+      if (words == 2) all.push_back(of[i] < 0 ? -1 : 0);
+    }
+    return all;
+  };
   return run_exact(context, c, "token in the wrong slot", [&](Executor& executor, bool mutate) -> Result<std::vector<Bytes>> {
     auto used = slots;
     if (mutate) used[4] = static_cast<std::int32_t>(kFirstPage * c.page_tokens + order[c.length]);
@@ -85,7 +94,7 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
     KVANT_ASSIGN(const Buffer pool_v, bench.make_filled(page_bytes(format_v, c.dim_v, c) * pages, kPoisonByte));
     KVANT_ASSIGN(const Buffer in_k, bench.make(pack(layout_k, k, kPoisonByte)));
     KVANT_ASSIGN(const Buffer in_v, bench.make(pack(layout_v, v, kPoisonByte)));
-    KVANT_ASSIGN(const Buffer in_slots, bench.make(to_bytes(std::span<const std::int32_t>(used))));
+    KVANT_ASSIGN(const Buffer in_slots, bench.make(to_bytes(std::span<const std::int32_t>(in_words(used)))));
     const std::uint32_t layer_words = c.kv_heads * c.page_tokens * 2;  // masses of the first of two layers
     KVANT_ASSIGN(const Buffer mass, bench.make_filled(std::uint64_t{layer_words} * 2 * 4 * pages, kPoisonByte));
     CommandList list;
@@ -99,6 +108,7 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
                                      .page_begin = kFirstPage,
                                      .page_count = pages,
                                      .slots_offset = 4,
+                                     .slots_stride = words,
                                      .k_offset = layout_k.offset,
                                      .k_token_stride = layout_k.token_stride,
                                      .k_head_stride = layout_k.head_stride,

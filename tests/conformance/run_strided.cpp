@@ -1,4 +1,4 @@
-// Runs transfer and import: one dispatch on device and CPU executor, all bytes compared.
+// Runs transfer, import and extract: one dispatch on device and CPU executor, all bytes compared.
 #include <algorithm>
 #include <array>
 #include <string>
@@ -100,7 +100,10 @@ CaseResult run_transfer_case(const RunContext& context, const Case& c) {
   });
 }
 
-CaseResult run_import_case(const RunContext& context, const Case& c) {
+namespace {
+
+// Pages from rows, or rows from pages; what is not written keeps its bytes.
+CaseResult run_page_rows(const RunContext& context, const Case& c, KernelId kernel) {
   const Random random(context.seed, c.name, 0);
   const FormatInfo& format = format_info(c.format_k);
   const auto row_bytes = static_cast<std::uint32_t>(canonical_row_bytes(format, c.dim_k));
@@ -108,36 +111,43 @@ CaseResult run_import_case(const RunContext& context, const Case& c) {
   params::ImportParams push{};
   push.tokens = c.length;
   push.kv_heads = c.kv_heads;
-  push.src_offset = 3 * gap;
+  push.offset = 3 * gap;
   push.head_stride = row_bytes + gap;
   push.token_stride = push.head_stride * c.kv_heads + gap;
   push.seq_stride = push.token_stride * c.length + gap;
   push.first_page = 1;
   push.seq_pages = c.length / c.page_tokens + 1;
-  Bytes source((push.src_offset + std::size_t{push.seq_stride} * c.batch + 3) / 4 * 4);
-  for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(random.bits(i) & 0xFF);
+  const std::size_t rows_bytes = (push.offset + std::size_t{push.seq_stride} * c.batch + 3) / 4 * 4;
   const std::uint64_t pages = push.first_page + std::uint64_t{push.seq_pages} * c.batch;
-  const std::uint64_t bytes = pages * c.kv_heads * page_layout(format, c.dim_k, c.page_tokens).head_bytes;
+  const std::size_t pages_bytes = pages * c.kv_heads * page_layout(format, c.dim_k, c.page_tokens).head_bytes;
+  const bool import = kernel == KernelId::import;
+  Bytes source(import ? rows_bytes : pages_bytes);
+  for (std::size_t i = 0; i < source.size(); ++i) source[i] = static_cast<std::byte>(random.bits(i) & 0xFF);
   return run_exact(context, c, "the last token left out", [&](Executor& executor, bool mutate) -> Result<std::vector<Bytes>> {
     auto used = push;
     if (mutate) --used.tokens;
     Workbench bench(executor);
-    KVANT_ASSIGN(const Buffer region, bench.make_filled(bytes, kCanaryByte));
     KVANT_ASSIGN(const Buffer in, bench.make(source));
+    KVANT_ASSIGN(const Buffer out, bench.make_filled(import ? pages_bytes : rows_bytes, kCanaryByte));
     CommandList list;
-    Dispatch& d = list.add_dispatch(KernelId::import, "import", true);
-    d.spec[KVANT_SPEC_LOCAL_SIZE] = executor.page_kernel_config(KernelId::import).local_size;
+    Dispatch& d = list.add_dispatch(kernel, import ? "import" : "extract", true);
+    d.spec[KVANT_SPEC_LOCAL_SIZE] = executor.page_kernel_config(kernel).local_size;
     d.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(c.format_k);
     d.spec[KVANT_SPEC_HEAD_DIM_K] = c.dim_k;
     d.spec[KVANT_SPEC_PAGE_TOKENS] = c.page_tokens;
-    d.bindings = {region.range, in.range};
+    d.bindings = {import ? out.range : in.range, import ? in.range : out.range};
     d.groups = params::import_grid(c.length, c.kv_heads, c.dim_k, c.batch, d.spec[KVANT_SPEC_LOCAL_SIZE],
                                    executor.limits().max_groups[0]);
     set_push(d, used);
     KVANT_TRY(bench.run(list));
-    KVANT_ASSIGN(Bytes result, bench.fetch(region));
+    KVANT_ASSIGN(Bytes result, bench.fetch(out));
     return std::vector<Bytes>{std::move(result)};
   });
 }
+
+}  // namespace
+
+CaseResult run_import_case(const RunContext& context, const Case& c) { return run_page_rows(context, c, KernelId::import); }
+CaseResult run_extract_case(const RunContext& context, const Case& c) { return run_page_rows(context, c, KernelId::extract); }
 
 }  // namespace kvant::conformance

@@ -23,6 +23,7 @@ std::vector<KernelId> kernels_of(const Case& c) {
     case Op::score: return {KernelId::append, c.config.kernel, KernelId::attend_merge, KernelId::score};
     case Op::transfer: return {KernelId::transfer};
     case Op::import: return {KernelId::import};
+    case Op::extract: return {KernelId::extract};
     case Op::count: break;
   }
   return {};

@@ -164,6 +164,7 @@ void check_shapes(Check& check, const DevicePlan& plan, bool all) {
     for (const FormatInfo& format : formats()) {
       if (format.canonical_block != 32 && format.id > FormatId::bf16) continue;  // what ggml has
       check.page_kernel(KernelId::import, format, dim);
+      check.page_kernel(KernelId::extract, format, dim);
       check.page_kernel(KernelId::transfer, f32, format, dim);
       check.page_kernel(KernelId::transfer, format, f32, dim);
     }

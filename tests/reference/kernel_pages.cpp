@@ -38,11 +38,15 @@ struct TensorPlace {
   std::uint64_t offset, token_stride, head_stride;
 };
 
+std::int32_t append_slot(View& slots, const params::AppendParams& p, std::uint32_t token) {
+  return static_cast<std::int32_t>(slots.word(std::uint64_t{p.slots_offset} + std::uint64_t{token} * p.slots_stride));
+}
+
 void append_side(KernelCall& call, const params::AppendParams& p, const Region& region, View& planes, View& tensor,
                  View& slots, const TensorPlace& place) {
   std::vector<float> row(region.head_dim);
   for (std::uint32_t token = 0; token < p.tokens; ++token) {
-    const auto slot = static_cast<std::int32_t>(slots.word(std::uint64_t{p.slots_offset} + token));
+    const std::int32_t slot = append_slot(slots, p, token);
     if (slot < 0) continue;
     const std::uint32_t page = static_cast<std::uint32_t>(slot) / region.page_tokens;
     if (page < p.page_begin || page - p.page_begin >= p.page_count) continue;
@@ -67,7 +71,7 @@ void run_append(KernelCall& call) {
     append_side(call, p, *k, call.bindings[0], call.bindings[2], call.bindings[4],
                 {in, p.k_offset, p.k_token_stride, p.k_head_stride});
   for (std::uint32_t token = 0; k && p.mass_page_stride != 0 && token < p.tokens && call.log->empty(); ++token) {
-    const auto slot = static_cast<std::int32_t>(call.bindings[4].word(std::uint64_t{p.slots_offset} + token));
+    const std::int32_t slot = append_slot(call.bindings[4], p, token);
     const std::uint32_t page = static_cast<std::uint32_t>(slot) / k->page_tokens;
     if (slot < 0 || page < p.page_begin || page - p.page_begin >= p.page_count) continue;
     for (std::uint32_t head = 0; head < p.kv_heads; ++head) {

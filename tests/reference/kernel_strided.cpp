@@ -1,4 +1,4 @@
-// Reference of transfer and import: one element or block after the other, through the host's codecs and canonical bytes.
+// Reference of transfer, import and extract: one element or block after the other, through the host's codecs and canonical bytes.
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -124,7 +124,9 @@ void run_transfer(KernelCall& call) {
   for (std::uint64_t u = 0; u < p.units && call.log->empty(); ++u) move_unit(call, p, from, to, u * unit, unit);
 }
 
-void run_import(KernelCall& call) {
+namespace {
+
+void run_page_rows(KernelCall& call, bool extract) {
   const auto p = call.params<params::ImportParams>();
   const auto id = known_format(call, call.spec[KVANT_SPEC_FORMAT_K]);
   if (!id) return;
@@ -135,21 +137,30 @@ void run_import(KernelCall& call) {
                      " is no valid constant");
     return;
   }
-  if (!even({p.src_offset, p.token_stride, p.head_stride, p.seq_stride})) call.log->report("an offset or a stride is odd");
+  if (!even({p.offset, p.token_stride, p.head_stride, p.seq_stride})) call.log->report("an offset or a stride is odd");
   const PageLayout layout = page_layout(format, head_dim, page_tokens);
   const std::uint64_t row_bytes = canonical_row_bytes(format, head_dim);
   for (std::uint64_t s = 0; s < call.groups[1]; ++s)
     for (std::uint32_t t = 0; t < p.tokens; ++t)
       for (std::uint32_t head = 0; head < p.kv_heads; ++head) {
         const std::uint64_t page = p.first_page + s * p.seq_pages + t / page_tokens;
-        const std::uint64_t at = p.src_offset + s * p.seq_stride + std::uint64_t{t} * p.token_stride +
+        const std::uint64_t at = p.offset + s * p.seq_stride + std::uint64_t{t} * p.token_stride +
                                  std::uint64_t{head} * p.head_stride;
-        const std::byte* in = call.bindings[1].range(at, row_bytes, "reads");
-        std::byte* out = call.bindings[0].range((page * p.kv_heads + head) * layout.head_bytes, layout.head_bytes, "writes");
-        if (in == nullptr || out == nullptr || !call.log->empty()) return;
-        canonical_to_planar_row(format, layout, out, t % page_tokens, head_dim,
-                                {in, static_cast<std::size_t>(row_bytes)});
+        std::byte* row = call.bindings[1].range(at, row_bytes, extract ? "writes" : "reads");
+        std::byte* planes =
+            call.bindings[0].range((page * p.kv_heads + head) * layout.head_bytes, layout.head_bytes, extract ? "reads" : "writes");
+        if (row == nullptr || planes == nullptr || !call.log->empty()) return;
+        const std::span bytes(row, static_cast<std::size_t>(row_bytes));
+        if (extract)
+          planar_to_canonical_row(format, layout, planes, t % page_tokens, head_dim, bytes);
+        else
+          canonical_to_planar_row(format, layout, planes, t % page_tokens, head_dim, bytes);
       }
 }
+
+}  // namespace
+
+void run_import(KernelCall& call) { run_page_rows(call, false); }
+void run_extract(KernelCall& call) { run_page_rows(call, true); }
 
 }  // namespace kvant::reference

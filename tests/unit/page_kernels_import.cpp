@@ -1,4 +1,4 @@
-// import on the device against the host's planes, bit for bit: every ggml format, head dimensions with partial blocks, several
+// import and extract on the device against the host's planes, bit for bit: every ggml format, head dimensions with partial blocks, several
 // sequences, rows at half words.
 #include <doctest/doctest.h>
 
@@ -25,13 +25,13 @@ void check_import(PageKernelDevice& device, std::mt19937& engine, const FormatIn
   params::ImportParams push{};
   push.tokens = kTokens;
   push.kv_heads = kHeads;
-  push.src_offset = values ? 4 : 6;
+  push.offset = values ? 4 : 6;
   push.head_stride = row_bytes + (values ? 0 : 2);
   push.token_stride = kHeads * push.head_stride + (values ? 0 : 6);
   push.seq_stride = kTokens * push.token_stride + 10;
   push.first_page = kFirstPage;
   push.seq_pages = kSequencePages;
-  Bytes source((push.src_offset + kSequences * push.seq_stride + 3) / 4 * 4);
+  Bytes source((push.offset + kSequences * push.seq_stride + 3) / 4 * 4);
   for (std::byte& byte : source) byte = static_cast<std::byte>(engine() >> 13);
 
   HostRegion region(format.id, head_dim, page_tokens, kHeads, kFirstPage + kSequences * kSequencePages, std::byte{0xA5});
@@ -41,7 +41,7 @@ void check_import(PageKernelDevice& device, std::mt19937& engine, const FormatIn
       for (std::uint32_t head = 0; head < kHeads; ++head) {
         std::byte* planes = region.head(kFirstPage + s * kSequencePages + t / page_tokens, head);
         const auto row = std::span(source).subspan(
-            push.src_offset + s * push.seq_stride + t * push.token_stride + head * push.head_stride, row_bytes);
+            push.offset + s * push.seq_stride + t * push.token_stride + head * push.head_stride, row_bytes);
         if (values) {  // the planes that an encoder makes of the same floats
           const std::vector<float> x = random_row(engine, head_dim, std::pow(10.0f, static_cast<float>(t % 11) - 6.0f));
           encode_canonical_row(format, x, row);
@@ -79,13 +79,32 @@ void check_import(PageKernelDevice& device, std::mt19937& engine, const FormatIn
   const auto first = std::mismatch(actual.begin(), actual.end(), region.bytes.begin()).first - actual.begin();
   CHECK_MESSAGE(actual == region.bytes, "differs first at byte " << first);
   CHECK(source == source_before);
+
+  // And back: gaps keep what they had.
+  Bytes rows(source.size(), std::byte{0x5A}), reference_rows = rows, expected_rows = rows;
+  for (std::uint32_t s = 0; s < kSequences; ++s)
+    for (std::uint32_t t = 0; t < kTokens; ++t)
+      for (std::uint32_t head = 0; head < kHeads; ++head) {
+        const std::size_t at = push.offset + s * push.seq_stride + t * push.token_stride + head * push.head_stride;
+        std::copy_n(source.begin() + static_cast<std::ptrdiff_t>(at), row_bytes, expected_rows.begin() + static_cast<std::ptrdiff_t>(at));
+      }
+  call.bindings[0] = reference::View(expected, "pages", log);
+  call.bindings[1] = reference::View(reference_rows, "rows", log);
+  reference::run_extract(call);
+  REQUIRE_MESSAGE(log.empty(), log.message());
+  CHECK(reference_rows == expected_rows);
+  const Status back = device.run(KernelId::extract, spec, &push, sizeof(push), {&actual, &rows}, grid);
+  REQUIRE_MESSAGE(back.ok(), back.message());
+  const auto wrong = std::mismatch(rows.begin(), rows.end(), expected_rows.begin()).first - rows.begin();
+  CHECK_MESSAGE(rows == expected_rows, "rows differ first at byte " << wrong);
+  CHECK(actual == region.bytes);
 }
 
 }  // namespace
 
 TEST_SUITE_BEGIN("page kernels device");
 
-TEST_CASE("page kernels: import makes the planes of canonical rows") {
+TEST_CASE("page kernels: import makes the planes of canonical rows, extract these rows again") {
   KVANT_DEVICE_OR_SKIP(device);
   std::mt19937 engine(51);
   const std::uint32_t head_dims[] = {40, 64, 72, 80, 96, 128, 256, 576};
