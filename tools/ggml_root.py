@@ -50,7 +50,7 @@ class GgmlRoot:
         return {"VK_LAYER_PATH": folder, "KVANT_VALIDATION": "1", "KVANT_CAPABILITIES": '{"coopmat": false, "coopmat2": false}'}
 
     def program(self, name):
-        found = [f"{self.root}/usr/bin/{name}"] + glob.glob(f"{self.root}/usr/libexec/*/ggml/{name}")
+        found = [name] if os.path.isabs(name) else [f"{self.root}/usr/bin/{name}"] + glob.glob(f"{self.root}/usr/libexec/*/ggml/{name}")
         for path in found:
             if os.path.exists(path):
                 return path

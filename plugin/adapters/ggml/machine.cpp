@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 
 #include "ggml_log.hpp"
 #include "operations.hpp"
@@ -27,6 +28,13 @@ bool joins(const CommandList& list, const Copy& copy) {
     if (command->barrier_before) return true;
   }
   return false;
+}
+
+// KVANT_GGML_PLANAR: "never", "always"; else caches alone.
+PlanarMode planar_mode() {
+  const char* value = std::getenv("KVANT_GGML_PLANAR");
+  const std::string_view mode = value != nullptr ? value : "";
+  return mode == "never" ? PlanarMode::never : mode == "always" ? PlanarMode::always : PlanarMode::caches;
 }
 
 // Where pipelines are kept between runs: the first use of a shape compiles.
@@ -62,7 +70,7 @@ bool Machine::open() {
     return false;
   }
   context_ = std::move(context.value());
-  work_ = std::make_unique<Work>(context_->executor());
+  work_ = std::make_unique<Work>(context_->executor(), planar_mode());
   return true;
 }
 
@@ -86,6 +94,7 @@ void Machine::destroy_buffer(BufferId buffer) {
   const std::lock_guard lock(mutex_);
   if (!context_) return;
   if (const Status status = work_->flush(); !status.ok()) log_error(name_ + ": " + status.message());  // commands may name it
+  work_->planar().forget(buffer);
   context_->executor().destroy_buffer(buffer);
 }
 
@@ -96,8 +105,14 @@ Status Machine::write(BufferId buffer, std::uint64_t offset, const void* data, s
   const auto* bytes = static_cast<const std::byte*>(data);
   for (std::uint64_t done = 0; done < size;) {
     const std::uint64_t piece = std::min<std::uint64_t>(size - done, context_->executor().limits().max_staging_bytes);
+    KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
     KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::upload));
     std::memcpy(staging.data, bytes + done, piece);
+    if (planar) {
+      KVANT_TRY(work_->planar().write(*work_, staging.range, buffer, offset + done));
+      done += piece;
+      continue;
+    }
     const Copy copy{staging.range.buffer, staging.range.offset, buffer, offset + done, piece};
     work_->list().add_copy(copy, kSetTensor, !joins(work_->list(), copy));
     done += piece;
@@ -110,8 +125,12 @@ Status Machine::read(BufferId buffer, std::uint64_t offset, void* data, std::uin
   if (!open()) return kClosed;
   for (std::uint64_t done = 0; done < size;) {
     const std::uint64_t piece = std::min<std::uint64_t>(size - done, context_->executor().limits().max_staging_bytes);
+    KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
     KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::readback));
-    work_->list().add_copy({buffer, offset + done, staging.range.buffer, staging.range.offset, piece}, "get_tensor", true);
+    if (planar)
+      KVANT_TRY(work_->planar().read(*work_, buffer, offset + done, staging.range));
+    else
+      work_->list().add_copy({buffer, offset + done, staging.range.buffer, staging.range.offset, piece}, "get_tensor", true);
     KVANT_TRY(work_->finish());
     std::memcpy(static_cast<std::byte*>(data) + done, staging.data, piece);
     done += piece;
@@ -129,6 +148,7 @@ Status Machine::fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, 
   KVANT_TRY(write(buffer, offset, edge, begin));
   KVANT_TRY(write(buffer, offset + size - end, edge, end));
   const std::lock_guard lock(mutex_);
+  if (!work_->planar().whole(buffer, offset, size)) KVANT_TRY(work_->planar().settle(*work_, buffer, offset, size));
   work_->list().add_fill({{buffer, offset + begin, whole - end}, value * 0x01010101u}, "clear", true);
   return {};
 }
@@ -136,6 +156,10 @@ Status Machine::fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, 
 Status Machine::copy(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
+  if (!work_->planar().alike(source, source_offset, destination, offset, size)) {
+    KVANT_TRY(work_->planar().settle(*work_, source, source_offset, size));
+    KVANT_TRY(work_->planar().settle(*work_, destination, offset, size));
+  }
   work_->list().add_copy({source, source_offset, destination, offset, size}, "cpy_tensor", true);
   return {};
 }
@@ -143,9 +167,12 @@ Status Machine::copy(BufferId source, std::uint64_t source_offset, BufferId dest
 Status Machine::compute(ggml_cgraph* graph) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
+  auto runs = [&](const ggml_tensor* node) { return !is_view_op(node->op) && (node->flags & GGML_TENSOR_FLAG_COMPUTE) != 0; };
+  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i)
+    if (const ggml_tensor* node = ggml_graph_node(graph, i); runs(node)) KVANT_TRY(prepare(*work_, node));
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
     const ggml_tensor* node = ggml_graph_node(graph, i);
-    if (is_view_op(node->op) || (node->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) continue;
+    if (!runs(node)) continue;
     if (Status status = record(*work_, node); !status.ok()) {
       // What gathered before is sound, and may be what other tensors were set to.
       if (const Status sent = work_->flush(); !sent.ok()) log_error(name_ + ": " + sent.message());

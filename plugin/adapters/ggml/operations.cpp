@@ -17,7 +17,18 @@ bool supports(const ggml_tensor* op, const ExecutorLimits& limits) {
   }
 }
 
+Status prepare(Work& work, const ggml_tensor* node) {
+  if (node->op == GGML_OP_SET_ROWS) work.planar().note_rows_set(node);
+  if (node->op != GGML_OP_FLASH_ATTN_EXT) return {};
+  return work.planar().prepare(work, node->src[1], node->src[2], static_cast<std::uint32_t>(node->src[1]->ne[2]));
+}
+
 Status record(Work& work, const ggml_tensor* node) {
+  // Attention and SET_ROWS know pages.
+  if (node->op != GGML_OP_FLASH_ATTN_EXT && node->op != GGML_OP_SET_ROWS) {
+    KVANT_TRY(work.planar().settle(work, node));
+    for (const ggml_tensor* source : node->src) KVANT_TRY(work.planar().settle(work, source));
+  }
   switch (node->op) {
     case GGML_OP_FLASH_ATTN_EXT: return record_attention(work, node);
     case GGML_OP_SET_ROWS:

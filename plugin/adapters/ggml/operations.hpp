@@ -11,10 +11,16 @@ bool supports(const ggml_tensor* op, const ExecutorLimits& limits);
 bool supports_attention(const ggml_tensor* op, const ExecutorLimits& limits);
 bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits);
 
+// What is to be known before any node of a graph is recorded: which tensors are caches, and their turning into pages.
+Status prepare(Work& work, const ggml_tensor* node);
+
 // Adds the commands of a node; its tensors lie in this device's buffers. Errors: of the executor.
 Status record(Work& work, const ggml_tensor* node);
 Status record_attention(Work& work, const ggml_tensor* node);
 Status record_transfer(Work& work, const ggml_tensor* node);
+// SET_ROWS into a planar tensor: whether the rows are whole tokens of it, and the commands.
+bool can_append(const PlanarTensors& planar, const ggml_tensor* op);
+Status record_append(Work& work, const ggml_tensor* op);
 
 // The device's buffer that a tensor lies in.
 BufferId buffer_id(const ggml_tensor* tensor);

@@ -80,6 +80,11 @@ bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits) {
 Status record_transfer(Work& work, const ggml_tensor* node) {
   const auto t = parse(node);
   if (!t) return {StatusCode::unimplemented, "this operation was not said to be supported"};
+  if (node->op == GGML_OP_SET_ROWS) {
+    const bool pages = can_append(work.planar(), node);
+    if (pages) return record_append(work, node);
+    for (const ggml_tensor* tensor : {t->source, t->destination, t->index}) KVANT_TRY(work.planar().settle(work, tensor));
+  }
   const ggml_tensor *s = t->source, *d = t->destination;
   if (ggml_nelements(t->index != nullptr && !t->source_indexed ? s : d) == 0) return {};
   if (t->index == nullptr && t->from == t->to && ggml_is_contiguous(s) && ggml_is_contiguous(d)) {

@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "executor.hpp"
+#include "planar.hpp"
 #include "planner.hpp"
 
 namespace kvant::ggml {
 
 // Scratch buffers: they grow, and every operation may overwrite them after a barrier.
-enum class Scratch : std::uint32_t { keys, values, partial, heads, count };
+enum class Scratch : std::uint32_t { keys, values, partial, heads, rows, count };
 
 // A part of a buffer that can be bound, and how many bytes behind its beginning the wanted one lies.
 struct Window {
@@ -21,7 +22,7 @@ struct Window {
 
 class Work {
  public:
-  explicit Work(Executor& executor) : executor_(executor) {}
+  Work(Executor& executor, PlanarMode mode) : executor_(executor), planar_(mode) {}
   ~Work();
   Work(const Work&) = delete;
   Work& operator=(const Work&) = delete;
@@ -29,6 +30,7 @@ class Work {
   Executor& executor() { return executor_; }
   CommandList& list() { return list_; }
   AttendPlanner& planner() { return planner_; }
+  PlanarTensors& planar() { return planar_; }
 
   // Submits what has gathered.
   Status flush();
@@ -52,6 +54,7 @@ class Work {
   Executor& executor_;
   CommandList list_;
   AttendPlanner planner_;
+  PlanarTensors planar_;
   Ticket last_ = Ticket::none;
   std::array<Buffer, static_cast<std::size_t>(Scratch::count)> scratch_;
 };

@@ -1,0 +1,222 @@
+// KV cache tensors that lie in pages against twins that never do: after every step of a script (rows set, attention, bytes written and
+// read at odd places, streams copied, rows looked up) both give the same bytes and the same attention, bit for bit. Uses ggml's public
+// functions alone. Run as: ggml_cache_test PATH/libggml-kvant.so. Exit status 0: all equal; 77: no device.
+#include <dlfcn.h>
+#include <ggml-alloc.h>
+#include <ggml-backend.h>
+#include <ggml.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+constexpr std::int64_t kHeads = 2, kDim = 64, kRows = 96, kStreams = 2, kQueryHeads = 4, kTokens = 7, kQueries = 3;
+const ggml_type kTypes[] = {GGML_TYPE_F32,  GGML_TYPE_F16,  GGML_TYPE_BF16, GGML_TYPE_Q8_0,  GGML_TYPE_Q5_1,
+                            GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL};
+
+int failures = 0;
+
+void expect(bool condition, const std::string& what) {
+  if (condition) return;
+  ++failures;
+  std::fprintf(stderr, "ggml_cache_test: %s\n", what.c_str());
+}
+
+std::string pages_log;
+void on_log(ggml_log_level, const char* text, void*) { pages_log += text; }
+
+// K and V of one cache, in a buffer of their own.
+struct Cache {
+  ggml_context* context = nullptr;
+  ggml_backend_buffer_t buffer = nullptr;
+  ggml_tensor *k = nullptr, *v = nullptr;
+
+  Cache(ggml_backend_t backend, ggml_type type_k, ggml_type type_v, bool twin) {
+    context = ggml_init({ggml_tensor_overhead() * 4, nullptr, true});
+    k = ggml_new_tensor_3d(context, type_k, kHeads * kDim, kRows, kStreams);
+    v = ggml_new_tensor_3d(context, type_v, kHeads * kDim, kRows, kStreams);
+    ggml_set_name(k, twin ? "twin_k" : "cache_k");
+    ggml_set_name(v, twin ? "twin_v" : "cache_v");
+    buffer = ggml_backend_alloc_ctx_tensors(context, backend);
+    ggml_backend_buffer_clear(buffer, 0);
+    if (twin) ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_COMPUTE);
+  }
+  ~Cache() {
+    ggml_backend_buffer_free(buffer);
+    ggml_free(context);
+  }
+};
+
+std::vector<std::uint8_t> bytes_of(const ggml_tensor* tensor) {
+  std::vector<std::uint8_t> bytes(ggml_nbytes(tensor));
+  ggml_backend_tensor_get(tensor, bytes.data(), 0, bytes.size());
+  return bytes;
+}
+
+// A graph with tensors of its own; `build` fills it and returns what is read back.
+struct Graph {
+  ggml_context* context = ggml_init({ggml_tensor_overhead() * 64 + ggml_graph_overhead(), nullptr, true});
+  ggml_cgraph* graph = ggml_new_graph(context);
+  ggml_backend_buffer_t buffer = nullptr;
+
+  ~Graph() {
+    ggml_backend_buffer_free(buffer);
+    ggml_free(context);
+  }
+  void allocate(ggml_backend_t backend) {
+    buffer = ggml_backend_alloc_ctx_tensors(context, backend);
+    ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_COMPUTE);
+  }
+};
+
+ggml_tensor* heads_view(ggml_context* context, ggml_tensor* t) {
+  const std::size_t row = ggml_row_size(t->type, kHeads * kDim);
+  ggml_tensor* view = ggml_view_4d(context, t, kDim, kHeads, kRows, kStreams, ggml_row_size(t->type, kDim), row, row * kRows, 0);
+  return ggml_permute(context, view, 0, 2, 1, 3);
+}
+
+struct Inputs {
+  std::vector<float> k, v, q;
+  std::vector<std::int64_t> rows;
+};
+
+// llama.cpp's order: rows of K, rows of V, attention over both streams.
+std::vector<std::uint8_t> step(ggml_backend_t backend, Cache& cache, const Inputs& in, ggml_type source) {
+  Graph g;
+  ggml_tensor* k = ggml_new_tensor_2d(g.context, GGML_TYPE_F32, kHeads * kDim, kTokens);
+  ggml_tensor* v = ggml_new_tensor_2d(g.context, source, kHeads * kDim, kTokens);
+  ggml_tensor* rows = ggml_new_tensor_1d(g.context, GGML_TYPE_I64, kTokens);
+  ggml_tensor* q = ggml_new_tensor_4d(g.context, GGML_TYPE_F32, kDim, kQueries, kQueryHeads, kStreams);
+  ggml_tensor* set_k = ggml_set_rows(g.context, ggml_reshape_2d(g.context, cache.k, kHeads * kDim, kRows * kStreams), k, rows);
+  ggml_tensor* set_v = ggml_set_rows(g.context, ggml_reshape_2d(g.context, cache.v, kHeads * kDim, kRows * kStreams), v, rows);
+  ggml_tensor* out =
+      ggml_flash_attn_ext(g.context, q, heads_view(g.context, cache.k), heads_view(g.context, cache.v), nullptr, 0.125f, 0.0f, 0.0f);
+  for (ggml_tensor* node : {set_k, set_v, out}) ggml_build_forward_expand(g.graph, node);
+  g.allocate(backend);
+  ggml_backend_tensor_set(k, in.k.data(), 0, ggml_nbytes(k));
+  std::vector<ggml_fp16_t> half(in.v.size());
+  ggml_fp32_to_fp16_row(in.v.data(), half.data(), static_cast<std::int64_t>(half.size()));
+  ggml_backend_tensor_set(v, source == GGML_TYPE_F16 ? static_cast<const void*>(half.data()) : in.v.data(), 0, ggml_nbytes(v));
+  ggml_backend_tensor_set(rows, in.rows.data(), 0, ggml_nbytes(rows));
+  ggml_backend_tensor_set(q, in.q.data(), 0, ggml_nbytes(q));
+  expect(ggml_backend_graph_compute(backend, g.graph) == GGML_STATUS_SUCCESS, "the step was not computed");
+  return bytes_of(out);
+}
+
+// An operation that knows no pages, on a part of K.
+std::vector<std::uint8_t> lookup(ggml_backend_t backend, Cache& cache) {
+  Graph g;
+  ggml_tensor* rows = ggml_new_tensor_1d(g.context, GGML_TYPE_I32, 2);
+  ggml_tensor* out = ggml_get_rows(g.context, ggml_reshape_2d(g.context, cache.k, kHeads * kDim, kRows * kStreams), rows);
+  ggml_build_forward_expand(g.graph, out);
+  g.allocate(backend);
+  const std::int32_t which[] = {5, 100};
+  ggml_backend_tensor_set(rows, which, 0, sizeof which);
+  expect(ggml_backend_graph_compute(backend, g.graph) == GGML_STATUS_SUCCESS, "the lookup was not computed");
+  return bytes_of(out);
+}
+
+void copy_stream(Cache& cache) {
+  for (ggml_tensor* t : {cache.k, cache.v}) {
+    ggml_context* context = ggml_init({ggml_tensor_overhead() * 4, nullptr, true});
+    ggml_tensor* from = ggml_view_2d(context, t, t->ne[0], kRows, t->nb[1], 0);
+    ggml_tensor* to = ggml_view_2d(context, t, t->ne[0], kRows, t->nb[1], t->nb[2]);
+    ggml_backend_view_init(from);
+    ggml_backend_view_init(to);
+    ggml_backend_tensor_copy(from, to);
+    ggml_free(context);
+  }
+}
+
+void run_pair(ggml_backend_t backend, ggml_type type_k, ggml_type type_v) {
+  const std::string name = std::string(ggml_type_name(type_k)) + "/" + ggml_type_name(type_v) + ": ";
+  std::mt19937 random(static_cast<std::uint32_t>(type_k) * 64 + static_cast<std::uint32_t>(type_v));
+  std::normal_distribution<float> normal;
+  Cache cache(backend, type_k, type_v, false), twin(backend, type_k, type_v, true);
+  auto inputs = [&] {
+    Inputs in;
+    for (auto* values : {&in.k, &in.v}) {
+      values->resize(kHeads * kDim * kTokens);
+      for (float& x : *values) x = normal(random);
+    }
+    in.q.resize(kDim * kQueries * kQueryHeads * kStreams);
+    for (float& x : in.q) x = normal(random);
+    std::vector<std::int64_t> all(kRows * kStreams);
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::int64_t>(i);
+    std::shuffle(all.begin(), all.end(), random);
+    in.rows.assign(all.begin(), all.begin() + kTokens);
+    return in;
+  };
+  auto same = [&](const char* when) {
+    expect(bytes_of(cache.k) == bytes_of(twin.k), name + "K differs after " + when);
+    expect(bytes_of(cache.v) == bytes_of(twin.v), name + "V differs after " + when);
+  };
+  auto both_step = [&](const char* when, ggml_type source) {
+    const Inputs in = inputs();
+    expect(step(backend, cache, in, source) == step(backend, twin, in, source), name + "attention differs after " + when);
+    same(when);
+  };
+  both_step("the first step", GGML_TYPE_F32);
+  both_step("the second step", GGML_TYPE_F16);
+  // Bytes at odd places: inside a row, over the ends of pages, in both streams.
+  const std::size_t row = ggml_row_size(type_k, kHeads * kDim);
+  const std::pair<std::size_t, std::size_t> ranges[] = {{row * 3 + 10, row * 40 + 4}, {row * 32, row * 32}, {row * 95 + 2, row * 3}};
+  for (const auto& [offset, size] : ranges) {
+    // Bytes of a row that is there already: codes of any kind, scales that are numbers.
+    std::vector<std::uint8_t> bytes = bytes_of(twin.k);
+    std::rotate(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(row), bytes.end());
+    for (Cache* c : {&cache, &twin}) ggml_backend_tensor_set(c->k, bytes.data() + offset, offset, size);
+    std::vector<std::uint8_t> a(size + 6), b(size + 6);
+    ggml_backend_tensor_get(cache.k, a.data(), offset - 2, a.size());
+    ggml_backend_tensor_get(twin.k, b.data(), offset - 2, b.size());
+    expect(a == b, name + "bytes around those written differ");
+  }
+  same("bytes were written");
+  both_step("bytes were written", GGML_TYPE_F32);
+  for (Cache* c : {&cache, &twin}) ggml_backend_tensor_memset(c->v, 0, c->v->nb[1] * 31, c->v->nb[1] * 2);
+  same("rows were cleared");
+  for (Cache* c : {&cache, &twin}) copy_stream(*c);
+  same("a stream was copied");
+  both_step("a stream was copied", GGML_TYPE_F32);
+  expect(lookup(backend, cache) == lookup(backend, twin), name + "rows looked up differ");
+  same("rows were looked up");
+  both_step("rows were looked up", GGML_TYPE_F32);
+  for (Cache* c : {&cache, &twin}) ggml_backend_buffer_clear(c->buffer, 0);
+  same("all was cleared");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: ggml_cache_test PATH/libggml-kvant.so\n");
+    return 2;
+  }
+  ggml_log_set(on_log, nullptr);
+  void* library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+  auto init = library == nullptr ? nullptr : reinterpret_cast<ggml_backend_reg_t (*)()>(dlsym(library, "ggml_backend_init"));
+  if (init == nullptr) {
+    std::fprintf(stderr, "ggml_cache_test: %s cannot be loaded: %s\n", argv[1], dlerror());
+    return 1;
+  }
+  ggml_backend_reg_t reg = init();
+  if (reg == nullptr || ggml_backend_reg_dev_count(reg) == 0) return 77;
+  ggml_backend_t backend = ggml_backend_dev_init(ggml_backend_reg_dev_get(reg, 0), nullptr);
+  expect(backend != nullptr, "no backend");
+  if (backend == nullptr) return 1;
+  for (const ggml_type type : kTypes) run_pair(backend, type, type);
+  run_pair(backend, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0);
+  run_pair(backend, GGML_TYPE_F16, GGML_TYPE_IQ4_NL);
+  expect(pages_log.find("cache_k lies in pages now") != std::string::npos, "no cache lay in pages");
+  expect(pages_log.find("twin_k lies in pages now") == std::string::npos, "a twin lay in pages");
+  ggml_backend_free(backend);
+  std::printf("%zu pairs of types, %d failures\n", std::size(kTypes) + 2, failures);
+  return failures == 0 ? 0 : 1;
+}
