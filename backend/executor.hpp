@@ -23,6 +23,7 @@ enum class BufferKind : std::uint32_t {
   device,    // device-local, not mapped; contents undefined until written
   upload,    // host writes, device reads
   readback,  // device writes, host reads (cached)
+  shared,    // both read and write it in place, whenever the other does not; mapped, coherent and cached
 };
 
 struct BufferRange {
@@ -139,10 +140,13 @@ class Executor {
   virtual AttendConfig attend_config(const AttendShape& shape) const = 0;
   virtual PageKernelConfig page_kernel_config(KernelId kernel) const = 0;
 
-  // Errors: resource_exhausted when memory is out, naming size and heap; data_loss when the device is lost.
+  // Errors: resource_exhausted when memory is out, naming size and heap; unimplemented where the device has no memory of a kind (shared);
+  // data_loss when the device is lost.
   virtual Result<BufferId> create_buffer(std::uint64_t size, BufferKind kind) = 0;
   // Safe while the device still uses it: destruction waits for the last submit that named it. none is ignored.
   virtual void destroy_buffer(BufferId buffer) = 0;
+  // Where the host sees a shared buffer; null for every other.
+  virtual std::byte* mapped(BufferId buffer) const = 0;
   // Wraps the engine's VkBuffer (its handle as an integer); not owned. unimplemented on the CPU.
   virtual Result<BufferId> import_buffer(std::uint64_t native_handle, std::uint64_t size) = 0;
 

@@ -20,6 +20,8 @@ int score(std::uint32_t flags, BufferKind kind) {
       return visible ? (coherent ? 8 : 0) + (cached ? 0 : 2) + (local ? 0 : 1) : -1;
     case BufferKind::readback:
       return visible ? (cached ? 8 : 0) + (coherent ? 4 : 0) + (local ? 0 : 1) : -1;
+    case BufferKind::shared:
+      return visible && cached && coherent ? (local ? 0 : 1) : -1;
   }
   return -1;
 }
@@ -32,6 +34,8 @@ const char* kind_name(BufferKind kind) {
       return "upload";
     case BufferKind::readback:
       return "readback";
+    case BufferKind::shared:
+      return "shared";
   }
   return "?";
 }

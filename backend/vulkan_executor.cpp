@@ -102,7 +102,13 @@ PageKernelConfig VulkanExecutor::page_kernel_config(KernelId kernel) const {
 
 Result<BufferId> VulkanExecutor::create_buffer(std::uint64_t size, BufferKind kind) {
   if (device_.lost()) return device_.lost_status();
+  shares_ = shares_ || kind == BufferKind::shared;
   return buffers_->create(size, kind);
+}
+
+std::byte* VulkanExecutor::mapped(BufferId id) const {
+  const Buffer* buffer = buffers_->find(id);
+  return buffer != nullptr && buffer->kind == BufferKind::shared ? buffer->mapped : nullptr;
 }
 
 void VulkanExecutor::destroy_buffer(BufferId buffer) { buffers_->destroy(buffer); }
@@ -117,7 +123,7 @@ Result<BufferId> VulkanExecutor::import_buffer(std::uint64_t native_handle, std:
 
 Result<Staging> VulkanExecutor::stage(std::uint64_t size, BufferKind kind) {
   if (device_.lost()) return device_.lost_status();
-  if (size == 0 || size > limits_.max_staging_bytes || kind == BufferKind::device) {
+  if (size == 0 || size > limits_.max_staging_bytes || (kind != BufferKind::upload && kind != BufferKind::readback)) {
     return Status(StatusCode::invalid_argument, "staging of " + std::to_string(size) + " bytes is not between 1 and " +
                                                     std::to_string(limits_.max_staging_bytes) +
                                                     ", for upload or readback");
@@ -295,7 +301,7 @@ Result<Ticket> VulkanExecutor::submit(const CommandList& list) {
   poll();
   KVANT_TRY(resolve(list));
   KVANT_TRY(upload_->flush(next_ticket_));
-  host_reads_ = readback_->has_pieces(next_ticket_);
+  host_reads_ = shares_ || readback_->has_pieces(next_ticket_);
   if (!profiler_.uses_wall_times()) {
     Rollback undo([&] { profiler_.dropped(); });
     KVANT_TRY(submit_part(list.commands, resolved_, true));
@@ -327,7 +333,7 @@ Result<Ticket> VulkanExecutor::record(const CommandList& list, void* native_comm
   poll();
   KVANT_TRY(resolve(list));
   KVANT_TRY(upload_->flush(next_ticket_));
-  host_reads_ = readback_->has_pieces(next_ticket_);
+  host_reads_ = shares_ || readback_->has_pieces(next_ticket_);
   Recorder recorder(device_, static_cast<VkCommandBuffer>(native_command_buffer), pipelines_->layout());
   KVANT_TRY(record_list(recorder, list.commands, resolved_, false));
   mark_used(list);

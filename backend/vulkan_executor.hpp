@@ -27,6 +27,7 @@ class VulkanExecutor final : public Executor {
   PageKernelConfig page_kernel_config(KernelId kernel) const override;
 
   Result<BufferId> create_buffer(std::uint64_t size, BufferKind kind) override;
+  std::byte* mapped(BufferId buffer) const override;
   void destroy_buffer(BufferId buffer) override;
   Result<BufferId> import_buffer(std::uint64_t native_handle, std::uint64_t size) override;
   Result<Staging> stage(std::uint64_t size, BufferKind kind) override;
@@ -76,7 +77,8 @@ class VulkanExecutor final : public Executor {
   std::uint64_t completed_ = 0;    // as of the last poll
   BufferId dummy_ = BufferId::none;  // stands in for absent bindings
   std::uint64_t dummy_slot_ = 0;
-  bool host_reads_ = false;           // the list at hand fills readback pieces
+  bool host_reads_ = false;           // the list at hand fills readback pieces, or may write shared buffers
+  bool shares_ = false;               // there was a shared buffer
   std::vector<VkPipeline> resolved_;  // one per command of the list at hand
   std::array<BufferRange, kMaxBindings> bound_ranges_{};
   std::uint32_t bound_count_ = 0;

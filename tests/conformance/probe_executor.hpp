@@ -29,6 +29,7 @@ class ProbeExecutor final : public Executor {
   AttendConfig attend_config(const AttendShape& shape) const override;
   PageKernelConfig page_kernel_config(KernelId kernel) const override { return inner_.page_kernel_config(kernel); }
   Result<BufferId> create_buffer(std::uint64_t size, BufferKind kind) override;
+  std::byte* mapped(BufferId buffer) const override { return inner_.mapped(buffer); }
   void destroy_buffer(BufferId buffer) override { inner_.destroy_buffer(buffer); }
   Result<BufferId> import_buffer(std::uint64_t native_handle, std::uint64_t size) override {
     return inner_.import_buffer(native_handle, size);

@@ -1,6 +1,6 @@
 // KV cache tensors that lie in pages against twins that never do: after every step of a script (rows set, attention, bytes written and
-// read at odd places, streams copied, rows looked up) both give the same bytes and the same attention, bit for bit. Uses ggml's public
-// functions alone. Run as: ggml_cache_test PATH/libggml-kvant.so. Exit status 0: all equal; 77: no device.
+// read at odd places, streams copied, rows looked up) both give the same bytes and the same attention, bit for bit. Graphs of the former lie in
+// memory that the processor shares, those of the latter in the device's. Uses ggml's public functions alone. Run as: ggml_cache_test PATH/libggml-kvant.so. Exit status 0: all equal; 77: no device.
 #include <dlfcn.h>
 #include <ggml-alloc.h>
 #include <ggml-backend.h>
@@ -70,8 +70,12 @@ struct Graph {
     ggml_backend_buffer_free(buffer);
     ggml_free(context);
   }
-  void allocate(ggml_backend_t backend) {
-    buffer = ggml_backend_alloc_ctx_tensors(context, backend);
+  // What the graph reads and makes lies in the device's memory, or in memory that it shares with the processor.
+  void allocate(ggml_backend_t backend, bool shared) {
+    ggml_backend_buffer_type_t type = ggml_backend_dev_host_buffer_type(ggml_backend_get_device(backend));
+    expect(!shared || (type != nullptr && ggml_backend_buft_is_host(type)), "there is no host buffer type");
+    buffer = shared ? ggml_backend_alloc_ctx_tensors_from_buft(context, type) : ggml_backend_alloc_ctx_tensors(context, backend);
+    expect(!shared || ggml_backend_buffer_get_type(buffer) == type, "shared memory is not the device's");
     ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_COMPUTE);
   }
 };
@@ -88,7 +92,7 @@ struct Inputs {
 };
 
 // llama.cpp's order: rows of K, rows of V, attention over both streams.
-std::vector<std::uint8_t> step(ggml_backend_t backend, Cache& cache, const Inputs& in, ggml_type source) {
+std::vector<std::uint8_t> step(ggml_backend_t backend, Cache& cache, const Inputs& in, ggml_type source, bool shared) {
   Graph g;
   ggml_tensor* k = ggml_new_tensor_2d(g.context, GGML_TYPE_F32, kHeads * kDim, kTokens);
   ggml_tensor* v = ggml_new_tensor_2d(g.context, source, kHeads * kDim, kTokens);
@@ -99,7 +103,7 @@ std::vector<std::uint8_t> step(ggml_backend_t backend, Cache& cache, const Input
   ggml_tensor* out =
       ggml_flash_attn_ext(g.context, q, heads_view(g.context, cache.k), heads_view(g.context, cache.v), nullptr, 0.125f, 0.0f, 0.0f);
   for (ggml_tensor* node : {set_k, set_v, out}) ggml_build_forward_expand(g.graph, node);
-  g.allocate(backend);
+  g.allocate(backend, shared);
   ggml_backend_tensor_set(k, in.k.data(), 0, ggml_nbytes(k));
   std::vector<ggml_fp16_t> half(in.v.size());
   ggml_fp32_to_fp16_row(in.v.data(), half.data(), static_cast<std::int64_t>(half.size()));
@@ -111,12 +115,12 @@ std::vector<std::uint8_t> step(ggml_backend_t backend, Cache& cache, const Input
 }
 
 // An operation that knows no pages, on a part of K.
-std::vector<std::uint8_t> lookup(ggml_backend_t backend, Cache& cache) {
+std::vector<std::uint8_t> lookup(ggml_backend_t backend, Cache& cache, bool shared) {
   Graph g;
   ggml_tensor* rows = ggml_new_tensor_1d(g.context, GGML_TYPE_I32, 2);
   ggml_tensor* out = ggml_get_rows(g.context, ggml_reshape_2d(g.context, cache.k, kHeads * kDim, kRows * kStreams), rows);
   ggml_build_forward_expand(g.graph, out);
-  g.allocate(backend);
+  g.allocate(backend, shared);
   const std::int32_t which[] = {5, 100};
   ggml_backend_tensor_set(rows, which, 0, sizeof which);
   expect(ggml_backend_graph_compute(backend, g.graph) == GGML_STATUS_SUCCESS, "the lookup was not computed");
@@ -160,7 +164,7 @@ void run_pair(ggml_backend_t backend, ggml_type type_k, ggml_type type_v) {
   };
   auto both_step = [&](const char* when, ggml_type source) {
     const Inputs in = inputs();
-    expect(step(backend, cache, in, source) == step(backend, twin, in, source), name + "attention differs after " + when);
+    expect(step(backend, cache, in, source, true) == step(backend, twin, in, source, false), name + "attention differs after " + when);
     same(when);
   };
   both_step("the first step", GGML_TYPE_F32);
@@ -185,7 +189,7 @@ void run_pair(ggml_backend_t backend, ggml_type type_k, ggml_type type_v) {
   for (Cache* c : {&cache, &twin}) copy_stream(*c);
   same("a stream was copied");
   both_step("a stream was copied", GGML_TYPE_F32);
-  expect(lookup(backend, cache) == lookup(backend, twin), name + "rows looked up differ");
+  expect(lookup(backend, cache, true) == lookup(backend, twin, false), name + "rows looked up differ");
   same("rows were looked up");
   both_step("rows were looked up", GGML_TYPE_F32);
   for (Cache* c : {&cache, &twin}) ggml_backend_buffer_clear(c->buffer, 0);

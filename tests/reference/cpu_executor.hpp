@@ -30,6 +30,7 @@ class CpuExecutor final : public Executor {
   AttendConfig attend_config(const AttendShape& shape) const override;
   PageKernelConfig page_kernel_config(KernelId kernel) const override;
   Result<BufferId> create_buffer(std::uint64_t size, BufferKind kind) override;
+  std::byte* mapped(BufferId) const override { return nullptr; }  // no kind is told apart
   void destroy_buffer(BufferId buffer) override;
   Result<BufferId> import_buffer(std::uint64_t native_handle, std::uint64_t size) override;
   Result<Staging> stage(std::uint64_t size, BufferKind kind) override;

@@ -23,6 +23,11 @@ TEST_SUITE("backend memory") {
     for (const BufferKind kind : {BufferKind::device, BufferKind::upload, BufferKind::readback})
       CHECK(choose_memory_type(load_snapshot("lavapipe").memory_types, ~0U, kind) == 0);
     CHECK(choose_memory_type(load_snapshot("mali_g52").memory_types, ~0U, BufferKind::readback) == 2);
+    // Shared memory is coherent and cached, or there is none.
+    CHECK(choose_memory_type(h200, ~0U, BufferKind::shared) == 3);
+    CHECK(choose_memory_type(rdna3, ~0U, BufferKind::shared) == 3);
+    CHECK(choose_memory_type(load_snapshot("lavapipe").memory_types, ~0U, BufferKind::shared) == 0);
+    CHECK_FALSE(choose_memory_type(rdna3, 0b0011, BufferKind::shared).has_value());
     // Only what the buffer allows, and nothing where nothing fits.
     CHECK(choose_memory_type(rdna3, 0b0100, BufferKind::device) == 2);
     CHECK_FALSE(choose_memory_type(rdna3, 0b0001, BufferKind::upload).has_value());

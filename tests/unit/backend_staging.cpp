@@ -1,5 +1,6 @@
 // Staging, deferred destruction, memory limits and errors of the executor, on a device.
 #include <chrono>
+#include <cstring>
 #include <thread>
 
 #include "backend_device.hpp"
@@ -137,6 +138,35 @@ TEST_SUITE("backend device") {
     CHECK(executor.create_buffer(4 << 20, BufferKind::device).ok());
     CHECK(device->context->device_bytes() <= options.memory_limit);
     REQUIRE(executor.stage(1000, BufferKind::upload).ok());
+  }
+
+  TEST_CASE("a shared buffer is read and written in place by both sides") {
+    KVANT_TEST_DEVICE(device, {});
+    Executor& executor = device->executor();
+    auto shared = executor.create_buffer(4096, BufferKind::shared);
+    if (!shared.ok()) {
+      CHECK(shared.status().code() == StatusCode::unimplemented);
+      return;
+    }
+    std::byte* bytes = executor.mapped(shared.value());
+    REQUIRE(bytes != nullptr);
+    const BufferId other = executor.create_buffer(4096, BufferKind::device).value();
+    CHECK(executor.mapped(other) == nullptr);
+    CHECK(executor.mapped(static_cast<BufferId>(987654321)) == nullptr);
+    std::memset(bytes, 0x5A, 4096);
+    CommandList list;
+    list.add_copy({shared.value(), 0, other, 0, 4096}, "out", false);
+    list.add_fill({{shared.value(), 2048, 1024}, 0x01010101}, "fill", true);
+    const Ticket ticket = executor.submit(list).value();
+    REQUIRE(executor.wait(ticket).ok());
+    CHECK(bytes[2047] == std::byte{0x5A});
+    CHECK(bytes[2048] == std::byte{1});
+    CHECK(bytes[3071] == std::byte{1});
+    CHECK(bytes[3072] == std::byte{0x5A});
+    CHECK(device->download(other, 1024) == std::vector<std::uint32_t>(1024, 0x5A5A5A5A));
+    CHECK(executor.stage(4, BufferKind::shared).status().code() == StatusCode::invalid_argument);
+    executor.destroy_buffer(shared.value());
+    CHECK(executor.mapped(shared.value()) == nullptr);
   }
 
   TEST_CASE("wrong sizes are refused by value") {

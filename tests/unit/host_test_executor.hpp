@@ -33,6 +33,7 @@ class TestExecutor final : public Executor {
     if (buffer.ok()) live[static_cast<std::uint64_t>(buffer.value())] = size;
     return buffer;
   }
+  std::byte* mapped(BufferId buffer) const override { return cpu.mapped(buffer); }
   void destroy_buffer(BufferId buffer) override {
     live.erase(static_cast<std::uint64_t>(buffer));
     cpu.destroy_buffer(buffer);

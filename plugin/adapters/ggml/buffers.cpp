@@ -1,5 +1,6 @@
 #include "buffers.hpp"
 
+#include <cstring>
 #include <limits>
 #include <new>
 
@@ -10,16 +11,17 @@ namespace kvant::ggml {
 
 namespace {
 
-struct DeviceBuffer {
+struct OwnBuffer {
   Machine* machine = nullptr;
   BufferId id = BufferId::none;
+  std::byte* base = nullptr;  // of shared memory
 };
 
 // Reads of whole words may reach beyond a tensor's last byte.
 constexpr std::uint64_t kSlack = 64;
 constexpr std::size_t kAlignment = 256;
 
-DeviceBuffer& self(ggml_backend_buffer_t buffer) { return *static_cast<DeviceBuffer*>(buffer->context); }
+OwnBuffer& self(ggml_backend_buffer_t buffer) { return *static_cast<OwnBuffer*>(buffer->context); }
 
 // ggml's buffers cannot fail: what went wrong is said, and the next computation fails as well.
 void report(const char* what, const Status& status) {
@@ -27,7 +29,7 @@ void report(const char* what, const Status& status) {
 }
 
 void free_buffer(ggml_backend_buffer_t buffer) {
-  DeviceBuffer* own = &self(buffer);
+  OwnBuffer* own = &self(buffer);
   own->machine->destroy_buffer(own->id);
   delete own;
 }
@@ -50,7 +52,7 @@ void get_tensor(ggml_backend_buffer_t buffer, const ggml_tensor* tensor, void* d
 bool cpy_tensor(ggml_backend_buffer_t buffer, const ggml_tensor* source, ggml_tensor* destination) {
   const ggml_backend_buffer_t from = buffer_of(source);
   const BufferId id = device_buffer(from);
-  if (id == BufferId::none || self(from).machine != self(buffer).machine || source->type != destination->type || !ggml_is_contiguous(source) ||
+  if (id == BufferId::none || is_shared(from) || self(from).machine != self(buffer).machine || source->type != destination->type || !ggml_is_contiguous(source) ||
       !ggml_is_contiguous(destination) || ggml_nbytes(source) != ggml_nbytes(destination))
     return false;
   return self(buffer).machine->copy(id, offset_of(source), self(buffer).id, offset_of(destination), ggml_nbytes(source)).ok();
@@ -60,14 +62,33 @@ void clear(ggml_backend_buffer_t buffer, std::uint8_t value) {
   report("clear", self(buffer).machine->fill(self(buffer).id, 0, (buffer->size + 3) / 4 * 4, value));
 }
 
-// The context of either version of a buffer type; its place differs, and so does the function that asks.
-ggml_backend_buffer_t alloc(ggml_backend_buffer_type_t type, Machine& machine, std::size_t size) {
-  auto id = machine.create_buffer((size + kSlack + 15) / 16 * 16);
+// Shared memory is the processor's own.
+void* shared_base(ggml_backend_buffer_t buffer) { return self(buffer).base; }
+
+void shared_memset(ggml_backend_buffer_t, ggml_tensor* tensor, std::uint8_t value, std::size_t offset, std::size_t size) {
+  std::memset(static_cast<std::byte*>(tensor->data) + offset, value, size);
+}
+
+void shared_set(ggml_backend_buffer_t, ggml_tensor* tensor, const void* data, std::size_t offset, std::size_t size) {
+  std::memcpy(static_cast<std::byte*>(tensor->data) + offset, data, size);
+}
+
+void shared_get(ggml_backend_buffer_t, const ggml_tensor* tensor, void* data, std::size_t offset, std::size_t size) {
+  std::memcpy(data, static_cast<const std::byte*>(tensor->data) + offset, size);
+}
+
+void shared_clear(ggml_backend_buffer_t buffer, std::uint8_t value) { std::memset(self(buffer).base, value, buffer->size); }
+
+Machine& machine_of(ggml_backend_buffer_type_t type) { return *reinterpret_cast<BufferType*>(type)->machine; }
+
+ggml_backend_buffer_t make_buffer(ggml_backend_buffer_type_t type, std::size_t size, BufferKind kind) {
+  Machine& machine = machine_of(type);
+  auto id = machine.create_buffer((size + kSlack + 15) / 16 * 16, kind);
   if (!id.ok()) {
-    log_error(machine.name() + ": " + id.status().message());
+    if (kind == BufferKind::device) log_error(machine.name() + ": " + id.status().message());
     return nullptr;
   }
-  auto* own = new (std::nothrow) DeviceBuffer{&machine, id.value()};
+  auto* own = new (std::nothrow) OwnBuffer{&machine, id.value(), machine.mapped(id.value())};
   auto* buffer = new (std::nothrow) ggml_backend_buffer{};
   if (own == nullptr || buffer == nullptr) {
     machine.destroy_buffer(id.value());
@@ -75,13 +96,14 @@ ggml_backend_buffer_t alloc(ggml_backend_buffer_type_t type, Machine& machine, s
     delete buffer;
     return nullptr;
   }
+  const bool shared = kind == BufferKind::shared;
   buffer->iface.free_buffer = free_buffer;
-  buffer->iface.get_base = get_base;
-  buffer->iface.memset_tensor = memset_tensor;
-  buffer->iface.set_tensor = set_tensor;
-  buffer->iface.get_tensor = get_tensor;
-  buffer->iface.cpy_tensor = cpy_tensor;
-  buffer->iface.clear = clear;
+  buffer->iface.get_base = shared ? shared_base : get_base;
+  buffer->iface.memset_tensor = shared ? shared_memset : memset_tensor;
+  buffer->iface.set_tensor = shared ? shared_set : set_tensor;
+  buffer->iface.get_tensor = shared ? shared_get : get_tensor;
+  buffer->iface.cpy_tensor = shared ? nullptr : cpy_tensor;
+  buffer->iface.clear = shared ? shared_clear : clear;
   buffer->buft = type;
   buffer->context = own;
   buffer->size = size;
@@ -89,38 +111,55 @@ ggml_backend_buffer_t alloc(ggml_backend_buffer_type_t type, Machine& machine, s
   return buffer;
 }
 
-std::size_t most(Machine& machine) {
-  const ExecutorLimits* limits = machine.limits();
+ggml_backend_buffer_t alloc_device(ggml_backend_buffer_type_t type, std::size_t size) { return make_buffer(type, size, BufferKind::device); }
+
+ggml_backend_buffer_t alloc_shared(ggml_backend_buffer_type_t type, std::size_t size) {
+  ggml_backend_buffer_t buffer = make_buffer(type, size, BufferKind::shared);
+  return buffer != nullptr ? buffer : ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
+}
+
+const char* device_name(ggml_backend_buffer_type_t type) { return machine_of(type).name().c_str(); }
+const char* shared_name(ggml_backend_buffer_type_t type) { return machine_of(type).host_name().c_str(); }
+
+std::size_t max_size(ggml_backend_buffer_type_t type) {
+  const ExecutorLimits* limits = machine_of(type).limits();
   return limits == nullptr ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(limits->max_slab_bytes - kSlack - 16, SIZE_MAX));
 }
 
-Machine& machine_v3(ggml_backend_buffer_type_t type) { return *static_cast<Machine*>(type->v3.context); }
-Machine& machine_v2(ggml_backend_buffer_type_t type) { return *static_cast<Machine*>(type->v2.context); }
+template <typename Functions>
+void fill(Functions& functions, ggml_backend_dev_t device, bool shared) {
+  functions.get_name = shared ? shared_name : device_name;
+  functions.alloc_buffer = shared ? alloc_shared : alloc_device;
+  functions.get_alignment = [](ggml_backend_buffer_type_t) { return kAlignment; };
+  functions.get_max_size = max_size;
+  if (shared) functions.is_host = [](ggml_backend_buffer_type_t) { return true; };
+  functions.device = device;
+}
+
+void make(BufferType& type, ggml_backend_dev_t device, Machine& machine, int api_version, bool shared) {
+  type = {};
+  type.machine = &machine;
+  if (api_version >= 3)
+    fill(type.type.v3, device, shared);
+  else
+    fill(type.type.v2, device, shared);
+}
 
 }  // namespace
 
-void make_buffer_type(ggml_backend_buffer_type& type, ggml_backend_dev_t device, Machine& machine, int api_version) {
-  type = {};
-  if (api_version >= 3) {
-    type.v3.get_name = [](ggml_backend_buffer_type_t t) { return machine_v3(t).name().c_str(); };
-    type.v3.alloc_buffer = [](ggml_backend_buffer_type_t t, std::size_t size) { return alloc(t, machine_v3(t), size); };
-    type.v3.get_alignment = [](ggml_backend_buffer_type_t) { return kAlignment; };
-    type.v3.get_max_size = [](ggml_backend_buffer_type_t t) { return most(machine_v3(t)); };
-    type.v3.device = device;
-    type.v3.context = &machine;
-  } else {
-    type.v2.get_name = [](ggml_backend_buffer_type_t t) { return machine_v2(t).name().c_str(); };
-    type.v2.alloc_buffer = [](ggml_backend_buffer_type_t t, std::size_t size) { return alloc(t, machine_v2(t), size); };
-    type.v2.get_alignment = [](ggml_backend_buffer_type_t) { return kAlignment; };
-    type.v2.get_max_size = [](ggml_backend_buffer_type_t t) { return most(machine_v2(t)); };
-    type.v2.device = device;
-    type.v2.context = &machine;
-  }
+void make_device_buffer_type(BufferType& type, ggml_backend_dev_t device, Machine& machine, int api_version) {
+  make(type, device, machine, api_version, false);
+}
+
+void make_host_buffer_type(BufferType& type, ggml_backend_dev_t device, Machine& machine, int api_version) {
+  make(type, device, machine, api_version, true);
 }
 
 BufferId device_buffer(ggml_backend_buffer_t buffer) {
   if (buffer == nullptr || buffer->iface.free_buffer != free_buffer || buffer->context == nullptr) return BufferId::none;
   return self(buffer).id;
 }
+
+bool is_shared(ggml_backend_buffer_t buffer) { return device_buffer(buffer) != BufferId::none && self(buffer).base != nullptr; }
 
 }  // namespace kvant::ggml

@@ -1,15 +1,24 @@
-// ggml's buffer type and buffers over device memory.
+// ggml's buffers: memory of the device, and memory that host and device share.
 #pragma once
 
-#include "interface.hpp"
 #include "machine.hpp"
 
 namespace kvant::ggml {
 
-// Of backend API version 2 or 3. The buffer type lives as long as the device.
-void make_buffer_type(ggml_backend_buffer_type& type, ggml_backend_dev_t device, Machine& machine, int api_version);
+// ggml sees the first member alone.
+struct BufferType {
+  ggml_backend_buffer_type type{};
+  Machine* machine = nullptr;
+};
 
-// none for buffers that are not this backend's, and for dummies without memory.
+// Fill the structs of the API version at hand. `device`: theirs.
+void make_device_buffer_type(BufferType& type, ggml_backend_dev_t device, Machine& machine, int api_version);
+// Memory that the processor uses as its own and the device reads in place. Where a device has none, ggml's plain memory is given out.
+void make_host_buffer_type(BufferType& type, ggml_backend_dev_t device, Machine& machine, int api_version);
+
+// The device's buffer behind one of ggml's; none if it is another backend's, or a dummy.
 BufferId device_buffer(ggml_backend_buffer_t buffer);
+// Whether the processor sees it too.
+bool is_shared(ggml_backend_buffer_t buffer);
 
 }  // namespace kvant::ggml

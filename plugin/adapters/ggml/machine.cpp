@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "buffers.hpp"
 #include "ggml_log.hpp"
 #include "operations.hpp"
 
@@ -50,6 +51,7 @@ std::string cache_folder() {
 Machine::Machine(Instance& instance, std::uint32_t index, std::uint32_t number) : instance_(instance), index_(index) {
   const DeviceSnapshot& snapshot = instance.devices()[index];
   name_ = "KVANT" + std::to_string(number);
+  host_name_ = name_ + "_Host";
   description_ = snapshot.name + " (" + snapshot.driver_name + (snapshot.driver_info.empty() ? "" : " " + snapshot.driver_info) + ")";
   for (const MemoryHeap& heap : snapshot.heaps)
     if (heap.device_local) memory_total_ = std::max(memory_total_, heap.size);
@@ -84,10 +86,15 @@ const ExecutorLimits* Machine::limits() {
   return open() ? &context_->executor().limits() : nullptr;
 }
 
-Result<BufferId> Machine::create_buffer(std::uint64_t size) {
+Result<BufferId> Machine::create_buffer(std::uint64_t size, BufferKind kind) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
-  return context_->executor().create_buffer(size, BufferKind::device);
+  return context_->executor().create_buffer(size, kind);
+}
+
+std::byte* Machine::mapped(BufferId buffer) {
+  const std::lock_guard lock(mutex_);
+  return context_ ? context_->executor().mapped(buffer) : nullptr;
 }
 
 void Machine::destroy_buffer(BufferId buffer) {
@@ -167,9 +174,14 @@ Status Machine::copy(BufferId source, std::uint64_t source_offset, BufferId dest
 Status Machine::compute(ggml_cgraph* graph) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
+  bool shared = false;
   auto runs = [&](const ggml_tensor* node) { return !is_view_op(node->op) && (node->flags & GGML_TENSOR_FLAG_COMPUTE) != 0; };
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i)
-    if (const ggml_tensor* node = ggml_graph_node(graph, i); runs(node)) KVANT_TRY(prepare(*work_, node));
+    if (const ggml_tensor* node = ggml_graph_node(graph, i); runs(node)) {
+      KVANT_TRY(prepare(*work_, node));
+      shared = shared || is_shared(buffer_of(node));
+      for (const ggml_tensor* source : node->src) shared = shared || (source != nullptr && is_shared(buffer_of(source)));
+    }
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
     const ggml_tensor* node = ggml_graph_node(graph, i);
     if (!runs(node)) continue;
@@ -179,7 +191,7 @@ Status Machine::compute(ggml_cgraph* graph) {
       return {status.code(), std::string(ggml_op_name(node->op)) + " '" + node->name + "': " + status.message()};
     }
   }
-  return work_->flush();
+  return shared ? work_->finish() : work_->flush();
 }
 
 Status Machine::wait() {

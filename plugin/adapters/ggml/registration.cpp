@@ -16,7 +16,7 @@ namespace {
 
 struct Device {
   ggml_backend_device device{};
-  ggml_backend_buffer_type buffers{};
+  BufferType buffers, host_buffers;
   std::unique_ptr<Machine> machine;
 };
 
@@ -81,6 +81,7 @@ void get_props(ggml_backend_dev_t device, ggml_backend_dev_props* props) {
   props->description = self(device).machine->description().c_str();
   get_memory(device, &props->memory_free, &props->memory_total);
   props->type = get_type(device);
+  props->caps.host_buffer = true;
   props->caps.mmap_support = true;  // otherwise llama.cpp would not map the weights, which are never here
 }
 
@@ -97,12 +98,16 @@ void make_device(Device& own, ggml_backend_reg_t reg, int api_version) {
   i.get_type = get_type;
   i.get_props = get_props;
   i.init_backend = init_backend;
-  i.get_buffer_type = [](ggml_backend_dev_t d) { return &self(d).buffers; };
+  i.get_buffer_type = [](ggml_backend_dev_t d) { return &self(d).buffers.type; };
+  i.get_host_buffer_type = [](ggml_backend_dev_t d) { return &self(d).host_buffers.type; };
   i.supports_op = supports_op;
-  i.supports_buft = [](ggml_backend_dev_t d, ggml_backend_buffer_type_t type) { return type == &self(d).buffers; };
+  i.supports_buft = [](ggml_backend_dev_t d, ggml_backend_buffer_type_t type) {
+    return type == &self(d).buffers.type || type == &self(d).host_buffers.type;
+  };
   own.device.reg = reg;
   own.device.context = &own;
-  make_buffer_type(own.buffers, &own.device, *own.machine, api_version);
+  make_device_buffer_type(own.buffers, &own.device, *own.machine, api_version);
+  make_host_buffer_type(own.host_buffers, &own.device, *own.machine, api_version);
 }
 
 // ---- registry ----

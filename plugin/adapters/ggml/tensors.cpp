@@ -17,6 +17,12 @@ std::optional<FormatId> format_of(ggml_type type) {
   }
 }
 
+std::uint64_t offset_of(const ggml_tensor* tensor) {
+  const ggml_backend_buffer_t buffer = buffer_of(tensor);
+  const bool placed = buffer != nullptr && buffer->iface.get_base != nullptr;  // a probe's buffer is none
+  return reinterpret_cast<std::uintptr_t>(tensor->data) - (placed ? reinterpret_cast<std::uintptr_t>(buffer->iface.get_base(buffer)) : kBase);
+}
+
 bool is_view_op(ggml_op op) {
   switch (op) {
     case GGML_OP_NONE:

@@ -18,7 +18,8 @@ inline constexpr std::uintptr_t kBase = 0x1000;
 inline ggml_backend_buffer_t buffer_of(const ggml_tensor* tensor) {
   return tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
 }
-inline std::uint64_t offset_of(const ggml_tensor* tensor) { return reinterpret_cast<std::uintptr_t>(tensor->data) - kBase; }
+// Bytes from its buffer's beginning.
+std::uint64_t offset_of(const ggml_tensor* tensor);
 
 // Elements (or blocks) of a row lie side by side.
 inline bool rows_contiguous(const ggml_tensor* tensor) { return tensor->nb[0] == ggml_type_size(tensor->type); }
