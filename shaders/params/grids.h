@@ -76,6 +76,22 @@ constexpr Grid import_grid(uint tokens, uint kv_heads, uint head_dim, uint seque
   return {clamp_groups(ceil_div(units, local_size), max_groups_x), sequences, 1};
 }
 
+// rope: one lane per unit of a token, whose angles serve all rows; few tokens' rows are dealt out besides, y = row.
+constexpr std::uint64_t rope_units(uint pairs, uint unit, uint rest, uint tokens, uint batches) {
+  return (ceil_div(pairs, unit) + ceil_div(rest, 2)) * tokens * batches;
+}
+constexpr Grid rope_grid(std::uint64_t units, uint rows, uint local_size, uint max_groups_x, uint max_groups_y) {
+  constexpr std::uint64_t kLanes = 16384;
+  const std::uint64_t parts = std::min<std::uint64_t>(ceil_div(kLanes, std::max<std::uint64_t>(units, 1)), rows);
+  return {clamp_groups(ceil_div(units, local_size), max_groups_x), clamp_groups(parts, max_groups_y), 1};
+}
+
+// hadamard: eight elements a lane; y = further rows of kTransferGroupsX groups.
+constexpr Grid hadamard_grid(std::uint64_t elements, uint local_size) {
+  const std::uint64_t groups = std::max<std::uint64_t>(ceil_div(elements, std::uint64_t{8} * local_size), 1);
+  return {clamp_groups(groups, kTransferGroupsX), static_cast<uint>(ceil_div(groups, kTransferGroupsX)), 1};
+}
+
 }  // namespace kvant::params
 #endif
 #endif

@@ -1,10 +1,11 @@
 // Push constants of the kernels that read and write an engine's own tensors, in canonical bytes (docs/formats/) and with strides in
-// bytes: transfer, import, extract. Bindings of such tensors are words that bytes are taken out of; every offset and stride of a type with
+// bytes: transfer, import, extract, rope, hadamard. Bindings of such tensors are words that bytes are taken out of; every offset and stride of a type with
 // elements or blocks of an even size is even.
 #ifndef KVANT_PARAMS_STRIDED_H
 #define KVANT_PARAMS_STRIDED_H
 #include "types.h"
 #ifdef __cplusplus
+#include <cmath>
 namespace kvant::params {
 #endif
 
@@ -63,8 +64,72 @@ struct ImportParams {
   uint seq_pages;
 };
 
+// Tuning constants of rope.
+#define KVANT_SPEC_ROPE_UNIT KVANT_SPEC_TUNE0     // pairs that an invocation turns: 1, or 2 neighbours where `distance` is not 1
+#define KVANT_SPEC_ROPE_FACTORS KVANT_SPEC_TUNE1  // 1: each pair's frequency is divided by its number in binding 4
+
+// rope: rows of SOURCE [batch][token][row][element], pairs of elements turned by position * frequency -> DESTINATION of the same type
+// (FORMAT_K: f32, f16 or bf16), elements side by side in either; all in one buffer and layout: in place. Pair i of a row is
+// (first + 2i, first + 2i + 1) where `distance` is 1, else (first + i, first + i + distance).
+// Bindings: 0 SOURCE, 1 DESTINATION, 2 positions (int[stream][token]), 3 frequencies (RopeFrequency[pair]), 4 factors (float[pair]).
+// Grid: x covers units of pairs and of two copied elements of every token, looping by its width; y = rows, looping by its height.
+struct RopeParams {
+  uint rows;
+  uint tokens;
+  uint batches;            // have the same positions
+  uint pairs;              // turned in each row; a multiple of ROPE_UNIT
+  uint first;              // element of a row
+  uint distance;
+  uint rest;               // elements of a row in no pair, which are copied; 0 in place
+  uint src_offset;         // bytes in binding 0
+  uint src_nb1;            // bytes from row to row, token to token, batch to batch
+  uint src_nb2;
+  uint src_nb3;
+  uint dst_offset;         // bytes in binding 1
+  uint dst_nb1;
+  uint dst_nb2;
+  uint dst_nb3;
+  uint positions_offset;   // words in binding 2
+  uint positions_stride;   // words from stream to stream
+  uint frequencies_offset; // words in binding 3
+  uint factors_offset;     // words in binding 4
+  float scale;             // of cosine and sine
+};
+
+// Turns per position: whole ones, and the fraction in units of 2^-64. The position is that of the pair's stream.
+struct RopeFrequency {
+  uint low;
+  uint high;
+  uint whole;
+  uint stream;
+};
+
+// hadamard: rows of 2^k elements of f32 or f16 (FORMAT_K), HEAD_DIM_K of them, k <= 9: each times the Hadamard matrix of that size (of
+// Sylvester: element (i, j) is -1 where i and j share an odd number of bits, else 1), then times `scale` -> f32. Elements lie side by side.
+// Bindings: 0 SOURCE, 1 DESTINATION. Grid: a workgroup takes 8 * LOCAL_SIZE elements of all rows; y = further 65535 of them.
+struct HadamardParams {
+  uint rows;            // of all planes together
+  uint ne1;             // rows of a plane; dimension 3 is what remains
+  uint ne2;
+  uint src_offset;      // bytes, here and below; all of DESTINATION's are whole words
+  uint src_nb1;
+  uint src_nb2;
+  uint src_nb3;
+  uint dst_offset;
+  uint dst_nb1;
+  uint dst_nb2;
+  uint dst_nb3;
+  float scale;
+};
+
 #ifdef __cplusplus
-static_assert(sizeof(TransferParams) <= 128);
+static_assert(sizeof(TransferParams) <= 128 && sizeof(RopeParams) <= 128 && sizeof(HadamardParams) <= 128);
+
+// Of turns in [0, 2^32).
+inline RopeFrequency rope_frequency(double turns, uint stream) {
+  const double whole = std::floor(turns), fraction = (turns - whole) * 4294967296.0, high = std::floor(fraction);
+  return {static_cast<uint>((fraction - high) * 4294967296.0), static_cast<uint>(high), static_cast<uint>(whole), stream};
+}
 }  // namespace kvant::params
 #endif
 #endif

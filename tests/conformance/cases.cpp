@@ -10,7 +10,7 @@ namespace kvant::conformance {
 std::string_view op_name(Op op) {
   static constexpr std::string_view kNames[] = {"append", "read",  "copy",     "convert", "quantize",
                                                 "attend", "merge", "sequence", "relation", "gather", "rotate", "score",
-                                                "transfer", "import", "extract"};
+                                                "transfer", "import", "extract", "rope", "hadamard"};
   return kNames[static_cast<std::size_t>(op)];
 }
 

@@ -30,6 +30,8 @@ enum class Op : std::uint32_t {
   transfer,  // an engine's tensor to another, any format to any
   import,    // canonical rows into pages
   extract,   // and back
+  rope,      // pairs of elements by positions, in an engine's tensors
+  hadamard,  // rows by the Hadamard matrix
   count
 };
 std::string_view op_name(Op op);
@@ -44,6 +46,9 @@ std::string_view relation_name(Relation relation);
 
 // Subsets of the list, each within the next: compiling the pipelines takes nearly all of the time on software devices.
 enum class Subset : std::uint32_t { smoke, quick, full };
+
+// Bits of a rope case's variant.
+inline constexpr std::uint32_t kRopeHalves = 1, kRopeStreams = 2, kRopeFactors = 4, kRopeInPlace = 8, kRopePart = 16;
 
 struct Case {
   std::string name;
@@ -63,7 +68,7 @@ struct Case {
   AttendConfig config;                    // attend, relation, score: forced; the kernel it names is the module under test
   std::uint32_t splits = 1;               // merge: partials of a row
   Relation relation = Relation::shuffle;
-  std::uint32_t variant = 0;              // sequence: which script; rotate: pairs; transfer: which side has indices
+  std::uint32_t variant = 0;              // sequence: which script; rotate: pairs; transfer: which side has indices; rope: kRope*
 
   bool operator==(const Case&) const = default;
 };

@@ -1,4 +1,5 @@
-// Cases of the kernels on an engine's own tensors: transfer between every pair of formats, with and without indices; import and extract.
+// Cases of the kernels on an engine's own tensors: transfer between every pair of formats, with and without indices; import and extract;
+// rope; hadamard.
 #include <array>
 #include <string>
 
@@ -67,12 +68,59 @@ void add_page_rows(Op op, std::vector<Case>& out) {
   }
 }
 
+// Rows of dim_k elements, kv_heads x length x batch of them (rows, tokens, batches).
+void add_rope(std::vector<Case>& out) {
+  constexpr std::array kTypes{FormatId::f32, FormatId::f16, FormatId::bf16};
+  constexpr std::array<std::uint32_t, 5> kDims{64, 36, 128, 80, 70};
+  std::uint32_t n = 0;
+  for (const FormatId type : kTypes)
+    for (std::uint32_t variant = 0; variant < 32; ++variant) {
+      if ((variant & kRopeStreams) != 0 && (variant & kRopeHalves) == 0) continue;  // streams have halves
+      Case c;
+      c.op = Op::rope;
+      c.format_k = type;
+      c.variant = variant;
+      c.dim_k = kDims[n % 5];
+      c.length = 1 + n * 7 % 19;
+      c.kv_heads = 1 + n / 2 % 5;
+      c.batch = 1 + n / 3 % 2;
+      c.placement = n / 5 % 3 == 2 ? Placement::strided : Placement::buffer;
+      c.subset = subset_of(n++, 4, 16);
+      c.name = "rope." + fmt(type) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".n" + to_string(c.length) + ".b" +
+               to_string(c.batch) + ((variant & kRopeStreams) != 0 ? ".streams" : (variant & kRopeHalves) != 0 ? ".halves" : ".pairs") +
+               ((variant & kRopeFactors) != 0 ? ".factors" : "") + ((variant & kRopePart) != 0 ? ".part" : "") +
+               ((variant & kRopeInPlace) != 0 ? ".inplace" : "") + (c.placement == Placement::strided ? ".strided" : "");
+      out.push_back(c);
+    }
+}
+
+void add_hadamard(std::vector<Case>& out) {
+  std::uint32_t n = 0;
+  for (std::uint32_t bits = 10; bits-- > 0;)
+    for (const FormatId type : {FormatId::f32, FormatId::f16}) {
+      Case c;
+      c.op = Op::hadamard;
+      c.format_k = type;
+      c.dim_k = 1u << bits;
+      c.length = 1 + n * 5 % 17;
+      c.kv_heads = 1 + n / 2 % 3;
+      c.batch = 1 + n / 3 % 2;
+      c.placement = n % 3 == 1 ? Placement::strided : Placement::buffer;
+      c.subset = subset_of(n++, 5, 15);
+      c.name = "hadamard." + fmt(type) + ".d" + to_string(c.dim_k) + ".n" + to_string(c.length) + ".h" + to_string(c.kv_heads) + ".b" +
+               to_string(c.batch) + (c.placement == Placement::strided ? ".strided" : "");
+      out.push_back(c);
+    }
+}
+
 }  // namespace
 
 void add_strided_cases(std::vector<Case>& out) {
   add_transfer(out);
   add_page_rows(Op::import, out);
   add_page_rows(Op::extract, out);
+  add_rope(out);
+  add_hadamard(out);
 }
 
 }  // namespace kvant::conformance

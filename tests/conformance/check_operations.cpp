@@ -55,6 +55,8 @@ TEST_CASE("score") { run_smoke(Op::score, 2); }
 TEST_CASE("transfer") { run_smoke(Op::transfer, 3); }
 TEST_CASE("import") { run_smoke(Op::import, 2); }
 TEST_CASE("extract") { run_smoke(Op::extract, 2); }
+TEST_CASE("rope") { run_smoke(Op::rope, 3); }
+TEST_CASE("hadamard") { run_smoke(Op::hadamard, 2); }
 
 TEST_SUITE_END();
 

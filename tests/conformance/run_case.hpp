@@ -38,6 +38,8 @@ CaseResult run_score_case(const RunContext& context, const Case& c);
 CaseResult run_transfer_case(const RunContext& context, const Case& c);
 CaseResult run_import_case(const RunContext& context, const Case& c);
 CaseResult run_extract_case(const RunContext& context, const Case& c);
+CaseResult run_rope_case(const RunContext& context, const Case& c);
+CaseResult run_hadamard_case(const RunContext& context, const Case& c);
 
 // ---- shared by them ----
 

@@ -24,6 +24,8 @@ std::vector<KernelId> kernels_of(const Case& c) {
     case Op::transfer: return {KernelId::transfer};
     case Op::import: return {KernelId::import};
     case Op::extract: return {KernelId::extract};
+    case Op::rope: return {KernelId::rope};
+    case Op::hadamard: return {KernelId::hadamard};
     case Op::count: break;
   }
   return {};

@@ -69,6 +69,10 @@ class Check {
       spec[KVANT_SPEC_TRANSFER_UNIT] = std::max({format.canonical_block, to.canonical_block, 2u});
       spec[KVANT_SPEC_TRANSFER_INDEX] = 1;
     }
+    if (kernel == KernelId::rope) {
+      spec[KVANT_SPEC_ROPE_UNIT] = format.canonical_bytes == 2 ? 2 : 1;
+      spec[KVANT_SPEC_ROPE_FACTORS] = 1;
+    }
     Pipeline p;
     p.shape = std::string(format.name) + (format.id == to.id ? "" : "-" + std::string(to.name)) + " d" + std::to_string(dim);
     p.config = std::to_string(spec[KVANT_SPEC_LOCAL_SIZE]);
@@ -168,6 +172,8 @@ void check_shapes(Check& check, const DevicePlan& plan, bool all) {
       check.page_kernel(KernelId::transfer, f32, format, dim);
       check.page_kernel(KernelId::transfer, format, f32, dim);
     }
+    for (const FormatId id : {FormatId::f32, FormatId::f16, FormatId::bf16}) check.page_kernel(KernelId::rope, format_info(id), dim);
+    for (const FormatId id : {FormatId::f32, FormatId::f16}) check.page_kernel(KernelId::hadamard, format_info(id), dim);
     for (const KernelId kernel : {KernelId::copy, KernelId::rotate, KernelId::attend_merge})
       check.page_kernel(kernel, format_info(FormatId::f16), dim);
   }

@@ -175,6 +175,8 @@ Status CpuExecutor::run_dispatch(const Command& command) {
   else if (name == "transfer") run_transfer(call);
   else if (name == "import") run_import(call);
   else if (name == "extract") run_extract(call);
+  else if (name == "rope") run_rope(call);
+  else if (name == "hadamard") run_hadamard(call);
   else if (name == "attend_merge") run_merge(call);
   else if (name == "score") run_score(call);
   else if (name.starts_with("attend_decode") || name.starts_with("attend_prefill")) run_attend(call);

@@ -49,6 +49,8 @@ void run_rotate(KernelCall& call);
 void run_transfer(KernelCall& call);
 void run_import(KernelCall& call);
 void run_extract(KernelCall& call);
+void run_rope(KernelCall& call);
+void run_hadamard(KernelCall& call);
 void run_attend(KernelCall& call);
 void run_merge(KernelCall& call);
 void run_score(KernelCall& call);

@@ -13,6 +13,8 @@ bool supports(const ggml_tensor* op, const ExecutorLimits& limits) {
     case GGML_OP_CPY:
     case GGML_OP_CONT:
     case GGML_OP_DUP: return supports_transfer(op, limits);
+    case GGML_OP_ROPE: return supports_rope(op, limits);
+    case GGML_OP_MUL_MAT: return supports_hadamard(op, limits);
     default: return false;
   }
 }
@@ -36,6 +38,8 @@ Status record(Work& work, const ggml_tensor* node) {
     case GGML_OP_CPY:
     case GGML_OP_CONT:
     case GGML_OP_DUP: return record_transfer(work, node);
+    case GGML_OP_ROPE: return record_rope(work, node);
+    case GGML_OP_MUL_MAT: return record_hadamard(work, node);
     default: return {StatusCode::unimplemented, "not an operation of this backend"};
   }
 }

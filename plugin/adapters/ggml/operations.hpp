@@ -10,6 +10,8 @@ namespace kvant::ggml {
 bool supports(const ggml_tensor* op, const ExecutorLimits& limits);
 bool supports_attention(const ggml_tensor* op, const ExecutorLimits& limits);
 bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits);
+bool supports_rope(const ggml_tensor* op, const ExecutorLimits& limits);
+bool supports_hadamard(const ggml_tensor* op, const ExecutorLimits& limits);  // of MUL_MAT, what its hint says to be one
 
 // What is to be known before any node of a graph is recorded: which tensors are caches, and their turning into pages.
 Status prepare(Work& work, const ggml_tensor* node);
@@ -21,6 +23,8 @@ Status record_transfer(Work& work, const ggml_tensor* node);
 // SET_ROWS into a planar tensor: whether the rows are whole tokens of it, and the commands.
 bool can_append(const PlanarTensors& planar, const ggml_tensor* op);
 Status record_append(Work& work, const ggml_tensor* op);
+Status record_rope(Work& work, const ggml_tensor* node);
+Status record_hadamard(Work& work, const ggml_tensor* node);
 
 // The device's buffer that a tensor lies in.
 BufferId buffer_id(const ggml_tensor* tensor);
