@@ -5,7 +5,7 @@
 // Constants  FORMAT_K, FORMAT_V; UNIT 32 where a side is in blocks, else 1 or 2; INDEX 0, 1 or 2 words.
 // Grid       params::transfer_grid: one invocation per unit, no loop. At most params::kMaxUnits units and 2^32 - 1 elements.
 // Contract   The same format on both sides moves bits. Another one: as host decode and host encode, f16 and bf16 rounded to nearest
-//            even. Rows whose index is negative or not below `rows` are left out. Halves of words are put in place by atomics, so that
+//            even. Rows whose index is negative or of no row that is bound are left out. Halves of words are put in place by atomics, so that
 //            neighbours may be written at once, and bytes between elements stay. Destination elements must not overlap, and none of
 //            them may be a source element of the same dispatch. No barrier, no subgroup operation.
 #version 450
@@ -44,6 +44,7 @@ uint looked_up(uvec4 i, uint side, out bool present) {
   if (INDEX != 0u && params.indexed == side) {
     row = indices[params.idx_offset + i.y * params.idx_nb0 + i.z % params.idx_ne1 * params.idx_nb1 +
                   i.w % params.idx_ne2 * params.idx_nb2];
+    row -= params.first_row;
     present = row < params.rows;  // negative indices are large ones
   }
   return row;

@@ -25,8 +25,8 @@ class GgmlRoot:
         if not os.path.exists(self.plugin):
             raise Missing(f"{build}/lib/libggml-kvant.so is not built")
         self.loader, self.backends = loaders[0], backends[0]
-        libraries = os.path.dirname(os.path.dirname(self.backends))
-        self.libraries = ":".join([libraries] + glob.glob(f"{libraries}/llama"))
+        self.library_folder = os.path.dirname(os.path.dirname(self.backends))
+        self.libraries = ":".join([self.library_folder] + glob.glob(f"{self.library_folder}/llama"))
         os.makedirs(self.scratch, exist_ok=True)
         self.manifest = f"{self.scratch}/lvp_icd.json"
         with open(self.manifest, "w", encoding="utf-8") as file:

@@ -17,7 +17,7 @@ namespace kvant::params {
 // FORMAT_K of SOURCE, FORMAT_V of DESTINATION; f32, f16, bf16 and the block formats of ggml. The same format on both sides moves bits,
 // another one goes through f32.
 // With indices both have the shape of DESTINATION's rows as looked up: row (i1, i2, i3) is taken from, or put to, row
-// IDX[i1, i2 % idx_ne1, i3 % idx_ne2] of dimension 1 of the side that `indexed` names; rows beyond its `rows` are left out.
+// IDX[i1, i2 % idx_ne1, i3 % idx_ne2] of dimension 1 of the side that `indexed` names; rows outside first_row .. first_row + rows - 1 are left out.
 // Units of 32 elements begin at multiples of 32 of dimension 0 of the side in blocks. Units of 2 are for a 16-bit DESTINATION whose words
 // they fill; units of 1 put halves of words in place by atomics.
 // Bindings: 0 SOURCE, 1 DESTINATION, 2 IDX. Grid: x covers the units, LOCAL_SIZE a group, y = further 65535 * LOCAL_SIZE units.
@@ -47,6 +47,7 @@ struct TransferParams {
   uint idx_nb2;
   uint idx_ne1;
   uint idx_ne2;
+  uint first_row;       // number of the first row that the looked-up side's binding holds
 };
 
 // import: rows of canonical bytes -> planar pages, codes as they are: one side, format FORMAT_K, head dimension HEAD_DIM_K. Token t of

@@ -61,14 +61,15 @@ CaseResult run_transfer_case(const RunContext& context, const Case& c) {
   const bool blocks = std::max(format_info(c.format_k).canonical_block, format_info(c.format_v).canonical_block) > 1;
   const bool words = to.offset % 4 == 0 && to.nb[1] % 4 == 0 && c.dim_k % 2 == 0 && c.placement == Placement::buffer;
   const std::uint32_t unit = blocks ? 32 : words ? 2 : 1;
-  // One plane of indices for all; the second is negative, the third too large, each where it is not the last.
+  // One plane of indices for all; the second is negative or too small, the third too large, each where it is not the last.
   const std::uint32_t index_words = c.variant == 0 ? 0 : 1 + c.length % 2;
   std::vector<std::uint32_t> indices(2 + std::size_t{c.length} * 2, 0);
   const auto rows = Random(context.seed, c.name, 1).permutation(looked_up);
+  const std::uint32_t first_row = c.length % 3, too_small = first_row - 1;
   for (std::uint32_t i = 0; i < c.length && index_words != 0; ++i) {
     const bool last = i + 1 == c.length;
-    indices[2 + i * index_words] = i == 1 && !last ? UINT32_MAX : i == 2 && !last ? looked_up : rows[i];
-    if (index_words == 2) indices[3 + i * 2] = i == 1 && !last ? UINT32_MAX : 0;
+    indices[2 + i * index_words] = i == 1 && !last ? too_small : first_row + (i == 2 && !last ? looked_up : rows[i]);
+    if (index_words == 2) indices[3 + i * 2] = i == 1 && !last && first_row == 0 ? UINT32_MAX : 0;
   }
   const params::TransferParams push{.units = c.dim_k * c.length * c.kv_heads * c.batch / unit,
                                     .src_offset = from.offset, .src_ne0 = c.dim_k, .src_ne1 = c.length, .src_ne2 = c.kv_heads,
@@ -76,7 +77,7 @@ CaseResult run_transfer_case(const RunContext& context, const Case& c) {
                                     .dst_offset = to.offset, .dst_ne0 = c.dim_k, .dst_ne1 = c.length, .dst_ne2 = c.kv_heads,
                                     .dst_nb0 = to.nb[0], .dst_nb1 = to.nb[1], .dst_nb2 = to.nb[2], .dst_nb3 = to.nb[3],
                                     .indexed = get ? 1u : 0u, .rows = looked_up, .idx_offset = 2, .idx_nb0 = index_words,
-                                    .idx_nb1 = 0, .idx_nb2 = 0, .idx_ne1 = 1, .idx_ne2 = 1};
+                                    .idx_nb1 = 0, .idx_nb2 = 0, .idx_ne1 = 1, .idx_ne2 = 1, .first_row = first_row};
   return run_exact(context, c, "the last unit left out", [&](Executor& executor, bool mutate) -> Result<std::vector<Bytes>> {
     auto used = push;
     if (mutate) --used.units;

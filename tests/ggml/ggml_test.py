@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""What tools/ggml-test takes for passed, failed and missing, and that nothing else passes. No device is used."""
+"""What tools/ggml-test and tools/llama-e2e take for passed, failed and missing, and that nothing else passes. No device is used."""
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
+import math
 import pathlib
 import sys
+import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
@@ -17,6 +21,15 @@ def load(name):
     loader.exec_module(module)
     return module
 
+
+import llama_bench  # noqa: E402
+import llama_company  # noqa: E402
+import llama_context  # noqa: E402
+import llama_server  # noqa: E402
+import llama_server_scenarios as ways  # noqa: E402
+import llama_texts  # noqa: E402
+import llama_scenarios  # noqa: E402
+from llama_scenarios import Failed, Outcome, Scenario, Skipped  # noqa: E402
 
 TOOL = load("ggml-test")
 OUTPUT = """Testing 2 devices
@@ -41,9 +54,246 @@ class Counting(unittest.TestCase):
             self.assertEqual(TOOL.count(OUTPUT + line, "CPY")[2], [line])
 
     def test_a_root_that_is_not_there_is_skipped_and_a_wrong_operation_refused(self):
-        self.assertEqual(TOOL.main(["--root", "/no/such/root"]), 77)
-        self.assertEqual(load("llama-e2e").main(["--root", "/no/such/root"]), 77)
-        self.assertEqual(TOOL.main(["--op", "MUL_MAT"]), 2)
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.assertEqual(TOOL.main(["--root", "/no/such/root"]), 77)
+            self.assertEqual(load("llama-e2e").main(["--root", "/no/such/root"]), 77)
+            self.assertEqual(TOOL.main(["--op", "MUL_MAT"]), 2)
+
+
+def scenario(name, run=lambda: "", bounded=True):
+    return Scenario(name, "what it does", run, bounded)
+
+
+def raising(error):
+    def run():
+        raise error
+    return run
+
+
+class Table(unittest.TestCase):
+    def test_patterns_choose_by_part_and_by_wildcard_and_only_full_has_all(self):
+        some = [scenario("a/f16"), scenario("a/q4_0"), scenario("b/f16", bounded=False)]
+        names = lambda *how: [one.name for one in llama_scenarios.chosen(some, *how)]  # noqa: E731
+        self.assertEqual(names(False, None), ["a/f16", "a/q4_0"])
+        self.assertEqual(names(True, ["f16"]), ["a/f16", "b/f16"])
+        self.assertEqual(names(True, ["a/q*", "b/"]), ["a/q4_0", "b/f16"])
+        self.assertEqual(names(False, ["b/"]), [])
+
+    def test_outcomes_and_exit_status(self):
+        one, two, three = (llama_scenarios.carried_out(scenario("n", run)) for run in (lambda: "seen", raising(Failed("bad")), raising(Skipped("why"))))
+        self.assertEqual([(o.word, o.note) for o in (one, two, three)], [("passed", "seen"), ("failed", "bad"), ("skipped", "why")])
+        self.assertEqual(llama_scenarios.carried_out(scenario("n", raising(KeyError("timings")))).word, "failed")
+        self.assertEqual([llama_scenarios.status(o) for o in ([one, three], [one, two, three], [three])], [0, 1, 77])
+        self.assertIn("1 passed, 1 failed, 1 skipped", llama_scenarios.total([one, two, three]))
+
+    def test_columns_stand_under_their_headings_and_notes_are_one_line(self):
+        some = [scenario("short"), scenario("a/longer/name")]
+        head = llama_scenarios.heading(some)
+        for one in some:
+            line = llama_scenarios.line(Outcome(one, "failed", "two\nlines", 1.25), some)
+            self.assertEqual(line.index("failed"), head.index("outcome"))
+            self.assertEqual(line.index("two lines"), head.index("seen"))
+
+    def test_the_names_of_scenarios_are_unlike(self):
+        names = [one.name for module in (llama_texts, ways, llama_company) for one in module.scenarios(None)]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertEqual(sum(name.startswith("perplexity/") for name in names), 81)
+
+
+class Judging(unittest.TestCase):
+    def test_a_text_must_be_the_same_or_share_what_is_asked(self):
+        self.assertIn("5 characters", llama_scenarios.require_same("abcde", "abcde", "the CPU's"))
+        self.assertIn("3 of 5", llama_scenarios.require_same("abcxx", "abcde", "the CPU's", 3))
+        for seen, wanted, least in (("abcxx", "abcde", None), ("abcxx", "abcde", 4), ("", "", None), ("abc", "abcde", None), ("x", "y", 0)):
+            with self.assertRaises(Failed):
+                llama_scenarios.require_same(seen, wanted, "the CPU's", least)
+
+    def test_perplexity_is_read_and_judged(self):
+        self.assertEqual(llama_texts.read_perplexity("[1]2.50,[2]2.5642,\nFinal estimate: PPL = 2.5641 +/- 0.1", 2), 2.5641)
+        self.assertEqual(llama_texts.read_perplexity("[1]2.50,[2]2.5642,", 2), 2.5642)
+        self.assertIsNone(llama_texts.read_perplexity("[1]2.50,", 2))
+        llama_texts.judge_perplexity(2.5070, 2.5)
+        for here, there in ((2.51, 2.5), (2.49, 2.5), (None, 2.5), (2.5, None), (math.nan, 2.5)):
+            with self.assertRaises(Failed):
+                llama_texts.judge_perplexity(here, there)
+
+    def test_log_probabilities_of_a_given_text(self):
+        ways.judge_forced([-1.0, -2.0], [-1.05, -1.95])
+        for here, there in (([-1.0, -1.0], [-1.3, -0.7]), ([], []), ([-1.0], [-1.0, -1.0]), ([math.nan], [-1.0])):
+            with self.assertRaises(Failed):
+                ways.judge_forced(here, there)
+        self.assertEqual(ways.literal_grammar('a"\\\n'), 'root ::= "a\\"\\\\\\n"')
+
+    def test_the_cache_must_be_where_it_should(self):
+        log = "llama_kv_cache:     KVANT0 KV buffer size =     0.00 MiB\nllama_kv_cache:     KVANT0 KV buffer size =     1.50 MiB\n"
+        llama_context.require_cache_on(log, ["KVANT0"])
+        for text, devices in ((log.replace("1.50", "0.00"), ["KVANT0"]), (log, ["CPU"]), (log, ["CPU", "KVANT0"]), ("", ["KVANT0"])):
+            with self.assertRaises(Failed):
+                llama_context.require_cache_on(text, devices)
+
+    def test_complaints_and_ends_of_servers(self):
+        abort = "x.cpp:1: pre-allocated tensor (k) in a buffer (KVANT0) that cannot run the operation (ROPE)"
+        self.assertEqual(llama_scenarios.complaints(f"fine\n{abort}\n"), [abort])
+        self.assertEqual(llama_server.reason_of_end(-6, f"fine\n{abort}\n"), f"signal SIGABRT: {abort}")
+        self.assertEqual(llama_server.reason_of_end(1, "fine\nerror: invalid device\nbye"), "exit status 1: error: invalid device")
+
+    def test_slots_at_work_at_once(self):
+        log = "".join(f"I slot {word}: id  {slot} | task\n" for word, slot in (("launch_slot_", 0), ("launch_slot_", 1), ("     release", 0),
+                                                                               ("launch_slot_", 2), ("     release", 1), ("     release", 2)))
+        self.assertEqual(llama_server.most_at_once(log), 2)
+
+    def test_the_hidden_symbol_has_the_same_hash(self):
+        def elf_hash(name):
+            value = 5381
+            for byte in name:
+                value = (value * 33 + byte) % 2**32
+            return value
+        self.assertEqual(elf_hash(llama_company.OLD_SYMBOL[1:-1]), elf_hash(llama_company.HIDDEN_SYMBOL[1:-1]))
+        self.assertIn(llama_company.HIDDEN_SYMBOL, llama_company.hide_symbol(b"x" + llama_company.OLD_SYMBOL + b"y"))
+        self.assertRaises(Skipped, llama_company.hide_symbol, b"no such name")
+
+    def test_the_words_for_the_cpu_leave_layers_out(self):
+        self.assertEqual(llama_company.reference_words(("-fa", "on", "-ngl", 3, "-nkvo", "-ot", "x", "-np", 4)), ["-fa", "on", "-np", 4])
+
+
+KV_LOG = "KVANT0 KV buffer size = 1.50 MiB\n"
+
+
+class FakeServer:
+    """Answers as it is told, by device."""
+
+    def __init__(self, answer, log):
+        self.answer, self.text = answer, log
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def log(self):
+        return self.text
+
+    def complete(self, prompt, count, **more):
+        return self.answer(prompt, count, more)
+
+    def post(self, path, _):
+        return {"n_saved": 301} if "save" in path else {"n_restored": 301}
+
+
+class FakeRoot:
+    def __init__(self, scratch):
+        self.scratch = scratch
+
+    @staticmethod
+    def run(*_, **__):
+        return 0, "", ""
+
+
+class FakeContext:
+    model = "tiny.gguf"
+
+    def __init__(self, answers, log, scratch=None):
+        self.answers, self.log, self.root = answers, KV_LOG + log, FakeRoot(scratch)
+
+    def text(self, begin, end):
+        return "x" * (end - begin)
+
+    def server(self, _, device, *words):
+        return FakeServer(self.answers[device], self.log)
+
+
+class Ways(unittest.TestCase):
+    """The scenarios of the server, with servers that answer right and wrong."""
+    busy = "".join(f"slot launch_slot_: id  {slot}\n" for slot in range(4))
+    shifted = "slot context shift, n_keep = 1\napplying K-shift\n"
+    moved = "reusing chunk with size 200, shifting KV cache [201, 401) -> [101, 301)\n"
+
+    def fails(self, scenario_of, log, here, there=None, kind="f16"):
+        answers = {"KVANT0": here, "none": there or here}
+        with tempfile.TemporaryDirectory() as scratch:
+            (pathlib.Path(scratch) / "slots").mkdir()
+            (pathlib.Path(scratch) / "slots" / f"{kind}.bin").touch()
+            try:
+                scenario_of(FakeContext(answers, log, scratch), "name", kind)
+            except Failed:
+                return True
+        return False
+
+    @staticmethod
+    def text(prompt, count, _):
+        return {"content": f"{prompt}!", "tokens_predicted": count, "timings": {"cache_n": 299}}
+
+    def test_slots(self):
+        self.assertFalse(self.fails(ways.slots, self.busy, self.text))
+        self.assertTrue(self.fails(ways.slots, "", self.text))
+        other = lambda prompt, count, more: {"content": "alone" if "cache_prompt" in more else "together"}  # noqa: E731
+        self.assertTrue(self.fails(ways.slots, self.busy, other, kind="q4_0"))
+        self.assertTrue(self.fails(ways.slots, self.busy, self.text, lambda *_: {"content": "other"}))
+
+    def test_shift(self):
+        self.assertFalse(self.fails(ways.shift, self.shifted, self.text))
+        self.assertTrue(self.fails(ways.shift, "", self.text))
+        self.assertTrue(self.fails(ways.shift, self.shifted, lambda *_: {"content": "t", "tokens_predicted": 30}))
+        self.assertTrue(self.fails(ways.shift, self.shifted, self.text, lambda *_: {"content": "other"}))
+
+    def test_reuse(self):
+        self.assertFalse(self.fails(ways.reuse, self.moved, self.text))
+        self.assertTrue(self.fails(ways.reuse, "", self.text))
+        self.assertTrue(self.fails(ways.reuse, self.moved, lambda *_: {"content": "t", "timings": {"cache_n": 100}}))
+        self.assertTrue(self.fails(ways.reuse, self.moved, self.text, lambda *_: {"content": "other"}))
+
+    def test_save(self):
+        def answering(*texts, reused=301):
+            given = iter(texts)
+            return lambda *_: {"content": next(given), "timings": {"cache_n": reused}}
+        there = lambda *_: {"content": "next", "timings": {"cache_n": 301}}  # noqa: E731
+        self.assertFalse(self.fails(ways.save, "", answering("x", "text", "other", "text", "next"), there))
+        self.assertTrue(self.fails(ways.save, "", answering("x", "text", "other", "tent", "next"), there))
+        self.assertTrue(self.fails(ways.save, "", answering("x", "text", "other", "text", "last"), there))
+        self.assertTrue(self.fails(ways.save, "", answering("x", "text", "other", "text", "next", reused=0), there))
+
+    def test_draft(self):
+        def drafting(*texts, drafted=9, accepted=5):
+            given = iter(texts)
+            return lambda *_: {"content": next(given), "timings": {"draft_n": drafted, "draft_n_accepted": accepted}}
+        self.assertFalse(self.fails(ways.draft, "", drafting("text", "text")))
+        self.assertTrue(self.fails(ways.draft, "", drafting("text", "tent")))
+        self.assertTrue(self.fails(ways.draft, "", drafting("text", "text", accepted=0)))
+        self.assertTrue(self.fails(ways.draft, "", drafting("text", "text", drafted=5)))
+
+    def test_types_that_round_are_judged_by_log_probabilities(self):
+        def giving(value):
+            return lambda prompt, count, more: {"content": "x" * count, "timings": {"cache_n": 299},
+                                                "completion_probabilities": [{"logprob": value}] * count}
+        self.assertFalse(self.fails(ways.reuse, self.moved, giving(-1.0), giving(-1.05), "q4_0"))
+        self.assertTrue(self.fails(ways.reuse, self.moved, giving(-1.0), giving(-1.3), "q4_0"))
+
+
+class Speed(unittest.TestCase):
+    lines = "\n".join(['{"n_prompt": 128, "n_gen": 0, "n_depth": 0, "samples_ts": [4.0, 2.0]}', "no JSON",
+                       '{"n_prompt": 0, "n_gen": 16, "n_depth": 512, "samples_ts": [1.0, 9.0, 2.0]}'])
+
+    def test_samples_medians_and_ratios(self):
+        samples = llama_bench.read_samples(self.lines)
+        self.assertEqual(samples, {("pp", 0): [4.0, 2.0], ("tg", 512): [1.0, 9.0, 2.0]})
+        self.assertEqual(llama_bench.medians(samples), {("pp", 0): 3.0, ("tg", 512): 2.0})
+        self.assertEqual((llama_bench.ratio(3.0, 2.0), llama_bench.ratio(3.0, None), llama_bench.ratio(None, 2.0)), ("1.50", "-", "-"))
+
+    def test_table_has_a_line_for_each_test_and_depth_and_a_dash_for_what_is_missing(self):
+        values = {("KVANT0", "f16", "tg", 512): 6.0, ("CPU", "f16", "tg", 512): 4.0}
+        lines = llama_bench.table(values, ["f16"], [0, 512], ["KVANT0", "Vulkan0", "CPU"])
+        self.assertEqual(len(lines), 5)
+        self.assertEqual(lines[2].split(), ["f16", "tg16", "512", "6.00", "-", "4.00", "-", "1.50"])
+        self.assertTrue(all(len(line) == len(lines[0]) for line in lines))
+
+    def test_wrong_words_are_refused(self):
+        tool = load("llama-e2e")
+        for words in (["--bench", "--types", "f17"], ["--bench", "--depths", "0,-1"], ["--repetitions", "0"], ["--bench", "--validation"],
+                      ["--list", "--only", "no such scenario"], ["--columns", "GPU"]):
+            with contextlib.redirect_stderr(io.StringIO()), self.assertRaises(SystemExit) as end:
+                tool.main(words)
+            self.assertEqual(end.exception.code, 2, words)
 
 
 if __name__ == "__main__":

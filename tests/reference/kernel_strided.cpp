@@ -44,8 +44,8 @@ std::optional<std::uint64_t> find(KernelCall& call, const params::TransferParams
     const std::uint64_t word =
         p.idx_offset + i[1] * p.idx_nb0 + i[2] % p.idx_ne1 * p.idx_nb1 + i[3] % p.idx_ne2 * p.idx_nb2;
     const std::uint32_t row = call.bindings[2].word(word);
-    if (row >= p.rows) return std::nullopt;
-    i[1] = row;
+    if (row < p.first_row || row - p.first_row >= p.rows) return std::nullopt;
+    i[1] = row - p.first_row;
   }
   const std::uint64_t first = i[0] / side.format->canonical_block;
   return side.offset + first * side.nb[0] + i[1] * side.nb[1] + i[2] * side.nb[2] + i[3] * side.nb[3];

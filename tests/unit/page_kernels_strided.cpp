@@ -105,7 +105,7 @@ void check_transfer(PageKernelDevice& device, Tensor& from, Tensor& to, std::uin
                                     from.nb[0],     from.nb[1],      from.nb[2],     from.nb[3],     to.offset,
                                     destination[0], destination[1],  destination[2], to.nb[0],       to.nb[1],
                                     to.nb[2],       to.nb[3],        indices.indexed, indices.rows,  indices.offset,
-                                    indices.words,  indices.nb1,     indices.nb2,    indices.ne1,    indices.ne2};
+                                    indices.words,  indices.nb1,     indices.nb2,    indices.ne1,    indices.ne2,   0};
   SpecValues spec{};
   spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
   spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(from.format->id);

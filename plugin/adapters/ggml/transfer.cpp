@@ -60,42 +60,26 @@ bool shapes_agree(const Transfer& t) {
   return rows->ne[2] == table->ne[2] && rows->ne[3] == table->ne[3];
 }
 
-}  // namespace
+std::uint64_t bindable(const ExecutorLimits& limits) { return limits.max_binding_bytes - limits.binding_alignment - 4; }
 
-bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits) {
-  const auto t = parse(op);
-  if (!t || !shapes_agree(*t)) return false;
-  if (t->index == nullptr && op->op != GGML_OP_CPY && op->op != GGML_OP_CONT && op->op != GGML_OP_DUP) return false;
-  for (const ggml_tensor* side : {t->source, t->destination}) {
-    if (in_blocks(side->type) && (side->ne[0] % 32 != 0 || !rows_contiguous(side))) return false;
-    if (ggml_nbytes(side) > limits.max_binding_bytes - limits.binding_alignment - 4) return false;
-    if (ggml_nelements(side) > std::numeric_limits<std::uint32_t>::max()) return false;
-  }
-  // Codes of one block format are never made from another's; nor from bf16, whose many ties ggml's CPU backend rounds another way than
-  // its reference quantizers, which are followed here.
-  if (t->from != t->to && in_blocks(t->destination->type) && t->from != FormatId::f32 && t->from != FormatId::f16) return false;
-  return !t->index || ggml_nbytes(t->index) <= limits.max_binding_bytes - limits.binding_alignment - 4;
+// Tables of rows, one after the other, are bound in parts.
+bool in_parts(const Transfer& t, const ggml_tensor* side) {
+  return t.index != nullptr && side == (t.source_indexed ? t.source : t.destination) && side->ne[2] == 1 && side->ne[3] == 1 && rows_contiguous(side) &&
+         side->nb[1] == ggml_row_size(side->type, side->ne[0]);
 }
 
-Status record_transfer(Work& work, const ggml_tensor* node) {
-  const auto t = parse(node);
-  if (!t) return {StatusCode::unimplemented, "this operation was not said to be supported"};
-  if (node->op == GGML_OP_SET_ROWS) {
-    const bool pages = can_append(work.planar(), node);
-    if (pages) return record_append(work, node);
-    for (const ggml_tensor* tensor : {t->source, t->destination, t->index}) KVANT_TRY(work.planar().settle(work, tensor));
-  }
-  const ggml_tensor *s = t->source, *d = t->destination;
-  if (ggml_nelements(t->index != nullptr && !t->source_indexed ? s : d) == 0) return {};
-  if (t->index == nullptr && t->from == t->to && ggml_is_contiguous(s) && ggml_is_contiguous(d)) {
-    work.list().add_copy({buffer_id(s), offset_of(s), buffer_id(d), offset_of(d), ggml_nbytes(s)}, "copy", true);
-    return {};
-  }
-  const std::uint32_t unit = unit_of(*t), index_words = t->index == nullptr ? 0 : t->index->type == GGML_TYPE_I64 ? 2 : 1;
+// One dispatch; of the side that is looked up, if there is one, `rows` from `first_row` on.
+void record_part(Work& work, const Transfer& t, std::int64_t first_row, std::int64_t rows, bool barrier) {
+  const ggml_tensor *s = t.source, *d = t.destination;
+  const std::uint32_t unit = unit_of(t), index_words = t.index == nullptr ? 0 : t.index->type == GGML_TYPE_I64 ? 2 : 1;
+  auto place = [&](const ggml_tensor* side) {
+    const bool part = t.index != nullptr && side == (t.source_indexed ? s : d) && rows < side->ne[1];
+    return part ? work.window(buffer_id(side), offset_of(side) + static_cast<std::uint64_t>(first_row) * side->nb[1], static_cast<std::uint64_t>(rows) * side->nb[1])
+                : work.window(buffer_id(side), offset_of(side), ggml_nbytes(side));
+  };
   // A source that is not looked up tells how many elements move.
-  const std::int64_t elements = ggml_nelements(t->source_indexed ? d : s);
-  const Window source = work.window(buffer_id(s), offset_of(s), ggml_nbytes(s));
-  const Window destination = work.window(buffer_id(d), offset_of(d), ggml_nbytes(d));
+  const std::int64_t elements = ggml_nelements(t.source_indexed ? d : s);
+  const Window source = place(s), destination = place(d);
   params::TransferParams p{};
   p.units = u32(elements / unit);
   p.src_offset = source.skipped;
@@ -115,31 +99,73 @@ Status record_transfer(Work& work, const ggml_tensor* node) {
   p.dst_nb2 = u32(d->nb[2]);
   p.dst_nb3 = u32(d->nb[3]);
   Window index;
-  if (t->index != nullptr) {
-    index = work.window(buffer_id(t->index), offset_of(t->index), ggml_nbytes(t->index));
-    p.indexed = t->source_indexed ? 1 : 0;
-    p.rows = t->source_indexed ? p.src_ne1 : p.dst_ne1;
+  if (t.index != nullptr) {
+    index = work.window(buffer_id(t.index), offset_of(t.index), ggml_nbytes(t.index));
+    p.indexed = t.source_indexed ? 1 : 0;
+    p.first_row = u32(first_row);
+    p.rows = u32(rows);
     // Coordinates are those of the rows that are named one by one.
-    p.src_ne1 = p.dst_ne1 = t->source_indexed ? p.dst_ne1 : p.src_ne1;
+    p.src_ne1 = p.dst_ne1 = t.source_indexed ? p.dst_ne1 : p.src_ne1;
     p.idx_offset = index.skipped / 4;
-    p.idx_nb0 = u32(t->index->nb[0] / 4);
-    p.idx_nb1 = u32(t->index->nb[1] / 4);
-    p.idx_nb2 = u32(t->index->nb[2] / 4);
-    p.idx_ne1 = u32(t->index->ne[1]);
-    p.idx_ne2 = u32(t->index->ne[2]);
+    p.idx_nb0 = u32(t.index->nb[0] / 4);
+    p.idx_nb1 = u32(t.index->nb[1] / 4);
+    p.idx_nb2 = u32(t.index->nb[2] / 4);
+    p.idx_ne1 = u32(t.index->ne[1]);
+    p.idx_ne2 = u32(t.index->ne[2]);
   }
-  Dispatch& dispatch = work.list().add_dispatch(KernelId::transfer, "transfer", true);
+  Dispatch& dispatch = work.list().add_dispatch(KernelId::transfer, "transfer", barrier);
   std::memcpy(dispatch.push.data(), &p, sizeof p);
   const std::uint32_t local = work.executor().page_kernel_config(KernelId::transfer).local_size;
   dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local;
-  dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(t->from);
-  dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(t->to);
+  dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(t.from);
+  dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(t.to);
   dispatch.spec[KVANT_SPEC_TRANSFER_UNIT] = unit;
   dispatch.spec[KVANT_SPEC_TRANSFER_INDEX] = index_words;
   dispatch.bindings[0] = source.range;
   dispatch.bindings[1] = destination.range;
   dispatch.bindings[2] = index.range;
   dispatch.groups = params::transfer_grid(p.units, local);
+}
+
+}  // namespace
+
+bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits) {
+  const auto t = parse(op);
+  if (!t || !shapes_agree(*t)) return false;
+  if (t->index == nullptr && op->op != GGML_OP_CPY && op->op != GGML_OP_CONT && op->op != GGML_OP_DUP) return false;
+  for (const ggml_tensor* side : {t->source, t->destination}) {
+    if (in_blocks(side->type) && (side->ne[0] % 32 != 0 || !rows_contiguous(side))) return false;
+    // Tables in parts may be of any size: llama.cpp also asks about caches that it then finds too large.
+    if (in_parts(*t, side) ? side->nb[1] > bindable(limits) : ggml_nbytes(side) > bindable(limits)) return false;
+    if (!in_parts(*t, side) && ggml_nelements(side) > std::numeric_limits<std::uint32_t>::max()) return false;
+  }
+  // Codes of one block format are never made from another's; nor from bf16, whose many ties ggml's CPU backend rounds another way than
+  // its reference quantizers, which are followed here.
+  if (t->from != t->to && in_blocks(t->destination->type) && t->from != FormatId::f32 && t->from != FormatId::f16) return false;
+  return !t->index || ggml_nbytes(t->index) <= bindable(limits);
+}
+
+Status record_transfer(Work& work, const ggml_tensor* node) {
+  const auto t = parse(node);
+  if (!t) return {StatusCode::unimplemented, "this operation was not said to be supported"};
+  if (node->op == GGML_OP_SET_ROWS) {
+    const bool pages = can_append(work.planar(), node);
+    if (pages) return record_append(work, node);
+    for (const ggml_tensor* tensor : {t->source, t->destination, t->index}) KVANT_TRY(work.planar().settle(work, tensor));
+  }
+  const ggml_tensor *s = t->source, *d = t->destination;
+  if (ggml_nelements(t->index != nullptr && !t->source_indexed ? s : d) == 0) return {};
+  if (t->index == nullptr && t->from == t->to && ggml_is_contiguous(s) && ggml_is_contiguous(d)) {
+    work.list().add_copy({buffer_id(s), offset_of(s), buffer_id(d), offset_of(d), ggml_nbytes(s)}, "copy", true);
+    return {};
+  }
+  const ggml_tensor* table = t->index == nullptr ? nullptr : t->source_indexed ? s : d;  // the side that is looked up
+  if (table == nullptr || ggml_nbytes(table) <= bindable(work.executor().limits())) {
+    record_part(work, *t, 0, table == nullptr ? 0 : table->ne[1], true);
+    return {};
+  }
+  const auto most = static_cast<std::int64_t>(bindable(work.executor().limits()) / table->nb[1]);
+  for (std::int64_t row = 0; row < table->ne[1]; row += most) record_part(work, *t, row, std::min(most, table->ne[1] - row), row == 0);
   return {};
 }
 

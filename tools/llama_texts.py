@@ -1,0 +1,56 @@
+"""Scenarios of one sequence: perplexity by the types of K and V, and greedy text, each against the CPU backend."""
+import re
+
+from llama_context import CPU, DEVICE, TYPES, require_cache_on
+from llama_scenarios import Failed, Scenario, require_same
+
+BOUNDED = [(t, t) for t in TYPES] + [("q8_0", "q4_0"), ("f16", "q8_0"), ("q4_0", "f16")]
+MOST_DIFFERENCE = 0.003
+PROMPT = "The"
+
+
+def read_perplexity(output, chunks):
+    """The last running value or the final one: llama.cpp logs from a thread of its own, and may leave before the last lines are out."""
+    found = re.findall(rf"\[{chunks}\]([0-9.]+),|Final estimate: PPL = ([0-9.]+)", output)
+    return float(found[-1][0] or found[-1][1]) if found else None
+
+
+def judge_perplexity(here, there):
+    if here is None or there is None:
+        raise Failed(f"no perplexity: {DEVICE} {here}, CPU {there}")
+    note = f"{here:.4f}, CPU {there:.4f}, {100 * (here / there - 1):+.3f} %"
+    if not abs(here / there - 1) <= MOST_DIFFERENCE:  # also of a value that is no number
+        raise Failed(f"{note}: not within {100 * MOST_DIFFERENCE} %")
+    return note
+
+
+def perplexity(context, name, k, v):
+    values = []
+    for device in (DEVICE, CPU):
+        for _ in range(4):
+            printed, log = context.program(name, device, "llama-perplexity", "-f", f"{context.models}/heldout.txt", "--chunks", context.chunks,
+                                           "-fa", "on", "-c", 1024, "-b", 1024, "-ub", 512, "-ctk", k, "-ctv", v, "-v")
+            value = read_perplexity(printed + log, context.chunks)
+            if value is not None:
+                break
+        if device == DEVICE:
+            require_cache_on(log, [DEVICE])
+        values.append(value)
+    return judge_perplexity(*values)
+
+
+def greedy(context, name):
+    texts = [context.program(name, device, "llama-completion", "-p", PROMPT, "-n", 48, "--temp", 0, "-no-cnv", "-fa", "on", "-c", 512,
+                             "--no-display-prompt")[0].strip() for device in (DEVICE, CPU)]
+    # For the reason told above either text may lack its last words.
+    common = min(len(text) for text in texts)
+    if common <= 30:
+        raise Failed(f"texts of {len(texts[0])} and {len(texts[1])} characters are too short to be judged")
+    return require_same(texts[0][:common], texts[1][:common], "the CPU's")
+
+
+def scenarios(context):
+    made = [Scenario(f"perplexity/{k}-{v}", "perplexity within 0.3 % of the CPU's",
+                     lambda k=k, v=v: perplexity(context, f"perplexity/{k}-{v}", k, v), (k, v) in BOUNDED)
+            for k in TYPES for v in TYPES]
+    return made + [Scenario("greedy/f16", "llama-completion's greedy text is the CPU's", lambda: greedy(context, "greedy/f16"))]
