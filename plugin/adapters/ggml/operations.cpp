@@ -4,6 +4,23 @@
 
 namespace kvant::ggml {
 
+namespace {
+
+// Whether an operand comes from the device as it is: out of its memory, or out of attention. ggml's scheduler spreads the operations of a
+// device over neighbours that it supports; were the activations' own ROPE and rotations among them, each would cost a round trip.
+bool from_device(const ggml_tensor* tensor) {
+  for (const ggml_tensor* t = tensor; t != nullptr;) {
+    if (t->op == GGML_OP_NONE || t->op == GGML_OP_FLASH_ATTN_EXT) return true;
+    const bool copy = t->op == GGML_OP_CPY || t->op == GGML_OP_CONT || t->op == GGML_OP_DUP || t->op == GGML_OP_ROPE;
+    if (!is_view_op(t->op) && !copy && t->op != GGML_OP_MUL_MAT) return false;
+    if (t->op == GGML_OP_MUL_MAT && t->op_params[1] != GGML_HINT_SRC0_IS_HADAMARD) return false;
+    t = t->src[t->op == GGML_OP_MUL_MAT ? 1 : 0];
+  }
+  return false;
+}
+
+}  // namespace
+
 bool supports(const ggml_tensor* op, const ExecutorLimits& limits) {
   if (is_view_op(op->op)) return true;
   switch (op->op) {
@@ -13,8 +30,8 @@ bool supports(const ggml_tensor* op, const ExecutorLimits& limits) {
     case GGML_OP_CPY:
     case GGML_OP_CONT:
     case GGML_OP_DUP: return supports_transfer(op, limits);
-    case GGML_OP_ROPE: return supports_rope(op, limits);
-    case GGML_OP_MUL_MAT: return supports_hadamard(op, limits);
+    case GGML_OP_ROPE: return from_device(op->src[0]) && supports_rope(op, limits);
+    case GGML_OP_MUL_MAT: return from_device(op->src[1]) && supports_hadamard(op, limits);
     default: return false;
   }
 }
