@@ -98,6 +98,7 @@ struct ExecutorLimits {
   std::uint32_t binding_alignment = 16;     // offsets of bindings, at least 16
   std::uint32_t max_groups[3] = {65535, 65535, 65535};
   std::uint32_t max_staging_bytes = 0;      // most bytes of one stage() call
+  std::uint64_t max_shared_bytes = 0;       // most bytes of one shared buffer; 0 = the device has no such memory
   std::uint32_t parallel_workgroups = 1;    // about as many workgroups as keep the device busy
 };
 

@@ -1,5 +1,7 @@
 #include "memory.hpp"
 
+#include <algorithm>
+
 #include "rollback.hpp"
 
 namespace kvant {
@@ -56,12 +58,20 @@ std::optional<std::uint32_t> choose_memory_type(const std::vector<MemoryType>& t
   return best;
 }
 
+std::uint64_t max_buffer_bytes(const DevicePlan& plan, BufferKind kind) {
+  if (kind != BufferKind::shared) return plan.max_slab_bytes;
+  if (!choose_memory_type(plan.snapshot.memory_types, ~0U, kind)) return 0;
+  return std::min(plan.snapshot.max_allocation_bytes, plan.snapshot.max_buffer_bytes);
+}
+
 Result<Buffer> Memory::create(std::uint64_t size, BufferKind kind) {
   const std::string what = std::string(kind_name(kind)) + " buffer of " + std::to_string(size) + " bytes";
   if (size == 0) return Status(StatusCode::invalid_argument, what + " is empty");
-  if (size > plan_.max_slab_bytes) {
-    return Status(StatusCode::invalid_argument, what + " is larger than one buffer of this device may be (" +
-                                                    std::to_string(plan_.max_slab_bytes) + ")");
+  const std::uint64_t most = max_buffer_bytes(plan_, kind);
+  if (most == 0) return Status(StatusCode::unimplemented, "no memory type of the device serves a " + what);
+  if (size > most) {
+    return Status(StatusCode::invalid_argument,
+                  what + " is larger than one buffer of this device may be (" + std::to_string(most) + ")");
   }
   if (limit_ != 0 && (bytes_ > limit_ || size > limit_ - bytes_)) {
     return Status(StatusCode::resource_exhausted, what + " does not fit: " + std::to_string(bytes_) +

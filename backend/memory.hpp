@@ -22,6 +22,8 @@ struct Buffer {
 // Index of the best memory type among those allowed; none when no allowed type serves the kind.
 std::optional<std::uint32_t> choose_memory_type(const std::vector<MemoryType>& types, std::uint32_t allowed_bits,
                                                 BufferKind kind);
+// Most bytes of one buffer of a kind: slabs have a limit of their own; 0 where the device has no memory for it.
+std::uint64_t max_buffer_bytes(const DevicePlan& plan, BufferKind kind);
 
 class Memory {
  public:

@@ -64,6 +64,7 @@ VulkanExecutor::VulkanExecutor(Device& device, const DevicePlan& plan, const Dev
   limits_.binding_alignment = plan.binding_alignment;
   std::copy(plan.snapshot.max_groups.begin(), plan.snapshot.max_groups.end(), limits_.max_groups);
   limits_.max_staging_bytes = static_cast<std::uint32_t>(std::min(plan.max_slab_bytes, kMaxStagingBytes));
+  limits_.max_shared_bytes = max_buffer_bytes(plan, BufferKind::shared);
   limits_.parallel_workgroups = plan.parallel_workgroups;
   staging_ring_bytes_ = std::min(kStagingRingBytes, plan.max_slab_bytes);
   if (options.memory_limit != 0)  // leave most of a small budget to the cache itself

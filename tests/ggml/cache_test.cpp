@@ -38,12 +38,14 @@ struct Cache {
   ggml_backend_buffer_t buffer = nullptr;
   ggml_tensor *k = nullptr, *v = nullptr;
 
-  Cache(ggml_backend_t backend, ggml_type type_k, ggml_type type_v, bool twin) {
+  Cache(ggml_type type_k, ggml_type type_v, bool twin) {
     context = ggml_init({ggml_tensor_overhead() * 4, nullptr, true});
     k = ggml_new_tensor_3d(context, type_k, kHeads * kDim, kRows, kStreams);
     v = ggml_new_tensor_3d(context, type_v, kHeads * kDim, kRows, kStreams);
     ggml_set_name(k, twin ? "twin_k" : "cache_k");
     ggml_set_name(v, twin ? "twin_v" : "cache_v");
+  }
+  Cache(ggml_backend_t backend, ggml_type type_k, ggml_type type_v, bool twin) : Cache(type_k, type_v, twin) {
     buffer = ggml_backend_alloc_ctx_tensors(context, backend);
     ggml_backend_buffer_clear(buffer, 0);
     if (twin) ggml_backend_buffer_set_usage(buffer, GGML_BACKEND_BUFFER_USAGE_COMPUTE);
@@ -196,6 +198,73 @@ void run_pair(ggml_backend_t backend, ggml_type type_k, ggml_type type_v) {
   same("all was cleared");
 }
 
+Inputs plain_inputs() {
+  Inputs in;
+  for (std::int64_t i = 0; i < kHeads * kDim * kTokens; ++i) in.k.push_back(static_cast<float>(i % 17) / 8.0f - 1.0f);
+  in.v = in.k;
+  for (std::int64_t i = 0; i < kDim * kQueries * kQueryHeads * kStreams; ++i) in.q.push_back(static_cast<float>(i % 11) / 5.0f - 1.0f);
+  for (std::int64_t i = 0; i < kTokens; ++i) in.rows.push_back(i * 3);
+  return in;
+}
+
+// Tensors of one type after the other at the same place of one buffer, of which the first lay in pages.
+void run_reuse(ggml_backend_t backend) {
+  const Inputs in = plain_inputs();
+  ggml_backend_buffer_t buffer = ggml_backend_alloc_buffer(backend, 1 << 20);
+  auto* base = static_cast<char*>(ggml_backend_buffer_get_base(buffer));
+  const std::pair<ggml_type, std::size_t> places[] = {{GGML_TYPE_F16, 0}, {GGML_TYPE_BF16, 0}, {GGML_TYPE_Q4_0, 0}, {GGML_TYPE_IQ4_NL, 0}, {GGML_TYPE_Q8_0, 512}};
+  for (const auto& [type, offset] : places) {
+    const std::string name = std::string(ggml_type_name(type)) + ": ";
+    Cache cache(type, type, false), twin(backend, type, type, true);
+    ggml_backend_tensor_alloc(buffer, cache.k, base + offset);
+    ggml_backend_tensor_alloc(buffer, cache.v, base + (1 << 19) + offset);
+    const std::vector<std::uint8_t> zeros(ggml_nbytes(cache.k));
+    for (ggml_tensor* t : {cache.k, cache.v}) ggml_backend_tensor_set(t, zeros.data(), 0, zeros.size());
+    expect(step(backend, cache, in, GGML_TYPE_F32, false) == step(backend, twin, in, GGML_TYPE_F32, false), name + "attention differs where another type lay");
+    expect(bytes_of(cache.k) == bytes_of(twin.k), name + "K differs where another type lay");
+  }
+  ggml_backend_buffer_free(buffer);
+}
+
+// A cache in memory that the processor sees is never turned.
+void run_shared(ggml_backend_t backend) {
+  const Inputs in = plain_inputs();
+  Cache cache(GGML_TYPE_Q8_0, GGML_TYPE_F16, false), twin(backend, GGML_TYPE_Q8_0, GGML_TYPE_F16, true);
+  ggml_set_name(cache.k, "shared_k");
+  cache.buffer = ggml_backend_alloc_ctx_tensors_from_buft(cache.context, ggml_backend_dev_host_buffer_type(ggml_backend_get_device(backend)));
+  ggml_backend_buffer_clear(cache.buffer, 0);
+  expect(step(backend, cache, in, GGML_TYPE_F32, true) == step(backend, twin, in, GGML_TYPE_F32, false), "attention over shared memory differs");
+  const auto* bytes = static_cast<const std::uint8_t*>(cache.k->data);
+  expect(std::vector<std::uint8_t>(bytes, bytes + ggml_nbytes(cache.k)) == bytes_of(twin.k), "the processor sees other bytes of a shared K");
+}
+
+// A graph that reaches beyond the device is refused as a whole; what was set before stays. States are cleared by a scale of 0.
+void run_refusals(ggml_backend_t backend) {
+  Graph g, far;
+  ggml_tensor* state = ggml_new_tensor_1d(g.context, GGML_TYPE_F32, 64);
+  ggml_tensor* other = ggml_new_tensor_1d(far.context, GGML_TYPE_F32, 64);
+  far.buffer = ggml_backend_alloc_ctx_tensors_from_buft(far.context, ggml_backend_cpu_buffer_type());
+  ggml_build_forward_expand(g.graph, ggml_cpy(g.context, other, state));
+  g.allocate(backend, false);
+  const std::vector<float> threes(64, 3.0f);
+  ggml_backend_tensor_set(state, threes.data(), 0, ggml_nbytes(state));
+  expect(ggml_backend_graph_compute(backend, g.graph) != GGML_STATUS_SUCCESS, "a graph with memory of the processor was computed");
+  std::vector<float> seen(64);
+  ggml_backend_tensor_get(state, seen.data(), 0, ggml_nbytes(state));
+  expect(seen == threes, "a refused graph changed a tensor");
+  Graph zero;
+  ggml_tensor* view = ggml_view_1d(zero.context, state, 32, 16 * sizeof(float));
+  ggml_tensor* cleared = ggml_scale_inplace(zero.context, view, 0.0f);
+  expect(ggml_backend_supports_op(backend, cleared), "states cannot be cleared");
+  expect(!ggml_backend_supports_op(backend, ggml_scale_inplace(zero.context, view, 2.0f)), "a scale by 2 is no operation of this device");
+  ggml_build_forward_expand(zero.graph, cleared);
+  ggml_backend_view_init(view);
+  ggml_backend_view_init(cleared);
+  expect(ggml_backend_graph_compute(backend, zero.graph) == GGML_STATUS_SUCCESS, "states were not cleared");
+  ggml_backend_tensor_get(state, seen.data(), 0, ggml_nbytes(state));
+  for (std::size_t i = 0; i < seen.size(); ++i) expect(seen[i] == (i >= 16 && i < 48 ? 0.0f : 3.0f), "state " + std::to_string(i) + " is wrong after clearing");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -218,6 +287,10 @@ int main(int argc, char** argv) {
   for (const ggml_type type : kTypes) run_pair(backend, type, type);
   run_pair(backend, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0);
   run_pair(backend, GGML_TYPE_F16, GGML_TYPE_IQ4_NL);
+  run_reuse(backend);
+  run_shared(backend);
+  run_refusals(backend);
+  expect(pages_log.find("shared_k lies in pages now") == std::string::npos, "shared memory lay in pages");
   expect(pages_log.find("cache_k lies in pages now") != std::string::npos, "no cache lay in pages");
   expect(pages_log.find("twin_k lies in pages now") == std::string::npos, "a twin lay in pages");
   ggml_backend_free(backend);

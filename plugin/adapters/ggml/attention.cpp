@@ -68,12 +68,16 @@ bool supports_attention(const ggml_tensor* op, const ExecutorLimits& limits) {
   const std::uint64_t bindable = limits.max_binding_bytes - limits.binding_alignment - 4;
   for (const ggml_tensor* t : {a->q, a->out, a->mask})
     if (t != nullptr && ggml_nbytes(t) > bindable) return false;
-  return pages.per_slab != 0 && page <= bindable;
+  // Pages in scratch memory must fit one buffer, unless the tensors will lie in pages themselves.
+  const bool in_place = rows_are_heads(a->k, a->kv_heads, limits) && rows_are_heads(a->v, a->kv_heads, limits);
+  const std::uint64_t scratch = std::max(pages.page_bytes[0], pages.page_bytes[1]) * pages.total;
+  return pages.per_slab != 0 && page <= bindable && (in_place || scratch <= limits.max_slab_bytes);
 }
 
 Status record_attention(Work& work, const ggml_tensor* node) {
   const auto a = parse(node);
   if (!a) return {StatusCode::unimplemented, "this FLASH_ATTN_EXT was not said to be supported"};
+  for (const ggml_tensor* other : {a->q, a->mask, a->sinks, a->out}) KVANT_TRY(work.planar().settle(work, other));
   KVANT_ASSIGN(const AttentionPages pages, pages_for(work, *a));
   const bool together = a->sequences == 1 || a->q->nb[3] == a->queries * a->q->nb[1];
   for (std::uint32_t first = 0; first < a->sequences; first += together ? a->sequences : 1)

@@ -20,7 +20,7 @@ void cut(AttentionPages& pages, const ExecutorLimits& limits) {
 }
 
 std::optional<AttentionPages> planar_pages(Work& work, const Attention& a) {
-  const auto k = work.planar().view(a.k), v = work.planar().view(a.v);
+  const auto k = work.planar().view(a.k, work.executor().limits()), v = work.planar().view(a.v, work.executor().limits());
   if (!k || !v || k->first_page != v->first_page || k->sequence_pages != v->sequence_pages) return std::nullopt;
   AttentionPages pages;
   pages.page_bytes[0] = k->tensor->page_bytes();

@@ -44,6 +44,12 @@ void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor* tensor, const void* d
   report("set_tensor", self(buffer).machine->write(self(buffer).id, offset_of(tensor) + offset, data, size));
 }
 
+// A tensor begins to lie here: what pages a former one left behind are rows again.
+ggml_status init_tensor(ggml_backend_buffer_t buffer, ggml_tensor* tensor) {
+  if (tensor->view_src == nullptr) report("init_tensor", self(buffer).machine->place(self(buffer).id, offset_of(tensor), ggml_nbytes(tensor)));
+  return GGML_STATUS_SUCCESS;
+}
+
 void get_tensor(ggml_backend_buffer_t buffer, const ggml_tensor* tensor, void* data, std::size_t offset, std::size_t size) {
   report("get_tensor", self(buffer).machine->read(self(buffer).id, offset_of(tensor) + offset, data, size));
 }
@@ -85,7 +91,7 @@ ggml_backend_buffer_t make_buffer(ggml_backend_buffer_type_t type, std::size_t s
   Machine& machine = machine_of(type);
   auto id = machine.create_buffer((size + kSlack + 15) / 16 * 16, kind);
   if (!id.ok()) {
-    if (kind == BufferKind::device) log_error(machine.name() + ": " + id.status().message());
+    log_error(machine.name() + ": " + id.status().message());
     return nullptr;
   }
   auto* own = new (std::nothrow) OwnBuffer{&machine, id.value(), machine.mapped(id.value())};
@@ -99,6 +105,7 @@ ggml_backend_buffer_t make_buffer(ggml_backend_buffer_type_t type, std::size_t s
   const bool shared = kind == BufferKind::shared;
   buffer->iface.free_buffer = free_buffer;
   buffer->iface.get_base = shared ? shared_base : get_base;
+  buffer->iface.init_tensor = shared ? nullptr : init_tensor;
   buffer->iface.memset_tensor = shared ? shared_memset : memset_tensor;
   buffer->iface.set_tensor = shared ? shared_set : set_tensor;
   buffer->iface.get_tensor = shared ? shared_get : get_tensor;
@@ -113,25 +120,29 @@ ggml_backend_buffer_t make_buffer(ggml_backend_buffer_type_t type, std::size_t s
 
 ggml_backend_buffer_t alloc_device(ggml_backend_buffer_type_t type, std::size_t size) { return make_buffer(type, size, BufferKind::device); }
 
-ggml_backend_buffer_t alloc_shared(ggml_backend_buffer_type_t type, std::size_t size) {
-  ggml_backend_buffer_t buffer = make_buffer(type, size, BufferKind::shared);
-  return buffer != nullptr ? buffer : ggml_backend_buft_alloc_buffer(ggml_backend_cpu_buffer_type(), size);
-}
+// Never other memory in its stead: ggml's scheduler counts on the type, and makes no copies.
+ggml_backend_buffer_t alloc_shared(ggml_backend_buffer_type_t type, std::size_t size) { return make_buffer(type, size, BufferKind::shared); }
+
+std::size_t alignment(ggml_backend_buffer_type_t) { return kAlignment; }
+// What Vulkan promises of mapped addresses.
+std::size_t shared_alignment(ggml_backend_buffer_type_t) { return 64; }
 
 const char* device_name(ggml_backend_buffer_type_t type) { return machine_of(type).name().c_str(); }
 const char* shared_name(ggml_backend_buffer_type_t type) { return machine_of(type).host_name().c_str(); }
 
+template <std::uint64_t ExecutorLimits::* kLimit>
 std::size_t max_size(ggml_backend_buffer_type_t type) {
   const ExecutorLimits* limits = machine_of(type).limits();
-  return limits == nullptr ? 0 : static_cast<std::size_t>(std::min<std::uint64_t>(limits->max_slab_bytes - kSlack - 16, SIZE_MAX));
+  if (limits == nullptr || limits->*kLimit <= kSlack + 16) return 0;
+  return static_cast<std::size_t>(std::min<std::uint64_t>(limits->*kLimit - kSlack - 16, SIZE_MAX));
 }
 
 template <typename Functions>
 void fill(Functions& functions, ggml_backend_dev_t device, bool shared) {
   functions.get_name = shared ? shared_name : device_name;
   functions.alloc_buffer = shared ? alloc_shared : alloc_device;
-  functions.get_alignment = [](ggml_backend_buffer_type_t) { return kAlignment; };
-  functions.get_max_size = max_size;
+  functions.get_alignment = shared ? shared_alignment : alignment;
+  functions.get_max_size = shared ? max_size<&ExecutorLimits::max_shared_bytes> : max_size<&ExecutorLimits::max_slab_bytes>;
   if (shared) functions.is_host = [](ggml_backend_buffer_type_t) { return true; };
   functions.device = device;
 }

@@ -13,7 +13,7 @@ struct BufferType {
 
 // Fill the structs of the API version at hand. `device`: theirs.
 void make_device_buffer_type(BufferType& type, ggml_backend_dev_t device, Machine& machine, int api_version);
-// Memory that the processor uses as its own and the device reads in place. Where a device has none, ggml's plain memory is given out.
+// Memory that the processor uses as its own and the device reads in place.
 void make_host_buffer_type(BufferType& type, ggml_backend_dev_t device, Machine& machine, int api_version);
 
 // The device's buffer behind one of ggml's; none if it is another backend's, or a dummy.

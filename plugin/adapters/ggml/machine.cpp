@@ -9,6 +9,7 @@
 #include "buffers.hpp"
 #include "ggml_log.hpp"
 #include "operations.hpp"
+#include "rollback.hpp"
 
 namespace kvant::ggml {
 
@@ -20,7 +21,9 @@ constexpr const char* kSetTensor = "set_tensor";
 
 // Whether a copy may run beside those at the end of the list: inputs of a graph are set one after the other, each to a place of its own.
 bool joins(const CommandList& list, const Copy& copy) {
+  constexpr std::ptrdiff_t kMostCompared = 64;
   for (auto command = list.commands.rbegin(); command != list.commands.rend(); ++command) {
+    if (command - list.commands.rbegin() == kMostCompared) return false;
     const Copy& other = command->copy;
     if (command->label != kSetTensor) return false;
     if (other.destination == copy.destination && other.destination_offset < copy.destination_offset + copy.size &&
@@ -36,6 +39,18 @@ PlanarMode planar_mode() {
   const char* value = std::getenv("KVANT_GGML_PLANAR");
   const std::string_view mode = value != nullptr ? value : "";
   return mode == "never" ? PlanarMode::never : mode == "always" ? PlanarMode::always : PlanarMode::caches;
+}
+
+// A tensor of the node that the device does not reach. The matrix of a rotation is known without its numbers.
+const ggml_tensor* outside(const ggml_tensor* node) {
+  if (ggml_nelements(node) == 0) return nullptr;
+  if (buffer_id(node) == BufferId::none) return node;
+  for (int i = 0; i < GGML_MAX_SRC; ++i) {
+    const ggml_tensor* source = node->src[i];
+    const bool read = source != nullptr && ggml_nelements(source) > 0 && !(node->op == GGML_OP_MUL_MAT && i == 0);
+    if (read && buffer_id(source) == BufferId::none) return source;
+  }
+  return nullptr;
 }
 
 // Where pipelines are kept between runs: the first use of a shape compiles.
@@ -86,10 +101,28 @@ const ExecutorLimits* Machine::limits() {
   return open() ? &context_->executor().limits() : nullptr;
 }
 
+// Where host memory ends in the middle, what has gathered is not whole.
+template <typename F>
+Status Machine::guarded(F&& function) {
+  bool whole = false;
+  const Status status = within_memory([&] {
+    const Status inner = function();
+    whole = true;
+    return inner;
+  });
+  if (!whole && work_) work_->give_up(status);
+  return status;
+}
+
 Result<BufferId> Machine::create_buffer(std::uint64_t size, BufferKind kind) {
   const std::lock_guard lock(mutex_);
-  if (!open()) return kClosed;
-  return context_->executor().create_buffer(size, kind);
+  BufferId buffer{};
+  KVANT_TRY(within_memory([&]() -> Status {
+    if (!open()) return kClosed;
+    KVANT_ASSIGN(buffer, context_->executor().create_buffer(size, kind));
+    return {};
+  }));
+  return buffer;
 }
 
 std::byte* Machine::mapped(BufferId buffer) {
@@ -105,44 +138,53 @@ void Machine::destroy_buffer(BufferId buffer) {
   context_->executor().destroy_buffer(buffer);
 }
 
+std::uint64_t Machine::piece(BufferId buffer, std::uint64_t offset, std::uint64_t left) {
+  const std::uint64_t most = std::min<std::uint64_t>(left, context_->executor().limits().max_staging_bytes);
+  return work_->planar().touches(buffer, offset, most) ? std::min(most, kPieceBytes) : most;
+}
+
 // Copies gather with the commands of the next graph, so that a graph and its inputs are one submit.
 Status Machine::write(BufferId buffer, std::uint64_t offset, const void* data, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
-  if (!open()) return kClosed;
-  const auto* bytes = static_cast<const std::byte*>(data);
-  for (std::uint64_t done = 0; done < size;) {
-    const std::uint64_t piece = std::min<std::uint64_t>(size - done, context_->executor().limits().max_staging_bytes);
-    KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
-    KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::upload));
-    std::memcpy(staging.data, bytes + done, piece);
-    if (planar) {
-      KVANT_TRY(work_->planar().write(*work_, staging.range, buffer, offset + done));
+  return guarded([&]() -> Status {
+    if (!open()) return kClosed;
+    const auto* bytes = static_cast<const std::byte*>(data);
+    for (std::uint64_t done = 0; done < size;) {
+      const std::uint64_t piece = this->piece(buffer, offset + done, size - done);
+      KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
+      KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::upload));
+      std::memcpy(staging.data, bytes + done, piece);
+      if (planar) {
+        KVANT_TRY(work_->planar().write(*work_, staging.range, buffer, offset + done));
+        done += piece;
+        continue;
+      }
+      const Copy copy{staging.range.buffer, staging.range.offset, buffer, offset + done, piece};
+      work_->list().add_copy(copy, kSetTensor, !joins(work_->list(), copy));
       done += piece;
-      continue;
     }
-    const Copy copy{staging.range.buffer, staging.range.offset, buffer, offset + done, piece};
-    work_->list().add_copy(copy, kSetTensor, !joins(work_->list(), copy));
-    done += piece;
-  }
-  return {};
+    return {};
+  });
 }
 
 Status Machine::read(BufferId buffer, std::uint64_t offset, void* data, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
-  if (!open()) return kClosed;
-  for (std::uint64_t done = 0; done < size;) {
-    const std::uint64_t piece = std::min<std::uint64_t>(size - done, context_->executor().limits().max_staging_bytes);
-    KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
-    KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::readback));
-    if (planar)
-      KVANT_TRY(work_->planar().read(*work_, buffer, offset + done, staging.range));
-    else
-      work_->list().add_copy({buffer, offset + done, staging.range.buffer, staging.range.offset, piece}, "get_tensor", true);
-    KVANT_TRY(work_->finish());
-    std::memcpy(static_cast<std::byte*>(data) + done, staging.data, piece);
-    done += piece;
-  }
-  return {};
+  return guarded([&]() -> Status {
+    if (!open()) return kClosed;
+    for (std::uint64_t done = 0; done < size;) {
+      const std::uint64_t piece = this->piece(buffer, offset + done, size - done);
+      KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
+      KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::readback));
+      if (planar)
+        KVANT_TRY(work_->planar().read(*work_, buffer, offset + done, staging.range));
+      else
+        work_->list().add_copy({buffer, offset + done, staging.range.buffer, staging.range.offset, piece}, "get_tensor", true);
+      KVANT_TRY(work_->finish());
+      std::memcpy(static_cast<std::byte*>(data) + done, staging.data, piece);
+      done += piece;
+    }
+    return {};
+  });
 }
 
 Status Machine::fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, std::uint8_t value) {
@@ -155,43 +197,68 @@ Status Machine::fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, 
   KVANT_TRY(write(buffer, offset, edge, begin));
   KVANT_TRY(write(buffer, offset + size - end, edge, end));
   const std::lock_guard lock(mutex_);
-  if (!work_->planar().whole(buffer, offset, size)) KVANT_TRY(work_->planar().settle(*work_, buffer, offset, size));
-  work_->list().add_fill({{buffer, offset + begin, whole - end}, value * 0x01010101u}, "clear", true);
-  return {};
+  return guarded([&]() -> Status {
+    if (!open()) return kClosed;
+    if (!work_->planar().whole(buffer, offset, size)) KVANT_TRY(work_->planar().settle(*work_, buffer, offset, size));
+    work_->list().add_fill({{buffer, offset + begin, whole - end}, value * 0x01010101u}, "clear", true);
+    return {};
+  });
 }
 
 Status Machine::copy(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
-  if (!open()) return kClosed;
-  if (!work_->planar().alike(source, source_offset, destination, offset, size)) {
-    KVANT_TRY(work_->planar().settle(*work_, source, source_offset, size));
-    KVANT_TRY(work_->planar().settle(*work_, destination, offset, size));
-  }
-  work_->list().add_copy({source, source_offset, destination, offset, size}, "cpy_tensor", true);
-  return {};
+  return guarded([&]() -> Status {
+    if (!open()) return kClosed;
+    if (!work_->planar().alike(source, source_offset, destination, offset, size)) {
+      KVANT_TRY(work_->planar().settle(*work_, source, source_offset, size));
+      KVANT_TRY(work_->planar().settle(*work_, destination, offset, size));
+    }
+    work_->list().add_copy({source, source_offset, destination, offset, size}, "cpy_tensor", true);
+    return {};
+  });
+}
+
+Status Machine::place(BufferId buffer, std::uint64_t offset, std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  return guarded([&] { return work_ ? work_->planar().release(*work_, buffer, offset, size) : Status(); });
 }
 
 Status Machine::compute(ggml_cgraph* graph) {
   const std::lock_guard lock(mutex_);
   if (!open()) return kClosed;
+  if (!work_->broken().ok()) return work_->broken();
   bool shared = false;
-  auto runs = [&](const ggml_tensor* node) { return !is_view_op(node->op) && (node->flags & GGML_TENSOR_FLAG_COMPUTE) != 0; };
-  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i)
-    if (const ggml_tensor* node = ggml_graph_node(graph, i); runs(node)) {
-      KVANT_TRY(prepare(*work_, node));
-      shared = shared || is_shared(buffer_of(node));
-      for (const ggml_tensor* source : node->src) shared = shared || (source != nullptr && is_shared(buffer_of(source)));
-    }
-  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+  const Status status = guarded([&] { return run(graph, &shared); });
+  // What gathered before an error is sound, and may be what other tensors were set to.
+  const Status sent = shared ? work_->finish() : work_->flush();
+  if (!status.ok() && !sent.ok()) log_error(name_ + ": " + sent.message());
+  return status.ok() ? sent : status;
+}
+
+Status Machine::run(ggml_cgraph* graph, bool* shared) {
+  const int count = ggml_graph_n_nodes(graph);
+  // Libraries that know no such flag mark nothing.
+  bool marked = false;
+  for (int i = 0; i < count; ++i) marked = marked || (ggml_graph_node(graph, i)->flags & GGML_TENSOR_FLAG_COMPUTE) != 0;
+  auto runs = [&](const ggml_tensor* node) { return !is_view_op(node->op) && (!marked || (node->flags & GGML_TENSOR_FLAG_COMPUTE) != 0); };
+  auto failed = [](const ggml_tensor* node, const Status& status) {
+    return Status(status.code(), std::string(ggml_op_name(node->op)) + " '" + node->name + "': " + status.message());
+  };
+  for (int i = 0; i < count; ++i) {
     const ggml_tensor* node = ggml_graph_node(graph, i);
     if (!runs(node)) continue;
-    if (Status status = record(*work_, node); !status.ok()) {
-      // What gathered before is sound, and may be what other tensors were set to.
-      if (const Status sent = work_->flush(); !sent.ok()) log_error(name_ + ": " + sent.message());
-      return {status.code(), std::string(ggml_op_name(node->op)) + " '" + node->name + "': " + status.message()};
-    }
+    if (const ggml_tensor* stranger = outside(node); stranger != nullptr)
+      return failed(node, {StatusCode::failed_precondition, std::string("'") + stranger->name + "' lies in no buffer of this device"});
+    *shared = *shared || is_shared(buffer_of(node));
+    for (const ggml_tensor* source : node->src) *shared = *shared || (source != nullptr && is_shared(buffer_of(source)));
+    if (Status status = prepare(*work_, node); !status.ok()) return failed(node, status);
   }
-  return shared ? work_->finish() : work_->flush();
+  for (int i = 0; i < count; ++i) {
+    const ggml_tensor* node = ggml_graph_node(graph, i);
+    if (!runs(node)) continue;
+    if (Status status = record(*work_, node); !status.ok()) return failed(node, status);
+  }
+  return {};
 }
 
 Status Machine::wait() {

@@ -33,12 +33,19 @@ class Machine {
   Status read(BufferId buffer, std::uint64_t offset, void* data, std::uint64_t size);
   Status fill(BufferId buffer, std::uint64_t offset, std::uint64_t size, std::uint8_t value);
   Status copy(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size);
+  // A tensor comes to lie at these bytes.
+  Status place(BufferId buffer, std::uint64_t offset, std::uint64_t size);
   // Submits; waits only where the graph reads or writes shared memory, which the processor uses again as soon as this returns.
   Status compute(ggml_cgraph* graph);
   Status wait();
 
  private:
   bool open();  // with the lock held
+  template <typename F>
+  Status guarded(F&& function);
+  Status run(ggml_cgraph* graph, bool* shared);
+  // Bytes of a tensor that are moved at a time.
+  std::uint64_t piece(BufferId buffer, std::uint64_t offset, std::uint64_t left);
 
   Instance& instance_;
   std::uint32_t index_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "buffers.hpp"
 #include "ggml_log.hpp"
 #include "operations.hpp"
 #include "page_rows.hpp"
@@ -13,15 +14,21 @@ namespace {
 
 constexpr std::uint32_t kFewUses = 16;     // a tensor that is turned back after fewer graphs gets a strike
 constexpr std::uint32_t kMostStrikes = 4;  // and is left alone after so many
-// Bytes that are turned at a time: what scratch memory is taken for it.
-constexpr std::uint64_t kPieceBytes = 16ull << 20;
 
 const ggml_tensor* root_of(const ggml_tensor* tensor) { return tensor->view_src != nullptr ? tensor->view_src : tensor; }
 
-// A leaf that outlives its graph, whose rows can be pages.
+// Where tensors begin that the device may bind, whatever it asks of bindings.
+constexpr std::uint64_t kAlignedBytes = 256;
+
+// A leaf that outlives its graph, in memory that the device alone sees.
 bool may_be_cache(const ggml_tensor* root) {
   return root->op == GGML_OP_NONE && root->buffer != nullptr && root->buffer->usage != GGML_BACKEND_BUFFER_USAGE_COMPUTE &&
-         format_of(root->type).has_value() && ggml_is_contiguous(root) && ggml_nrows(root) % kPageTokens == 0 && ggml_nelements(root) > 0;
+         !is_shared(root->buffer) && offset_of(root) % kAlignedBytes == 0;
+}
+
+// A tensor of whole pages of rows.
+bool rows_may_be_pages(const ggml_tensor* root) {
+  return format_of(root->type).has_value() && ggml_is_contiguous(root) && ggml_nrows(root) % kPageTokens == 0 && ggml_nelements(root) > 0;
 }
 
 PageRows side_of(const PlanarTensor& tensor) { return {tensor.format, tensor.head_dim, tensor.heads, tensor.page_bytes()}; }
@@ -30,51 +37,58 @@ bool overlap(std::uint64_t a, std::uint64_t a_size, std::uint64_t b, std::uint64
 
 }  // namespace
 
+bool rows_are_heads(const ggml_tensor* view, std::uint32_t heads, const ExecutorLimits& limits) {
+  const ggml_tensor* root = root_of(view);
+  if (!rows_may_be_pages(root) || view->type != root->type) return false;
+  const FormatInfo& format = format_info(*format_of(view->type));
+  const auto head_dim = static_cast<std::uint32_t>(view->ne[0]);
+  if (head_dim % format.canonical_block != 0) return false;
+  const std::uint64_t head_bytes = canonical_row_bytes(format, head_dim), row = heads * head_bytes, page = row * kPageTokens;
+  const std::uint64_t offset = view->view_src != nullptr ? view->view_offs : 0;
+  const bool rows = ggml_row_size(root->type, root->ne[0]) == row && view->nb[1] == row && (heads == 1 || view->nb[2] == head_bytes) &&
+                    offset % page == 0 && (view->ne[3] == 1 || view->nb[3] % page == 0);
+  const bool bound = ggml_nbytes(root) <= limits.max_binding_bytes || kAlignedPages * page <= limits.max_binding_bytes;
+  return rows && bound && page_layout(format, head_dim, kPageTokens).head_bytes == head_bytes * kPageTokens;
+}
+
 PlanarTensor* PlanarTensors::at(BufferId buffer, std::uint64_t offset) {
   for (PlanarTensor& t : tensors_)
     if (t.buffer == buffer && t.offset == offset) return &t;
   return nullptr;
 }
 
-void PlanarTensors::note_rows_set(const ggml_tensor* destination) {
+Status PlanarTensors::note_rows_set(Work& work, const ggml_tensor* destination) {
   const ggml_tensor* root = root_of(destination);
-  if (mode_ == PlanarMode::never || !may_be_cache(root)) return;
+  if (mode_ == PlanarMode::never || !may_be_cache(root) || !rows_may_be_pages(root)) return {};
   const BufferId buffer = buffer_id(root);
-  const std::uint64_t offset = offset_of(root), bytes = ggml_nbytes(root);
-  if (buffer == BufferId::none) return;
-  const PlanarTensor* known = at(buffer, offset);
-  if (known != nullptr && (known->planar || (known->bytes == bytes && known->format == *format_of(root->type)))) return;
-  std::erase_if(tensors_, [&](const PlanarTensor& t) { return !t.planar && t.buffer == buffer && overlap(t.offset, t.bytes, offset, bytes); });
+  if (buffer == BufferId::none) return {};
   PlanarTensor tensor;
   tensor.buffer = buffer;
-  tensor.offset = offset;
-  tensor.bytes = bytes;
+  tensor.offset = offset_of(root);
+  tensor.bytes = ggml_nbytes(root);
   tensor.format = *format_of(root->type);
   tensor.row_bytes = ggml_row_size(root->type, root->ne[0]);
+  const PlanarTensor* known = at(buffer, tensor.offset);
+  if (known != nullptr && known->bytes == tensor.bytes && known->format == tensor.format && known->row_bytes == tensor.row_bytes) return {};
+  KVANT_TRY(release(work, buffer, tensor.offset, tensor.bytes));
   tensors_.push_back(tensor);
+  return {};
 }
 
-// Whether a view is the rows of its tensor by `heads`, from a page's beginning on, and planes take as many bytes as ggml's blocks.
-bool PlanarTensors::may_turn(const ggml_tensor* view, std::uint32_t heads) const {
-  const ggml_tensor* root = root_of(view);
-  if (!may_be_cache(root) || view->type != root->type) return false;
-  const FormatInfo& format = format_info(*format_of(view->type));
-  const auto head_dim = static_cast<std::uint32_t>(view->ne[0]);
-  if (head_dim % format.canonical_block != 0) return false;
-  const std::uint64_t head_bytes = canonical_row_bytes(format, head_dim), row = heads * head_bytes, page = row * kPageTokens;
-  const bool rows = ggml_row_size(root->type, root->ne[0]) == row && view->nb[1] == row && (heads == 1 || view->nb[2] == head_bytes) &&
-                    (offset_of(view) - offset_of(root)) % page == 0 && (view->ne[3] == 1 || view->nb[3] % page == 0);
-  return rows && page_layout(format, head_dim, kPageTokens).head_bytes == head_bytes * kPageTokens;
+Status PlanarTensors::release(Work& work, BufferId buffer, std::uint64_t offset, std::uint64_t bytes) {
+  KVANT_TRY(settle(work, buffer, offset, bytes));
+  std::erase_if(tensors_, [&](const PlanarTensor& t) { return t.buffer == buffer && overlap(t.offset, t.bytes, offset, bytes); });
+  return {};
 }
 
 Status PlanarTensors::prepare(Work& work, const ggml_tensor* k, const ggml_tensor* v, std::uint32_t kv_heads) {
   if (mode_ == PlanarMode::never) return {};
   const ggml_tensor* const sides[] = {k, v};
   for (const ggml_tensor* side : sides)
-    if (!may_turn(side, kv_heads) || buffer_id(side) == BufferId::none) return {};
+    if (!may_be_cache(root_of(side)) || !rows_are_heads(side, kv_heads, work.executor().limits()) || buffer_id(side) == BufferId::none) return {};
   if (root_of(k) == root_of(v) && k->ne[0] != v->ne[0]) return {};
   if (mode_ == PlanarMode::always)
-    for (const ggml_tensor* side : sides) note_rows_set(side);
+    for (const ggml_tensor* side : sides) KVANT_TRY(note_rows_set(work, side));
   for (const ggml_tensor* side : sides) {
     const PlanarTensor* t = at(buffer_id(side), offset_of(root_of(side)));
     if (t == nullptr || t->strikes >= kMostStrikes) return {};
@@ -122,7 +136,7 @@ const PlanarTensor* PlanarTensors::holding(BufferId buffer, std::uint64_t offset
   return nullptr;
 }
 
-bool PlanarTensors::overlaps(BufferId buffer, std::uint64_t offset, std::uint64_t size) const {
+bool PlanarTensors::touches(BufferId buffer, std::uint64_t offset, std::uint64_t size) const {
   return std::any_of(tensors_.begin(), tensors_.end(), [&](const PlanarTensor& t) {
     return t.planar && t.buffer == buffer && overlap(t.offset, t.bytes, offset, size);
   });
@@ -131,13 +145,15 @@ bool PlanarTensors::overlaps(BufferId buffer, std::uint64_t offset, std::uint64_
 const PlanarTensor* PlanarTensors::find(const ggml_tensor* tensor) const {
   if (tensors_.empty()) return nullptr;
   const BufferId buffer = buffer_id(tensor);
-  return buffer == BufferId::none ? nullptr : holding(buffer, offset_of(tensor), 1);
+  const PlanarTensor* t = buffer == BufferId::none ? nullptr : holding(buffer, offset_of(tensor), ggml_nbytes(tensor));
+  return t != nullptr && format_of(tensor->type) == t->format ? t : nullptr;
 }
 
-std::optional<PlanarView> PlanarTensors::view(const ggml_tensor* tensor) const {
+std::optional<PlanarView> PlanarTensors::view(const ggml_tensor* tensor, const ExecutorLimits& limits) const {
   const PlanarTensor* t = find(tensor);
   const auto heads = static_cast<std::uint32_t>(tensor->ne[2]);
-  if (t == nullptr || t->heads != heads || t->head_dim != static_cast<std::uint32_t>(tensor->ne[0]) || !may_turn(tensor, heads)) return std::nullopt;
+  if (t == nullptr || t->heads != heads || t->head_dim != static_cast<std::uint32_t>(tensor->ne[0]) || !rows_are_heads(tensor, heads, limits))
+    return std::nullopt;
   const std::uint64_t sequence = tensor->ne[3] == 1 ? 0 : tensor->nb[3];
   return PlanarView{t, static_cast<std::uint32_t>((offset_of(tensor) - t->offset) / t->page_bytes()),
                     static_cast<std::uint32_t>(sequence / t->page_bytes())};
@@ -217,7 +233,7 @@ bool PlanarTensors::whole(BufferId buffer, std::uint64_t offset, std::uint64_t s
 
 bool PlanarTensors::alike(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size) const {
   const PlanarTensor *from = holding(source, source_offset, size), *to = holding(destination, offset, size);
-  if (from == nullptr || to == nullptr) return !overlaps(source, source_offset, size) && !overlaps(destination, offset, size);
+  if (from == nullptr || to == nullptr) return !touches(source, source_offset, size) && !touches(destination, offset, size);
   return from->format == to->format && from->heads == to->heads && from->head_dim == to->head_dim &&
          (source_offset - from->offset) % from->page_bytes() == 0 && (offset - to->offset) % to->page_bytes() == 0 && size % to->page_bytes() == 0;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "executor.hpp"
@@ -13,6 +14,8 @@ namespace kvant::ggml {
 class Work;
 
 inline constexpr std::uint32_t kPageTokens = 32;
+// Bytes that are turned or translated at a time: what scratch memory is taken for it.
+inline constexpr std::uint64_t kPieceBytes = 16ull << 20;
 
 // Which tensors are turned: none, those that SET_ROWS fills and FLASH_ATTN_EXT reads, or all that FLASH_ATTN_EXT reads.
 enum class PlanarMode { never, caches, always };
@@ -36,18 +39,22 @@ struct PlanarView {
   std::uint32_t first_page = 0, sequence_pages = 0;
 };
 
+// Whether a view of K or V is the rows of its tensor by `heads`, from a page's beginning on, where planes take as many bytes as ggml's blocks
+// and pages can be bound. Its tensor may have no memory yet.
+bool rows_are_heads(const ggml_tensor* view, std::uint32_t heads, const ExecutorLimits& limits);
+
 class PlanarTensors {
  public:
   explicit PlanarTensors(PlanarMode mode) : mode_(mode) {}
 
-  // Rows of this tensor are set: it may be a cache.
-  void note_rows_set(const ggml_tensor* destination);
+  // Rows of this tensor are set: it may be a cache. Other tensors that lay here are gone.
+  Status note_rows_set(Work& work, const ggml_tensor* destination);
   // Turns K and V of an attention into pages, where they are caches and their views fit.
   Status prepare(Work& work, const ggml_tensor* k, const ggml_tensor* v, std::uint32_t kv_heads);
-  // The planar tensor in which a tensor lies, or null.
+  // The planar tensor in which a tensor of its type lies as a whole, or null.
   const PlanarTensor* find(const ggml_tensor* tensor) const;
   // K or V of an attention; nothing where it is not planar, or not by these heads.
-  std::optional<PlanarView> view(const ggml_tensor* tensor) const;
+  std::optional<PlanarView> view(const ggml_tensor* tensor, const ExecutorLimits& limits) const;
   // What overlaps these bytes lies in ggml's blocks after this.
   Status settle(Work& work, BufferId buffer, std::uint64_t offset, std::uint64_t bytes);
   Status settle(Work& work, const ggml_tensor* tensor);
@@ -57,17 +64,19 @@ class PlanarTensors {
   Result<bool> reach(Work& work, BufferId buffer, std::uint64_t offset, std::uint64_t size);
   Status read(Work& work, BufferId buffer, std::uint64_t offset, const BufferRange& to);
   Status write(Work& work, const BufferRange& from, BufferId buffer, std::uint64_t offset);
+  // Whether any planar tensor lies there.
+  bool touches(BufferId buffer, std::uint64_t offset, std::uint64_t size) const;
   // Whether whole pages of both ranges agree, or neither is planar, so that bytes may be copied as they are.
   bool alike(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size) const;
   // Whether the range is whole pages of planar tensors, or outside all: equal bytes are equal bytes in either form.
   bool whole(BufferId buffer, std::uint64_t offset, std::uint64_t size) const;
   void forget(BufferId buffer);
+  // Before a new tensor lies there: rows again, and nothing known of them.
+  Status release(Work& work, BufferId buffer, std::uint64_t offset, std::uint64_t bytes);
 
  private:
   PlanarTensor* at(BufferId buffer, std::uint64_t offset);
   const PlanarTensor* holding(BufferId buffer, std::uint64_t offset, std::uint64_t size) const;
-  bool overlaps(BufferId buffer, std::uint64_t offset, std::uint64_t size) const;
-  bool may_turn(const ggml_tensor* view, std::uint32_t heads) const;
   Status turn(Work& work, PlanarTensor& tensor, bool planar);
   Status move(Work& work, KernelId kernel, const PlanarTensor& tensor, std::uint32_t first_page, std::uint32_t pages, const BufferRange& rows);
 

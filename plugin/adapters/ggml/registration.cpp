@@ -9,6 +9,7 @@
 #include "ggml_log.hpp"
 #include "machine.hpp"
 #include "operations.hpp"
+#include "rollback.hpp"
 
 namespace kvant::ggml {
 
@@ -75,19 +76,30 @@ void get_memory(ggml_backend_dev_t device, std::size_t* free, std::size_t* total
 // Neither a device that an application without a CPU beside it would choose, nor one that llama.cpp adds to other GPUs by itself.
 enum ggml_backend_dev_type get_type(ggml_backend_dev_t) { return GGML_BACKEND_DEVICE_TYPE_IGPU; }
 
+// Whether the device has memory that is coherent and cached for the processor.
+bool shares(ggml_backend_dev_t device) {
+  const ExecutorLimits* limits = self(device).machine->limits();
+  return limits != nullptr && limits->max_shared_bytes != 0;
+}
+
 void get_props(ggml_backend_dev_t device, ggml_backend_dev_props* props) {
   *props = {};
   props->name = self(device).machine->name().c_str();
   props->description = self(device).machine->description().c_str();
   get_memory(device, &props->memory_free, &props->memory_total);
   props->type = get_type(device);
-  props->caps.host_buffer = true;
+  props->caps.host_buffer = shares(device);
   props->caps.mmap_support = true;  // otherwise llama.cpp would not map the weights, which are never here
 }
 
 bool supports_op(ggml_backend_dev_t device, const ggml_tensor* op) {
   const ExecutorLimits* limits = self(device).machine->limits();
-  return limits != nullptr && supports(op, *limits);
+  bool supported = false;
+  const Status status = within_memory([&] {
+    supported = limits != nullptr && supports(op, *limits);
+    return Status();
+  });
+  return status.ok() && supported;
 }
 
 void make_device(Device& own, ggml_backend_reg_t reg, int api_version) {
@@ -99,10 +111,10 @@ void make_device(Device& own, ggml_backend_reg_t reg, int api_version) {
   i.get_props = get_props;
   i.init_backend = init_backend;
   i.get_buffer_type = [](ggml_backend_dev_t d) { return &self(d).buffers.type; };
-  i.get_host_buffer_type = [](ggml_backend_dev_t d) { return &self(d).host_buffers.type; };
+  i.get_host_buffer_type = [](ggml_backend_dev_t d) { return shares(d) ? &self(d).host_buffers.type : nullptr; };
   i.supports_op = supports_op;
   i.supports_buft = [](ggml_backend_dev_t d, ggml_backend_buffer_type_t type) {
-    return type == &self(d).buffers.type || type == &self(d).host_buffers.type;
+    return type == &self(d).buffers.type || (type == &self(d).host_buffers.type && shares(d));
   };
   own.device.reg = reg;
   own.device.context = &own;
@@ -157,7 +169,15 @@ Registry* make_registry() {
 }
 
 Registry* registry() {
-  static Registry* const only = make_registry();
+  static Registry* const only = [] {
+    Registry* made = nullptr;
+    const Status status = within_memory([&] {
+      made = make_registry();
+      return Status();
+    });
+    if (!status.ok()) log_error(status.message());
+    return made;
+  }();
   return only;
 }
 

@@ -156,7 +156,14 @@ Status record_transfer(Work& work, const ggml_tensor* node) {
   const ggml_tensor *s = t->source, *d = t->destination;
   if (ggml_nelements(t->index != nullptr && !t->source_indexed ? s : d) == 0) return {};
   if (t->index == nullptr && t->from == t->to && ggml_is_contiguous(s) && ggml_is_contiguous(d)) {
-    work.list().add_copy({buffer_id(s), offset_of(s), buffer_id(d), offset_of(d), ggml_nbytes(s)}, "copy", true);
+    const std::uint64_t bytes = ggml_nbytes(s), from = offset_of(s), to = offset_of(d);
+    if (buffer_id(s) != buffer_id(d) || from + bytes <= to || to + bytes <= from) {
+      work.list().add_copy({buffer_id(s), from, buffer_id(d), to, bytes}, "copy", true);
+    } else if (from != to) {  // Vulkan copies nothing onto itself
+      KVANT_ASSIGN(const BufferRange rows, work.scratch(Scratch::rows, bytes));
+      work.list().add_copy({buffer_id(s), from, rows.buffer, rows.offset, bytes}, "copy", true);
+      work.list().add_copy({rows.buffer, rows.offset, buffer_id(d), to, bytes}, "copy", true);
+    }
     return {};
   }
   const ggml_tensor* table = t->index == nullptr ? nullptr : t->source_indexed ? s : d;  // the side that is looked up

@@ -1,18 +1,32 @@
 #include "work.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace kvant::ggml {
+
+namespace {
+
+// What may gather before it is submitted.
+constexpr std::uint64_t kMostStaged = 8ull << 20;
+constexpr std::size_t kMostCommands = 1024;
+
+}  // namespace
 
 Work::~Work() {
   for (const Buffer& buffer : scratch_) executor_.destroy_buffer(buffer.id);
 }
 
 Status Work::flush() {
+  if (!broken_.ok()) return broken_;
   if (list_.commands.empty()) return {};
   auto ticket = executor_.submit(list_);
   list_.clear();
-  if (!ticket.ok()) return ticket.status();
+  staged_ = 0;
+  if (!ticket.ok()) {
+    broken_ = {ticket.status().code(), "what was submitted before failed: " + ticket.status().message()};
+    return ticket.status();
+  }
   last_ = ticket.value();
   return {};
 }
@@ -23,6 +37,9 @@ Status Work::finish() {
 }
 
 Result<Staging> Work::stage(std::uint64_t bytes, BufferKind kind) {
+  if (!broken_.ok()) return broken_;
+  if (kind == BufferKind::upload && (staged_ + bytes > kMostStaged || list_.commands.size() > kMostCommands)) KVANT_TRY(flush());
+  staged_ += bytes;
   auto staging = executor_.stage(bytes, kind);
   if (staging.ok() || staging.status().code() != StatusCode::resource_exhausted) return staging;
   KVANT_TRY(finish());  // what was staged before is free then
@@ -38,7 +55,7 @@ Result<BufferRange> Work::upload(std::span<const std::uint32_t> words) {
 Result<BufferRange> Work::scratch(Scratch which, std::uint64_t bytes) {
   Buffer& buffer = scratch_[static_cast<std::size_t>(which)];
   if (buffer.size < bytes) {
-    const std::uint64_t size = (bytes + (bytes >> 2) + 255) / 256 * 256;
+    const std::uint64_t size = std::max(bytes, std::min((bytes + (bytes >> 2) + 255) / 256 * 256, executor_.limits().max_slab_bytes));
     KVANT_ASSIGN(const BufferId id, executor_.create_buffer(size, BufferKind::device));
     // Commands that name the old one may still gather.
     if (buffer.id != BufferId::none) {

@@ -32,11 +32,15 @@ class Work {
   AttendPlanner& planner() { return planner_; }
   PlanarTensors& planar() { return planar_; }
 
-  // Submits what has gathered.
+  // Submits what has gathered. Where that fails, what tensors hold is not known any more, and everything fails from then on.
   Status flush();
+  // Why nothing works any more, or ok.
+  const Status& broken() const { return broken_; }
+  void give_up(const Status& why) { broken_ = why; }
   // Waits for all that was submitted; flushes before.
   Status finish();
-  // Mapped memory for commands that are recorded before anything else is submitted or staged. Submits and waits when the ring is full.
+  // Mapped memory for commands that are recorded before anything else is submitted or staged. Submits first when much has gathered, and waits
+  // when the ring is full.
   Result<Staging> stage(std::uint64_t bytes, BufferKind kind);
   // Words for such commands.
   Result<BufferRange> upload(std::span<const std::uint32_t> words);
@@ -56,6 +60,8 @@ class Work {
   AttendPlanner planner_;
   PlanarTensors planar_;
   Ticket last_ = Ticket::none;
+  Status broken_;
+  std::uint64_t staged_ = 0;  // bytes since the last submit
   std::array<Buffer, static_cast<std::size_t>(Scratch::count)> scratch_;
 };
 
