@@ -9,8 +9,8 @@
 namespace kvant::codec {
 namespace {
 
-constexpr float kLevels[16] = {KVANT_NF4_LEVELS};
-constexpr float kMidpoints[15] = {KVANT_NF4_MIDPOINTS};
+constexpr std::uint32_t kLargestUe5m3 = 0xF7u;  // 61440; above it f16's exponent is that of infinity
+constexpr std::uint32_t kNanUe5m3 = 0xFFu;
 // 2^17: beyond, both scales saturate and squares could overflow.
 constexpr std::uint32_t kSearchLimitBits = 0x48000000u;
 
@@ -19,19 +19,26 @@ float flush_denormal(float x) {
   return (bits & 0x7F800000u) == 0u ? std::bit_cast<float>(bits & 0x80000000u) : x;
 }
 
-// Codes of 64 elements for one scale. The squared error is summed in four strands, as the shader's vectors do.
-float quantize_nf4(const float* x, float scale, std::uint32_t* codes) {
+// Codes of a block for one scale. The squared error is summed in four strands, as the shader's vectors do.
+float quantize_levels16(const Levels16& table, const float* x, float scale, std::uint32_t* codes) {
   float sums[4] = {};
-  for (std::uint32_t i = 0; i < 64; ++i) {
+  for (std::uint32_t i = 0; i < table.block; ++i) {
     std::uint32_t code = 0;
     for (std::uint32_t k = 0; k < 15; ++k) {
-      if (x[i] > kMidpoints[k] * scale) code = k + 1;
+      if (x[i] > table.midpoints[k] * scale) code = k + 1;
     }
-    const float error = x[i] - kLevels[code] * scale;
+    const float error = x[i] - table.levels[code] * scale;
     sums[i % 4] += error * error;
-    codes[i] = scale == 0.0f ? KVANT_NF4_ZERO : code;
+    codes[i] = scale == 0.0f ? table.zero_code : code;
   }
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+// The greatest code whose value is not above the magnitude.
+std::uint32_t ue5m3_floor(std::uint32_t magnitude) {
+  if (magnitude >= 0x38800000u) return std::min((magnitude - 0x38000000u) >> 20, kLargestUe5m3);
+  if (magnitude < 0x37000000u) return 0;  // below 2^-17
+  return ((magnitude & 0x007FFFFFu) | 0x00800000u) >> (133u - (magnitude >> 23));
 }
 
 }  // namespace
@@ -98,17 +105,34 @@ void decode_affine(const std::uint32_t* codes, std::uint32_t scale_bits, float* 
   for (std::uint32_t i = 0; i < 32; ++i) x[i] = static_cast<float>(codes[i]) * d + m;
 }
 
-std::uint32_t encode_nf4(const float* x, const float* scales, std::uint32_t* codes) {
-  const float first_error = quantize_nf4(x, scales[0], codes);
-  if (largest_magnitude(x, 64) >= kSearchLimitBits) return 0;
+const Levels16 nf4_levels = {{KVANT_NF4_LEVELS}, {KVANT_NF4_MIDPOINTS}, KVANT_NF4_ZERO, 64};
+
+std::uint32_t encode_levels16(const Levels16& table, const float* x, const float* scales, std::uint32_t* codes) {
+  const float first_error = quantize_levels16(table, x, scales[0], codes);
+  if (largest_magnitude(x, table.block) >= kSearchLimitBits) return 0;
   std::uint32_t other[64];
-  if (!(quantize_nf4(x, scales[1], other) < first_error)) return 0;
-  std::copy_n(other, 64, codes);
+  if (!(quantize_levels16(table, x, scales[1], other) < first_error)) return 0;
+  std::copy_n(other, table.block, codes);
   return 1;
 }
 
-void decode_nf4(const std::uint32_t* codes, float scale, float* x) {
-  for (std::uint32_t i = 0; i < 64; ++i) x[i] = kLevels[codes[i]] * scale;
+void decode_levels16(const Levels16& table, const std::uint32_t* codes, float scale, float* x) {
+  for (std::uint32_t i = 0; i < table.block; ++i) x[i] = table.levels[codes[i]] * scale;
+}
+
+float ue5m3_to_f32(std::uint32_t code) { return f16_scale(code << 7); }
+
+void encode_levels16_ue5m3(const Levels16& table, const float* x, std::uint32_t* codes, std::uint32_t* scale_bits) {
+  const std::uint32_t amax = largest_magnitude(x, table.block);
+  if (amax >= kHugeBits) {
+    std::fill_n(codes, table.block, table.zero_code);
+    *scale_bits = kNanUe5m3;
+    return;
+  }
+  const std::uint32_t below = ue5m3_floor(amax);
+  const std::uint32_t candidates[2] = {below, std::min(below + 1u, kLargestUe5m3)};
+  const float scales[2] = {ue5m3_to_f32(candidates[0]), ue5m3_to_f32(candidates[1])};
+  *scale_bits = candidates[encode_levels16(table, x, scales, codes)];
 }
 
 void pack_nf4(const std::uint32_t* codes, std::byte* out) {

@@ -76,6 +76,18 @@ inline void unpack_ggml_nibbles(const std::byte* in, std::uint32_t* codes) {
   }
 }
 
+// 16 bytes in element order, the first element of a pair in the low half.
+inline void pack_nibbles(const std::uint32_t* codes, std::byte* out) {
+  for (std::uint32_t j = 0; j < 16; ++j) out[j] = static_cast<std::byte>(codes[2 * j] | (codes[2 * j + 1] << 4));
+}
+
+inline void unpack_nibbles(const std::byte* in, std::uint32_t* codes) {
+  for (std::uint32_t j = 0; j < 16; ++j) {
+    codes[2 * j] = std::to_integer<std::uint32_t>(in[j]) & 15u;
+    codes[2 * j + 1] = std::to_integer<std::uint32_t>(in[j]) >> 4;
+  }
+}
+
 // The word of fifth bits of ggml's 5-bit blocks: bit i = element i.
 inline std::uint32_t gather_fifth_bits(const std::uint32_t* codes) {
   std::uint32_t word = 0;
@@ -98,9 +110,22 @@ void encode_symmetric(const float* x, std::uint32_t top, std::uint32_t* codes, s
 void encode_affine(const float* x, std::uint32_t top, std::uint32_t* codes, std::uint32_t* scale_bits);
 void decode_affine(const std::uint32_t* codes, std::uint32_t scale_bits, float* x);
 
-// Shared by nf4 and nf4_dq: 64 codes for scales[0], or for scales[1] if its squared error is smaller. Returns which.
-std::uint32_t encode_nf4(const float* x, const float* scales, std::uint32_t* codes);
-void decode_nf4(const std::uint32_t* codes, float scale, float* x);
+// Formats whose codes name one of 16 levels.
+struct Levels16 {
+  float levels[16], midpoints[15];
+  std::uint32_t zero_code, block;  // block: elements, at most 64
+};
+extern const Levels16 nf4_levels;
+
+// Codes for scales[0], or for scales[1] if its squared error is smaller. Returns which.
+std::uint32_t encode_levels16(const Levels16& table, const float* x, const float* scales, std::uint32_t* codes);
+void decode_levels16(const Levels16& table, const std::uint32_t* codes, float scale, float* x);
+
+// Scale bytes UE5M3: bits 14..7 of an f16.
+float ue5m3_to_f32(std::uint32_t code);
+// Codes for the better of the two scale bytes around the largest magnitude, a block that is not finite included.
+void encode_levels16_ue5m3(const Levels16& table, const float* x, std::uint32_t* codes, std::uint32_t* scale_bits);
+
 // 32 bytes, first element of a pair in the high nibble.
 void pack_nf4(const std::uint32_t* codes, std::byte* out);
 void unpack_nf4(const std::byte* in, std::uint32_t* codes);

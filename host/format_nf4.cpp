@@ -18,11 +18,11 @@ void encode_block(const float* x, std::uint32_t* codes, std::uint32_t* scale_bit
   const auto largest = std::bit_cast<float>(amax);
   const std::uint32_t candidates[2] = {codec::scale_to_f16(largest), codec::scale_to_f16(largest * 0.90625f)};
   const float scales[2] = {codec::f16_scale(candidates[0]), codec::f16_scale(candidates[1])};
-  *scale_bits = candidates[codec::encode_nf4(x, scales, codes)];
+  *scale_bits = candidates[codec::encode_levels16(codec::nf4_levels, x, scales, codes)];
 }
 
 void decode_block(const std::uint32_t* codes, std::uint32_t scale_bits, float* x) {
-  codec::decode_nf4(codes, codec::f16_scale(scale_bits), x);
+  codec::decode_levels16(codec::nf4_levels, codes, codec::f16_scale(scale_bits), x);
 }
 
 void pack_canonical(const std::uint32_t* codes, std::uint32_t scale_bits, std::byte* out) {

@@ -14,7 +14,7 @@ void nf4_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint 
   precise float smaller = uintBitsToFloat(amax) * 0.90625;
   uvec2 bits = uvec2(f32_to_f16_saturated(uintBitsToFloat(amax)), f32_to_f16_saturated(smaller));
   vec2 scales = vec2(f16_to_f32(bits.x), f16_to_f32(bits.y));
-  uint best = nf4_encode(x, scales, amax < NF4_SEARCH_LIMIT_BITS ? 2u : 1u, codes);
+  uint best = nf4_encode(x, scales, amax < KV_SEARCH_LIMIT_BITS ? 2u : 1u, codes);
   scale = best == 0u ? bits.x : bits.y;
   if (amax >= KV_HUGE_BITS) {
     codes[0] = uvec4(NF4_ZERO_WORD);

@@ -3,16 +3,7 @@
 #ifndef KVANT_FORMAT_NF4_DQ_GLSL
 #define KVANT_FORMAT_NF4_DQ_GLSL
 #include "nf4.glsl"
-
-const uint UE5M3_MAX = 0xF7u;
-
-float ue5m3_to_f32(uint code) { return f16_to_f32(code << 7); }
-
-// The greatest code whose value is not above the magnitude.
-uint ue5m3_floor(uint magnitude) {
-  uint subnormal = ((magnitude & 0x007FFFFFu) | 0x00800000u) >> min(133u - min(magnitude >> 23, 112u), 31u);
-  return magnitude >= 0x38800000u ? min((magnitude - 0x38000000u) >> 20, UE5M3_MAX) : subnormal;
-}
+#include "ue5m3.glsl"
 
 void nf4_dq_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
   nf4_decode(codes[0], ue5m3_to_f32(scale), x);
@@ -24,12 +15,12 @@ void nf4_dq_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out ui
   uint below = ue5m3_floor(amax);
   uint above = min(below + 1u, UE5M3_MAX);
   vec2 scales = vec2(ue5m3_to_f32(below), ue5m3_to_f32(above));
-  uint best = nf4_encode(x, scales, amax < NF4_SEARCH_LIMIT_BITS ? 2u : 1u, codes);
+  uint best = nf4_encode(x, scales, amax < KV_SEARCH_LIMIT_BITS ? 2u : 1u, codes);
   scale = best == 0u ? below : above;
   if (amax >= KV_HUGE_BITS) {
     codes[0] = uvec4(NF4_ZERO_WORD);
     codes[1] = uvec4(NF4_ZERO_WORD);
-    scale = 0xFFu;
+    scale = UE5M3_NAN;
   }
 }
 

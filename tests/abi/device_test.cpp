@@ -83,7 +83,7 @@ TEST_CASE("formats: enumeration agrees with names and sizes") {
     CHECK(info.bits_per_element >= 4.0);
     CHECK(std::fabs(info.bits_per_element - static_cast<double>(bytes) * 8 / 128) <= 0.5);
   }
-  for (const char* name : {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "nf4", "nf4_dq", "f8_e4m3", "iq4_nl"})
+  for (const char* name : {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "nf4", "nf4_dq", "f8_e4m3", "iq4_nl", "nl4"})
     session.format(name);
 }
 

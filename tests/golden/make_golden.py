@@ -115,7 +115,6 @@ LEVELS = [f32(v) for v in (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
     -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
     0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)]
-MIDPOINTS = [f32((a + b) / 2) for a, b in zip(LEVELS, LEVELS[1:])]
 
 
 IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
@@ -141,19 +140,35 @@ def iq4_nl(x):
     return struct.pack("<H", scale_bits(f32(qx / qq))) + nibbles_ggml(codes)
 
 
-def nf4_codes(x, scale):
-    codes = [sum(v > f32(m * scale) for m in MIDPOINTS) for v in x]
+NL4 = [v / 128 for v in (-125, -99, -78, -61, -46, -32, -19, -6, 6, 19, 32, 46, 61, 78, 99, 125)]
+
+
+def midpoints(levels):
+    return [f32((a + b) / 2) for a, b in zip(levels, levels[1:])]
+
+
+def level_codes(x, scale, levels, zero):
+    codes = [sum(v > f32(m * scale) for m in midpoints(levels)) for v in x]
     sums = [0.0] * 4
     for i, (v, c) in enumerate(zip(x, codes)):
-        error = f32(v - f32(LEVELS[c] * scale))
+        error = f32(v - f32(levels[c] * scale))
         sums[i % 4] = f32(sums[i % 4] + f32(error * error))
-    return f32(f32(sums[0] + sums[1]) + f32(sums[2] + sums[3])), codes if scale else [7] * len(x)
+    return f32(f32(sums[0] + sums[1]) + f32(sums[2] + sums[3])), codes if scale else [zero] * len(x)
+
+
+def better_codes(x, scales, levels, zero):
+    results = [level_codes(x, s, levels, zero) for s in scales]
+    best = 1 if results[1][0] < results[0][0] else 0
+    return best, results[best][1]
+
+
+def ue5m3_around(amax):
+    below = max(c for c in range(0xF8) if f16_value(c << 7) <= amax)
+    return [below, min(below + 1, 0xF7)]
 
 
 def nf4_best(x, scales):
-    results = [nf4_codes(x, s) for s in scales]
-    best = 1 if results[1][0] < results[0][0] else 0
-    codes = results[best][1]
+    best, codes = better_codes(x, scales, LEVELS, 7)
     return best, bytes((codes[2 * j] << 4) | codes[2 * j + 1] for j in range(32))
 
 
@@ -166,10 +181,15 @@ def nf4(x):
 
 def nf4_dq(x):
     amax = max(abs(v) for v in x)
-    below = max(c for c in range(0xF8) if f16_value(c << 7) <= amax)
-    codes = [below, min(below + 1, 0xF7)]
+    codes = ue5m3_around(amax)
     best, packed = nf4_best(x, [f16_value(c << 7) for c in codes])
     return bytes([codes[best]]) + packed
+
+
+def nl4(x):
+    scales = ue5m3_around(max(abs(v) for v in x))
+    best, codes = better_codes(x, [f16_value(c << 7) for c in scales], NL4, 8)
+    return bytes([scales[best]]) + bytes(codes[2 * j] | (codes[2 * j + 1] << 4) for j in range(16))
 
 
 def f8_e4m3(x):
@@ -197,7 +217,8 @@ FORMATS = {
     "f32": (32, lambda x: struct.pack("<32f", *x)),
     "f16": (32, lambda x: struct.pack("<32e", *x)),
     "bf16": (32, bf16), "q8_0": (32, q8_0), "q4_0": (32, q4_0), "q4_1": (32, q4_1), "q5_0": (32, q5_0), "q5_1": (32, q5_1),
-    "nf4": (64, nf4), "nf4_dq": (64, nf4_dq), "f8_e4m3": (32, f8_e4m3), "iq4_nl": (32, iq4_nl)}
+    "nf4": (64, nf4), "nf4_dq": (64, nf4_dq), "f8_e4m3": (32, f8_e4m3), "iq4_nl": (32, iq4_nl),
+    "nl4": (32, nl4)}
 
 
 def main():

@@ -34,7 +34,7 @@ TEST_CASE("formats: looked up by id and by name, in order") {
     CHECK(&format_info(format.id) == &format);
     CHECK(format.block % format.canonical_block == 0);
   }
-  CHECK(names.size() == 12);
+  CHECK(names.size() == 13);
   CHECK(!format_from_id(last + 1).has_value());
   CHECK(!format_by_name("q4_9").has_value());
   CHECK(!format_by_name("").has_value());
@@ -54,6 +54,7 @@ TEST_CASE("formats: bytes of canonical blocks") {
   CHECK(bytes("nf4") == 2 * 34);
   CHECK(bytes("nf4_dq") == 2 * 33);
   CHECK(bytes("iq4_nl") == 4 * 18);
+  CHECK(bytes("nl4") == 4 * 17);
   CHECK(canonical_row_bytes(format_info(FormatId::q4_0), 40) == 2 * 18);  // the last block is padded
   CHECK(canonical_row_bytes(format_info(FormatId::f16), 40) == 80);
 }
