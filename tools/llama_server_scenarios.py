@@ -56,12 +56,12 @@ def judge(kind, here, there):
     return require_same(here, there, "the CPU's") if kind in EXACT else judge_forced(here, there)
 
 
-def slots(context, name, kind, *words):
+def slots(context, name, kind, *words, holders=(DEVICE,)):
     with context.server(name, DEVICE, *cache(kind), "-c", 2048, "-np", 4, *words) as server:
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             together = [one["content"] for one in pool.map(lambda prompt: server.complete(prompt, 64), PROMPTS)]
         alone = [server.complete(prompt, 64, cache_prompt=False)["content"] for prompt in PROMPTS]
-    require_cache_on(server.log(), [DEVICE])
+    require_cache_on(server.log(), holders)
     busy = most_at_once(server.log())
     if busy != len(PROMPTS):
         raise Failed(f"{busy} slots were at work at once instead of {len(PROMPTS)}")
@@ -76,7 +76,7 @@ def slots(context, name, kind, *words):
     return note
 
 
-def save(context, name, kind):
+def save(context, name, kind, holders=(DEVICE,)):
     folder = f"{context.root.scratch}/slots"
     os.makedirs(folder, exist_ok=True)
     words = [*cache(kind), "-c", 1024, "-np", 1, "--slot-save-path", folder]
@@ -102,7 +102,7 @@ def save(context, name, kind):
     if restored.get("n_restored") != saved.get("n_saved"):
         raise Failed(f"{saved.get('n_saved')} tokens saved and {restored.get('n_restored')} restored")
     require_same(after["content"], before["content"], "the text before")
-    require_cache_on(log, [DEVICE])
+    require_cache_on(log, holders)
     return f"{restored['n_restored']} tokens back; the text is the one before; from the same file " + judge(kind, here, there)
 
 
@@ -112,14 +112,14 @@ def require_reused(answer, least):
         raise Failed(f"{count} tokens of the prompt came from the cache instead of {least}")
 
 
-def shift(context, name, kind, *words):
+def shift(context, name, kind, *words, holders=(DEVICE,)):
     texts, prompt, first = [], context.text(0, 20), SHIFT_CONTEXT - 20  # bytes are tokens: here the first shift comes
     for device in (DEVICE, CPU):
         with context.server(name, device, *cache(kind), "-c", SHIFT_CONTEXT, "-np", 1, "--context-shift", *words) as server:
             answer, text = continued(server, kind, prompt, SHIFT_TOKENS, context.text(20, 20 + SHIFT_TOKENS))
         texts.append(text if kind in EXACT else text[first:])
         if device == DEVICE:
-            require_cache_on(server.log(), [DEVICE])
+            require_cache_on(server.log(), holders)
             shifts = judge_shift(answer, server.log())
     return f"{shifts} shifts; " + judge(kind, *texts)
 

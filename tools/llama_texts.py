@@ -39,14 +39,14 @@ def perplexity(context, name, k, v):
     return judge_perplexity(*values)
 
 
-def greedy(context, name):
-    texts = [context.program(name, device, "llama-completion", "-p", PROMPT, "-n", 48, "--temp", 0, "-no-cnv", "-fa", "on", "-c", 512,
-                             "--no-display-prompt")[0].strip() for device in (DEVICE, CPU)]
+def greedy(context, name, *words, prompt=PROMPT, least=None):
+    texts = [context.program(name, device, "llama-completion", "-p", prompt, "-n", 48, "--temp", 0, "-no-cnv", "-fa", "on", "-c", 512,
+                             "--no-display-prompt", *words)[0].strip() for device in (DEVICE, CPU)]
     # For the reason told above either text may lack its last words.
     common = min(len(text) for text in texts)
     if common <= 30:
         raise Failed(f"texts of {len(texts[0])} and {len(texts[1])} characters are too short to be judged")
-    return require_same(texts[0][:common], texts[1][:common], "the CPU's")
+    return require_same(texts[0][:common], texts[1][:common], "the CPU's", least)
 
 
 def scenarios(context):
