@@ -41,25 +41,24 @@ void record_merges(CommandList& list, const AttendCall& call, const params::Atte
   }
 }
 
-void fill_spec(SpecValues& spec, const AttendCall& call) {
-  const AttendConfig& config = call.config;
+}  // namespace
+
+SpecValues attend_spec(const AttendShape& shape, const AttendConfig& config, std::uint32_t flags) {
+  SpecValues spec{};
   spec[KVANT_SPEC_LOCAL_SIZE] = config.local_size;
-  spec[KVANT_SPEC_FORMAT_K] = call.shape.format_k;
-  spec[KVANT_SPEC_FORMAT_V] = call.shape.format_v;
-  spec[KVANT_SPEC_HEAD_DIM_K] = call.shape.head_dim_k;
-  spec[KVANT_SPEC_HEAD_DIM_V] = call.shape.head_dim_v;
-  spec[KVANT_SPEC_PAGE_TOKENS] = call.shape.page_tokens;
-  spec[KVANT_SPEC_IO_TYPE_IN] = call.io_in;
-  spec[KVANT_SPEC_IO_TYPE_OUT] = call.io_out;
-  spec[KVANT_SPEC_FLAGS] = call.flags;
+  spec[KVANT_SPEC_FORMAT_K] = shape.format_k;
+  spec[KVANT_SPEC_FORMAT_V] = shape.format_v;
+  spec[KVANT_SPEC_HEAD_DIM_K] = shape.head_dim_k;
+  spec[KVANT_SPEC_HEAD_DIM_V] = shape.head_dim_v;
+  spec[KVANT_SPEC_PAGE_TOKENS] = shape.page_tokens;
+  spec[KVANT_SPEC_FLAGS] = flags;
   spec[KVANT_SPEC_HEADS_PER_TILE] = config.heads_per_tile;
   spec[KVANT_SPEC_QUERIES_PER_ITEM] = config.queries_per_item;
   spec[KVANT_SPEC_KV_PER_ITEM] = config.kv_per_item;
   spec[KVANT_SPEC_SUBGROUP_SIZE] = config.subgroup_size;
   for (std::size_t t = 0; t < config.tune.size(); ++t) spec[KVANT_SPEC_TUNE0 + t] = config.tune[t];
+  return spec;
 }
-
-}  // namespace
 
 void record_attend(CommandList& list, const AttendCall& call, const std::function<AttendSlab(std::uint32_t)>& slab,
                    const ExecutorLimits& limits) {
@@ -67,6 +66,9 @@ void record_attend(CommandList& list, const AttendCall& call, const std::functio
   const std::uint32_t group = call.shape.group, tiles = (group + config.heads_per_tile - 1) / config.heads_per_tile;
   assert(call.shape.kv_heads * tiles <= limits.max_groups[1] && call.params.q_heads <= limits.max_groups[1]);
   params::AttendParams attend = call.params;
+  SpecValues spec = attend_spec(call.shape, config, call.flags);
+  spec[KVANT_SPEC_IO_TYPE_IN] = call.io_in;
+  spec[KVANT_SPEC_IO_TYPE_OUT] = call.io_out;
   attend.partial_lse_offset = static_cast<std::uint32_t>(call.plan->max_partial_rows * call.shape.head_dim_v);  // words of a binding
   for (const AttendPass& pass : call.plan->passes) {
     bool barrier = true;  // after what wrote the pages, and after the merges that read PARTIAL before
@@ -78,7 +80,7 @@ void record_attend(CommandList& list, const AttendCall& call, const std::functio
         attend.item_begin = items.item_begin + done;
         Dispatch& dispatch = list.add_dispatch(config.kernel, kernel_info(config.kernel).name.data(), barrier);
         barrier = false;
-        fill_spec(dispatch.spec, call);
+        dispatch.spec = spec;
         std::memcpy(dispatch.push.data(), &attend, sizeof attend);
         dispatch.bindings[0] = place.k;
         dispatch.bindings[1] = place.v;

@@ -28,6 +28,9 @@ struct AttendCall {
   BufferRange merge_lse;            // where the merges write log-sum-exps, if flags ask
 };
 
+// The specialization constants of an attention kernel: all but KVANT_SPEC_IO_TYPE_*, which stay 0, f32.
+SpecValues attend_spec(const AttendShape& shape, const AttendConfig& config, std::uint32_t flags);
+
 // `slab`: of a slab's number; small enough for std::function to hold without memory. The first dispatch waits for all before it.
 void record_attend(CommandList& list, const AttendCall& call, const std::function<AttendSlab(std::uint32_t)>& slab,
                    const ExecutorLimits& limits);

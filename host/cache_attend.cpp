@@ -49,7 +49,6 @@ AttendVariant& CacheImpl::find_variant(std::uint32_t group, const AttendRequest&
 
 Status CacheImpl::prepare_attention(LayerRun& run) {
   const RunArgs& args = *run.args;
-  const LayerGeometry& layer = geometry_.layers[run.layer];
   const GroupGeometry& group = geometry_.groups[run.group];
   const GroupBatch& batch = step_.groups[run.group].batch;
   const std::uint64_t row_bytes = (std::uint64_t{run.head_dim_v} + 1) * sizeof(float);
@@ -58,18 +57,11 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
   for (const QueryClass queries : {QueryClass{1, few}, QueryClass{few + 1, 0xFFFFFFFFu}}) {
     const BatchShape facts = batch_shape(batch, group, queries.least, queries.most);
     if (facts.sequences == 0) continue;
-    AttendShape shape;
-    shape.format_k = static_cast<std::uint32_t>(layer.sides[0].format);
-    shape.format_v = static_cast<std::uint32_t>(layer.sides[1].format);
-    shape.head_dim_k = run.head_dim_k;
-    shape.head_dim_v = run.head_dim_v;
-    shape.group = args.q_heads / run.kv_heads;
-    shape.kv_heads = run.kv_heads;
+    AttendShape shape = run.attend_shape(geometry_);
     shape.max_queries = facts.max_queries;
     shape.total_queries = facts.total_queries;
     shape.max_kv_len = facts.max_kv_len;
     shape.total_kv_len = facts.total_kv_len;
-    shape.page_tokens = geometry_.page_tokens;
     if (args.invariant && queries.most == few) {
       shape.max_queries = 1;
       shape.total_queries = 1;
@@ -105,18 +97,11 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
 
 void CacheImpl::record_attention(const LayerRun& run) {
   const RunArgs& args = *run.args;
-  const LayerGeometry& layer = geometry_.layers[run.layer];
   const GroupGeometry& group = geometry_.groups[run.group];
   const GroupTables& tables = step_.groups[run.group];
 
   AttendCall call;
-  call.shape.format_k = static_cast<std::uint32_t>(layer.sides[0].format);
-  call.shape.format_v = static_cast<std::uint32_t>(layer.sides[1].format);
-  call.shape.head_dim_k = run.head_dim_k;
-  call.shape.head_dim_v = run.head_dim_v;
-  call.shape.group = args.q_heads / run.kv_heads;
-  call.shape.kv_heads = run.kv_heads;
-  call.shape.page_tokens = geometry_.page_tokens;
+  call.shape = run.attend_shape(geometry_);
   call.io_in = static_cast<std::uint32_t>(args.q.type);
   call.io_out = static_cast<std::uint32_t>(args.out.type);
   call.flags = run.flags;

@@ -41,6 +41,20 @@ struct CacheImpl::LayerRun {
         return {queries, args->q_heads, 1};
     }
   }
+
+  // What does not depend on the batch; its lengths and counts are left at 0.
+  AttendShape attend_shape(const Geometry& geometry) const {
+    const LayerGeometry& sides = geometry.layers[layer];
+    AttendShape result;
+    result.format_k = static_cast<std::uint32_t>(sides.sides[0].format);
+    result.format_v = static_cast<std::uint32_t>(sides.sides[1].format);
+    result.head_dim_k = head_dim_k;
+    result.head_dim_v = head_dim_v;
+    result.group = args->q_heads / kv_heads;
+    result.kv_heads = kv_heads;
+    result.page_tokens = geometry.page_tokens;
+    return result;
+  }
 };
 
 }  // namespace kvant

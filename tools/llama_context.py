@@ -1,4 +1,5 @@
 """What every scenario of tools/llama-e2e runs in: the root, the model, the folder of logs, and one way to start a program or a server."""
+import copy
 import os
 import re
 import subprocess
@@ -36,6 +37,15 @@ class Context:
         self.model = f"{self.models}/tiny.gguf"
         self.logs = f"{root.scratch}/logs"
         os.makedirs(self.logs, exist_ok=True)
+
+    def with_model(self, path):
+        other = copy.copy(self)
+        other.model = path
+        return other
+
+    def log(self, scenario, device):
+        with open(f"{self.logs}/{file_name(scenario, device)}", encoding="utf-8", errors="replace") as file:
+            return file.read()
 
     def text(self, begin, end):
         with open(f"{self.models}/heldout.txt", encoding="ascii") as file:

@@ -192,7 +192,9 @@ class Runner:
             return None, None, f"{binary} is not built"
         environment = {k: v for k, v in os.environ.items()
                        if not k.startswith(("KVANT_", "VK_", "LP_", "RADV_", "GALLIVM_", "MESA_"))}
-        environment["XDG_CACHE_HOME"] = f"{self.build}/cache"
+        # lavapipe's cache does not tell vector widths apart: machine code of one would run in the row of another. Rows of one width share theirs.
+        environment["XDG_CACHE_HOME"] = f"{self.build}/cache/{row.driver}-{row.vector_bits or 'own'}"
+        environment["MESA_SHADER_CACHE_MAX_SIZE"] = "16G"
         environment["KVANT_REQUIRE_DEVICE"] = "1"
         command = [binary]
         if row.driver == "lavapipe-root":

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """What tools/ggml-test and tools/llama-e2e take for passed, failed and missing, and that nothing else passes. No device is used."""
+import array
 import contextlib
 import importlib.machinery
 import importlib.util
 import io
 import math
 import pathlib
+import struct
 import sys
 import tempfile
 import unittest
@@ -25,6 +27,8 @@ def load(name):
 import llama_bench  # noqa: E402
 import llama_company  # noqa: E402
 import llama_context  # noqa: E402
+import llama_hybrid  # noqa: E402
+import llama_hybrid_scenarios as hybrids  # noqa: E402
 import llama_server  # noqa: E402
 import llama_server_scenarios as ways  # noqa: E402
 import llama_texts  # noqa: E402
@@ -95,7 +99,7 @@ class Table(unittest.TestCase):
             self.assertEqual(line.index("two lines"), head.index("seen"))
 
     def test_the_names_of_scenarios_are_unlike(self):
-        names = [one.name for module in (llama_texts, ways, llama_company) for one in module.scenarios(None)]
+        names = [one.name for module in (llama_texts, ways, llama_company, hybrids) for one in module.scenarios(None)]
         self.assertEqual(len(names), len(set(names)))
         self.assertEqual(sum(name.startswith("perplexity/") for name in names), 81)
 
@@ -268,6 +272,86 @@ class Ways(unittest.TestCase):
                                                 "completion_probabilities": [{"logprob": value}] * count}
         self.assertFalse(self.fails(ways.reuse, self.moved, giving(-1.0), giving(-1.05), "q4_0"))
         self.assertTrue(self.fails(ways.reuse, self.moved, giving(-1.0), giving(-1.3), "q4_0"))
+
+
+class Hybrid(unittest.TestCase):
+    """The models with recurrent state that are written for their scenarios, and what is read of where states are."""
+    value, tensor = llama_hybrid.Value, llama_hybrid.Tensor
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name) / "x.gguf"
+
+    def test_a_file_is_laid_out_as_gguf_has_it(self):
+        llama_hybrid.write_gguf(self.path, {"k": self.value(4, 7)}, [self.tensor("a", (3,), array.array("f", [1, 2, 3])),
+                                                                     self.tensor("b", (1, 2), array.array("f", [4, 5]))])
+        head = struct.pack("<4sIQQ Q1sII Q1sIQIQ Q1sIQQIQ", b"GGUF", 3, 2, 1, 1, b"k", 4, 7, 1, b"a", 1, 3, 0, 0, 1, b"b", 2, 1, 2, 0, 32)
+        head += bytes(-len(head) % 32)
+        self.assertEqual(self.path.read_bytes(), head + struct.pack("<3f20x2f24x", 1, 2, 3, 4, 5))
+
+    def test_every_kind_of_value_is_read_as_it_was_written(self):
+        numbers = {0: 255, 1: -1, 2: 65535, 3: -2, 4: 1 << 31, 5: -3, 6: 0.5, 7: True, 10: 1 << 63, 11: -4, 12: 0.25}
+        metadata = {f"one{kind}": self.value(kind, number) for kind, number in numbers.items()}
+        metadata |= {f"many{kind}": self.value(9, [number] * 3, kind) for kind, number in numbers.items()}
+        metadata |= {"text": self.value(8, b"\xff"), "texts": self.value(9, [b"", b"ab"], 8), "none": self.value(9, [], 5)}
+        llama_hybrid.write_gguf(self.path, metadata, [])
+        self.assertEqual(llama_hybrid.read_metadata(self.path), metadata)
+
+    def test_what_is_no_such_file_is_refused(self):
+        llama_hybrid.write_gguf(self.path, {"key": self.value(8, b"some text")}, [])
+        good = self.path.read_bytes()
+        kind = good.index(b"key") + 3
+        for data in (b"", b"GGML" + good[4:], good[:4] + b"\2" + good[5:], good[:kind + 16], good[:kind] + b"\15" + good[kind + 1:],
+                     good[:kind] + struct.pack("<IIQ", 9, 9, 1) + good[kind:]):
+            self.path.write_bytes(data)
+            with self.assertRaises(llama_hybrid.WrongFile):
+                llama_hybrid.read_metadata(self.path)
+
+    def test_models_are_always_the_same_and_need_a_vocabulary(self):
+        vocabulary = self.path.with_name("vocabulary.gguf")
+        llama_hybrid.write_gguf(vocabulary, {"tokenizer.ggml.tokens": self.value(9, [b"<s>", b"<0x41>", b"z", b"\xe2\x96\x81"], 8)}, [])
+        for make, name in ((llama_hybrid.hybrid, b"lfm2"), (llama_hybrid.recurrent, b"mamba")):
+            files = []
+            for _ in range(2):
+                llama_hybrid.write_model(self.path, make, vocabulary)
+                files.append(self.path.read_bytes())
+            self.assertEqual(*files)
+            metadata = llama_hybrid.read_metadata(self.path)
+            self.assertEqual(metadata["general.architecture"].value, name)
+            self.assertEqual(len(metadata["tokenizer.ggml.tokens"].value), 4)
+            with self.assertRaises(llama_hybrid.WrongFile):
+                llama_hybrid.write_model(self.path, make, self.empty())
+
+    def empty(self):
+        path = self.path.with_name("empty.gguf")
+        llama_hybrid.write_gguf(path, {}, [])
+        return path
+
+    def test_only_visible_letters_have_a_way_out(self):
+        way_out = llama_hybrid.embeddings([b"<s>", b"<0x41>", b"z", b"<0x0A>", b"\xe2\x96\x81"], "norm")[-1].values
+        rows = [any(way_out[row * llama_hybrid.WIDTH:(row + 1) * llama_hybrid.WIDTH]) for row in range(5)]
+        self.assertEqual(rows, [False, True, True, False, False])
+
+    def test_states_must_be_where_they_should(self):
+        log = "".join(f"llama_memory_recurrent, layer   {layer}: dev = KVANT0\n" for layer in (0, 2))
+        log += "llama_memory_recurrent: layer   1: skipped\nllama_memory_recurrent:     KVANT0 RS buffer size =     0.00 MiB\n"
+        places = {0: "KVANT0", 2: "KVANT0"}
+        hybrids.require_states_on(log, places)
+        for text in ("", log.replace("KVANT0", "CPU"), log.replace("KVANT0 RS", "CPU RS"), log.replace("2: dev = KVANT0", "2: dev = CPU"),
+                     log.replace("layer   2: dev", "layer   2:"), log + "CPU RS buffer size = 0.00 MiB\n"):
+            with self.assertRaises(Failed):
+                hybrids.require_states_on(text, places)
+
+    def test_a_checkpoint_must_have_been_put_back(self):
+        def judged(log, here, there="text", reused=299):
+            answers = {"KVANT0": lambda *_: {"content": here, "timings": {"cache_n": reused}}, "none": lambda *_: {"content": there}}
+            return hybrids.checkpoint(FakeContext(answers, log), "name", "f16", ("KVANT0",))
+        restored = "restored context checkpoint (pos_min = 296, pos_max = 296)\n"
+        self.assertIn("position 296", judged(restored, "text"))
+        for words in (("", "text"), (restored, "tent"), (restored, "text", "text", 0)):
+            with self.assertRaises(Failed):
+                judged(*words)
 
 
 class Speed(unittest.TestCase):

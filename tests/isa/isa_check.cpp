@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "attend_record.hpp"
 #include "backend.hpp"
 #include "formats.hpp"
 #include "isa_figures.hpp"
@@ -34,19 +35,7 @@ class Check {
       : context_(context), family_(std::move(family)), kernels_(std::move(kernels)), budget_(isa::budget_of(family_)) {}
 
   void attend(const AttendShape& shape, const AttendConfig& config, const std::string& what, const std::string& role) {
-    SpecValues spec{};
-    spec[KVANT_SPEC_LOCAL_SIZE] = config.local_size;
-    spec[KVANT_SPEC_FORMAT_K] = shape.format_k;
-    spec[KVANT_SPEC_FORMAT_V] = shape.format_v;
-    spec[KVANT_SPEC_HEAD_DIM_K] = shape.head_dim_k;
-    spec[KVANT_SPEC_HEAD_DIM_V] = shape.head_dim_v;
-    spec[KVANT_SPEC_PAGE_TOKENS] = shape.page_tokens;
-    spec[KVANT_SPEC_FLAGS] = KVANT_ATTEND_CAUSAL;
-    spec[KVANT_SPEC_HEADS_PER_TILE] = config.heads_per_tile;
-    spec[KVANT_SPEC_QUERIES_PER_ITEM] = config.queries_per_item;
-    spec[KVANT_SPEC_KV_PER_ITEM] = config.kv_per_item;
-    spec[KVANT_SPEC_SUBGROUP_SIZE] = config.subgroup_size;
-    for (std::size_t i = 0; i < config.tune.size(); ++i) spec[KVANT_SPEC_TUNE0 + i] = config.tune[i];
+    const SpecValues spec = attend_spec(shape, config, KVANT_ATTEND_CAUSAL);
     Pipeline p;
     p.shape = what;
     p.config = std::to_string(config.local_size) + "x" + std::to_string(config.heads_per_tile) + "x" +

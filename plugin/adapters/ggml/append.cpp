@@ -1,6 +1,5 @@
 // SET_ROWS into a cache that lies in pages: the kernel that quantizes on append, one side, with ggml's indices as slots.
 #include <algorithm>
-#include <cstring>
 
 #include "operations.hpp"
 #include "page_rows.hpp"
@@ -27,35 +26,36 @@ Status record_append(Work& work, const ggml_tensor* op) {
   const ExecutorLimits& limits = work.executor().limits();
   const std::uint32_t local = work.executor().page_kernel_config(KernelId::append).local_size;
   const FormatInfo& format = format_info(t.format);
-  const Window rows = work.window(buffer_id(source), offset_of(source), ggml_nbytes(source));
-  const Window slots = work.window(buffer_id(index), offset_of(index), ggml_nbytes(index));
-  const auto tokens = static_cast<std::uint32_t>(source->ne[1]);
+  const Window rows = work.window(source);
+  const Window slots = work.window(index);
+  const auto tokens = u32(source->ne[1]);
   const std::uint64_t bound = limits.max_binding_bytes / t.page_bytes(), begin = (offset_of(op) - t.offset) / t.page_bytes();
   const std::uint64_t end = begin + static_cast<std::uint64_t>(op->ne[1]) / kPageTokens;
   const std::uint64_t most = params::kMaxUnits / params::append_units(1, t.heads, t.head_dim, format.block, t.head_dim, format.block);
   bool barrier = true;
   for (std::uint64_t page = begin; page < end;) {
-    const std::uint64_t base = page / kAlignedPages * kAlignedPages, stop = std::min(end, base + bound / kAlignedPages * kAlignedPages);
+    // All that is left, or as much as leaves the next part aligned.
+    const std::uint64_t base = page / kAlignedPages * kAlignedPages;
+    const std::uint64_t stop = end - base <= bound ? end : base + bound / kAlignedPages * kAlignedPages;
     if (stop <= page) return {StatusCode::resource_exhausted, std::to_string(kAlignedPages) + " pages of " + std::to_string(t.page_bytes()) + " bytes cannot be bound"};
     for (std::uint32_t done = 0; done < tokens;) {
-      const auto count = static_cast<std::uint32_t>(std::min<std::uint64_t>(most, tokens - done));
-      const auto element = static_cast<std::uint32_t>(ggml_type_size(source->type));
+      const auto count = u32(std::min<std::uint64_t>(most, tokens - done));
+      const auto element = u32(ggml_type_size(source->type));
       params::AppendParams p{};
       p.tokens = count;
       p.kv_heads = t.heads;
       // Slots count from the destination's first page, which may lie behind the first that is bound: below 0, in 32 bits.
-      p.page_begin = static_cast<std::uint32_t>(base - begin);
-      p.page_count = static_cast<std::uint32_t>(stop - base);
-      p.slots_stride = static_cast<std::uint32_t>(index->nb[0] / 4);
+      p.page_begin = u32(base - begin);
+      p.page_count = u32(stop - base);
+      p.slots_stride = u32(index->nb[0] / 4);
       p.slots_offset = slots.skipped / 4 + done * p.slots_stride;
-      p.k_token_stride = static_cast<std::uint32_t>(source->nb[1] / element);
+      p.k_token_stride = u32(source->nb[1] / element);
       p.k_head_stride = t.head_dim;
       p.k_offset = rows.skipped / element + done * p.k_token_stride;
-      Dispatch& dispatch = work.list().add_dispatch(KernelId::append, "append", barrier);
+      Dispatch& dispatch = work.add(KernelId::append, "append", p, barrier);
       barrier = false;
-      std::memcpy(dispatch.push.data(), &p, sizeof p);
       dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local;
-      dispatch.spec[KVANT_SPEC_FORMAT_K] = dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(t.format);
+      dispatch.spec[KVANT_SPEC_FORMAT_K] = dispatch.spec[KVANT_SPEC_FORMAT_V] = u32(t.format);
       dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = t.head_dim;
       dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = kPageTokens;
       dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = source->type == GGML_TYPE_F32 ? KVANT_IO_F32 : KVANT_IO_F16;

@@ -65,7 +65,7 @@ bool supports_attention(const ggml_tensor* op, const ExecutorLimits& limits) {
   const std::uint64_t row = std::max(canonical_row_bytes(format_info(a->format_k), a->dim_k), canonical_row_bytes(format_info(a->format_v), a->dim_v));
   const std::uint64_t heads = (a->kv_heads - 1) * std::max<std::uint64_t>(a->k->nb[2], a->v->nb[2]) + row;
   const std::uint64_t page = kPageTokens * std::max<std::uint64_t>(a->k->nb[1], a->v->nb[1]) + heads;
-  const std::uint64_t bindable = limits.max_binding_bytes - limits.binding_alignment - 4;
+  const std::uint64_t bindable = bindable_bytes(limits);
   for (const ggml_tensor* t : {a->q, a->out, a->mask})
     if (t != nullptr && ggml_nbytes(t) > bindable) return false;
   // Pages in scratch memory must fit one buffer, unless the tensors will lie in pages themselves.

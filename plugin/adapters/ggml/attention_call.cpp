@@ -114,7 +114,7 @@ void fill_params(AttendCall& call, const Attention& a, const Window& q, const Wi
 
 Status record_sequences(Work& work, const Attention& a, const AttentionPages& pages, std::uint32_t first, std::uint32_t count) {
   const ExecutorLimits& limits = work.executor().limits();
-  const Window bias = a.mask != nullptr ? work.window(buffer_id(a.mask), offset_of(a.mask), ggml_nbytes(a.mask)) : Window{};
+  const Window bias = a.mask != nullptr ? work.window(a.mask) : Window{};
   const GroupBatch batch = batch_of(a, pages, first, count, bias);
   AttendPlan plan;
   AttendCall call;

@@ -2,7 +2,6 @@
 // multiplied here, so that no weights are placed on this device.
 #include <bit>
 #include <cmath>
-#include <cstring>
 
 #include "operations.hpp"
 #include "params/grids.h"
@@ -13,11 +12,6 @@ namespace kvant::ggml {
 namespace {
 
 constexpr std::int64_t kMaxRow = 512, kMaxElements = std::int64_t{1} << 31;
-
-template <typename T>
-std::uint32_t u32(T value) {
-  return static_cast<std::uint32_t>(value);
-}
 
 }  // namespace
 
@@ -30,7 +24,7 @@ bool supports_hadamard(const ggml_tensor* op, const ExecutorLimits& limits) {
   if (rows->type != GGML_TYPE_F32 && rows->type != GGML_TYPE_F16) return false;
   if (op->type != GGML_TYPE_F32 || !ggml_are_same_shape(rows, op)) return false;
   for (const ggml_tensor* side : {rows, op}) {
-    if (!rows_contiguous(side) || ggml_nbytes(side) > limits.max_binding_bytes - limits.binding_alignment - 4) return false;
+    if (!rows_contiguous(side) || ggml_nbytes(side) > bindable_bytes(limits)) return false;
     if (ggml_nelements(side) > kMaxElements) return false;
   }
   return true;
@@ -39,26 +33,20 @@ bool supports_hadamard(const ggml_tensor* op, const ExecutorLimits& limits) {
 Status record_hadamard(Work& work, const ggml_tensor* node) {
   const ggml_tensor* s = node->src[1];
   if (ggml_nelements(node) == 0) return {};
-  const Window source = work.window(buffer_id(s), offset_of(s), ggml_nbytes(s));
-  const Window destination = work.window(buffer_id(node), offset_of(node), ggml_nbytes(node));
+  const Window source = work.window(s);
+  const Window destination = work.window(node);
   const auto n = u32(s->ne[0]);
   params::HadamardParams p{};
   p.rows = u32(ggml_nrows(s));
   p.ne1 = u32(s->ne[1]);
   p.ne2 = u32(s->ne[2]);
   p.src_offset = source.skipped;
-  p.src_nb1 = u32(s->nb[1]);
-  p.src_nb2 = u32(s->nb[2]);
-  p.src_nb3 = u32(s->nb[3]);
   p.dst_offset = destination.skipped;
-  p.dst_nb1 = u32(node->nb[1]);
-  p.dst_nb2 = u32(node->nb[2]);
-  p.dst_nb3 = u32(node->nb[3]);
+  set_strides(p, s, node);
   p.scale = 1.0f / std::sqrt(static_cast<float>(n));
   // Of any device a workgroup has the 64 invocations that rows of 512 take.
   constexpr std::uint32_t kLocal = 64;
-  Dispatch& dispatch = work.list().add_dispatch(KernelId::hadamard, "hadamard", true);
-  std::memcpy(dispatch.push.data(), &p, sizeof p);
+  Dispatch& dispatch = work.add(KernelId::hadamard, "hadamard", p, true);
   dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = kLocal;
   dispatch.spec[KVANT_SPEC_FORMAT_K] = u32(*format_of(s->type));
   dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = n;

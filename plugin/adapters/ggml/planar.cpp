@@ -15,8 +15,6 @@ namespace {
 constexpr std::uint32_t kFewUses = 16;     // a tensor that is turned back after fewer graphs gets a strike
 constexpr std::uint32_t kMostStrikes = 4;  // and is left alone after so many
 
-const ggml_tensor* root_of(const ggml_tensor* tensor) { return tensor->view_src != nullptr ? tensor->view_src : tensor; }
-
 // Where tensors begin that the device may bind, whatever it asks of bindings.
 constexpr std::uint64_t kAlignedBytes = 256;
 

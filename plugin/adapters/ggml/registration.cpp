@@ -114,7 +114,7 @@ void make_device(Device& own, ggml_backend_reg_t reg, int api_version) {
   i.get_host_buffer_type = [](ggml_backend_dev_t d) { return shares(d) ? &self(d).host_buffers.type : nullptr; };
   i.supports_op = supports_op;
   i.supports_buft = [](ggml_backend_dev_t d, ggml_backend_buffer_type_t type) {
-    return type == &self(d).buffers.type || (type == &self(d).host_buffers.type && shares(d));
+    return type == &self(d).buffers.type || type == &self(d).host_buffers.type;
   };
   own.device.reg = reg;
   own.device.context = &own;

@@ -32,11 +32,6 @@ struct Rope {
   std::uint32_t distance() const { return mode == GGML_ROPE_TYPE_NORMAL ? 1 : pairs(); }
 };
 
-template <typename T>
-std::uint32_t u32(T value) {
-  return static_cast<std::uint32_t>(value);
-}
-
 Rope parse(const ggml_tensor* op) {
   Rope r;
   const std::int32_t* p = op->op_params;
@@ -129,8 +124,7 @@ bool parameters_fit(const Rope& r, std::int64_t ne0) {
 // A result of its own, or the source as it lies.
 bool places_fit(const ggml_tensor* op, const ggml_tensor* source) {
   if (op->view_src == nullptr) return true;
-  const ggml_tensor* root = source->view_src != nullptr ? source->view_src : source;
-  return op->view_src == root && op->view_offs == source->view_offs && ggml_are_same_stride(op, source);
+  return op->view_src == root_of(source) && op->view_offs == source->view_offs && ggml_are_same_stride(op, source);
 }
 
 }  // namespace
@@ -143,7 +137,7 @@ bool supports_rope(const ggml_tensor* op, const ExecutorLimits& limits) {
   const Rope r = parse(op);
   if (!parameters_fit(r, source->ne[0]) || !places_fit(op, source)) return false;
   for (const ggml_tensor* side : {source, op}) {
-    if (!rows_contiguous(side) || ggml_nbytes(side) > limits.max_binding_bytes - limits.binding_alignment - 4) return false;
+    if (!rows_contiguous(side) || ggml_nbytes(side) > bindable_bytes(limits)) return false;
     if (ggml_nelements(side) > std::numeric_limits<std::uint32_t>::max()) return false;
   }
   if (positions->type != GGML_TYPE_I32 || !ggml_is_vector(positions) || !rows_contiguous(positions)) return false;
@@ -158,11 +152,11 @@ Status record_rope(Work& work, const ggml_tensor* node) {
   if (!words) return {StatusCode::unimplemented, "this operation was not said to be supported"};
   if (ggml_nelements(node) == 0) return {};
   KVANT_ASSIGN(const BufferRange frequencies, work.upload(*words));
-  const Window source = work.window(buffer_id(s), offset_of(s), ggml_nbytes(s));
-  const Window destination = work.window(buffer_id(node), offset_of(node), ggml_nbytes(node));
-  const Window position = work.window(buffer_id(positions), offset_of(positions), ggml_nbytes(positions));
+  const Window source = work.window(s);
+  const Window destination = work.window(node);
+  const Window position = work.window(positions);
   Window factor;
-  if (factors != nullptr) factor = work.window(buffer_id(factors), offset_of(factors), ggml_nbytes(factors));
+  if (factors != nullptr) factor = work.window(factors);
   const bool in_place = buffer_id(s) == buffer_id(node) && offset_of(s) == offset_of(node);
   params::RopeParams p{};
   p.rows = u32(s->ne[1]);
@@ -173,13 +167,8 @@ Status record_rope(Work& work, const ggml_tensor* node) {
   p.distance = r.distance();
   p.rest = in_place ? 0 : u32(s->ne[0]) - 2 * p.pairs;
   p.src_offset = source.skipped;
-  p.src_nb1 = u32(s->nb[1]);
-  p.src_nb2 = u32(s->nb[2]);
-  p.src_nb3 = u32(s->nb[3]);
   p.dst_offset = destination.skipped;
-  p.dst_nb1 = u32(node->nb[1]);
-  p.dst_nb2 = u32(node->nb[2]);
-  p.dst_nb3 = u32(node->nb[3]);
+  set_strides(p, s, node);
   p.positions_offset = position.skipped / 4;
   p.positions_stride = p.tokens;
   p.factors_offset = factor.skipped / 4;
@@ -189,10 +178,9 @@ Status record_rope(Work& work, const ggml_tensor* node) {
   const std::uint32_t unit = s->type != GGML_TYPE_F32 && p.distance != 1 && p.pairs % 2 == 0 ? 2 : 1;
   const ExecutorLimits& limits = work.executor().limits();
   const std::uint32_t local = work.executor().page_kernel_config(KernelId::rope).local_size;
-  Dispatch& dispatch = work.list().add_dispatch(KernelId::rope, "rope", true);
-  std::memcpy(dispatch.push.data(), &p, sizeof p);
+  Dispatch& dispatch = work.add(KernelId::rope, "rope", p, true);
   dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local;
-  dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(*format_of(s->type));
+  dispatch.spec[KVANT_SPEC_FORMAT_K] = u32(*format_of(s->type));
   dispatch.spec[KVANT_SPEC_ROPE_UNIT] = unit;
   dispatch.spec[KVANT_SPEC_ROPE_FACTORS] = factors != nullptr ? 1 : 0;
   dispatch.bindings[0] = source.range;

@@ -15,9 +15,10 @@ inline bool in_blocks(ggml_type type) { return ggml_blck_size(type) > 1; }  // e
 // Buffers of devices have no addresses: those of tensors count from here.
 inline constexpr std::uintptr_t kBase = 0x1000;
 
-inline ggml_backend_buffer_t buffer_of(const ggml_tensor* tensor) {
-  return tensor->view_src != nullptr ? tensor->view_src->buffer : tensor->buffer;
-}
+// What the tensor is a view of, or itself.
+inline const ggml_tensor* root_of(const ggml_tensor* tensor) { return tensor->view_src != nullptr ? tensor->view_src : tensor; }
+
+inline ggml_backend_buffer_t buffer_of(const ggml_tensor* tensor) { return root_of(tensor)->buffer; }
 // Bytes from its buffer's beginning.
 std::uint64_t offset_of(const ggml_tensor* tensor);
 
@@ -25,5 +26,11 @@ std::uint64_t offset_of(const ggml_tensor* tensor);
 inline bool rows_contiguous(const ggml_tensor* tensor) { return tensor->nb[0] == ggml_type_size(tensor->type); }
 // A view, or nothing to do at all.
 bool is_view_op(ggml_op op);
+
+// ggml counts in 64 bits and bytes in std::size_t; shaders in 32, of which `supports` has made sure.
+template <typename T>
+std::uint32_t u32(T value) {
+  return static_cast<std::uint32_t>(value);
+}
 
 }  // namespace kvant::ggml

@@ -1,6 +1,6 @@
 // SET_ROWS, GET_ROWS, CPY, CONT and DUP: elements of one tensor into another, through the kernel `transfer`, or as bytes where both lie
 // alike.
-#include <cstring>
+#include <algorithm>
 #include <limits>
 
 #include "formats.hpp"
@@ -18,11 +18,6 @@ struct Transfer {
   bool source_indexed = false;
   FormatId from{}, to{};
 };
-
-template <typename T>
-std::uint32_t u32(T value) {
-  return static_cast<std::uint32_t>(value);
-}
 
 std::optional<Transfer> parse(const ggml_tensor* op) {
   Transfer t{op->src[0], op, nullptr};
@@ -60,11 +55,14 @@ bool shapes_agree(const Transfer& t) {
   return rows->ne[2] == table->ne[2] && rows->ne[3] == table->ne[3];
 }
 
-std::uint64_t bindable(const ExecutorLimits& limits) { return limits.max_binding_bytes - limits.binding_alignment - 4; }
+// The side that is looked up; null where there is none.
+const ggml_tensor* table_of(const Transfer& t) {
+  return t.index == nullptr ? nullptr : t.source_indexed ? t.source : t.destination;
+}
 
 // Tables of rows, one after the other, are bound in parts.
 bool in_parts(const Transfer& t, const ggml_tensor* side) {
-  return t.index != nullptr && side == (t.source_indexed ? t.source : t.destination) && side->ne[2] == 1 && side->ne[3] == 1 && rows_contiguous(side) &&
+  return side == table_of(t) && side->ne[2] == 1 && side->ne[3] == 1 && rows_contiguous(side) &&
          side->nb[1] == ggml_row_size(side->type, side->ne[0]);
 }
 
@@ -73,9 +71,9 @@ void record_part(Work& work, const Transfer& t, std::int64_t first_row, std::int
   const ggml_tensor *s = t.source, *d = t.destination;
   const std::uint32_t unit = unit_of(t), index_words = t.index == nullptr ? 0 : t.index->type == GGML_TYPE_I64 ? 2 : 1;
   auto place = [&](const ggml_tensor* side) {
-    const bool part = t.index != nullptr && side == (t.source_indexed ? s : d) && rows < side->ne[1];
-    return part ? work.window(buffer_id(side), offset_of(side) + static_cast<std::uint64_t>(first_row) * side->nb[1], static_cast<std::uint64_t>(rows) * side->nb[1])
-                : work.window(buffer_id(side), offset_of(side), ggml_nbytes(side));
+    if (side != table_of(t) || rows == side->ne[1]) return work.window(side);
+    const auto first = static_cast<std::uint64_t>(first_row), count = static_cast<std::uint64_t>(rows);
+    return work.window(buffer_id(side), offset_of(side) + first * side->nb[1], count * side->nb[1]);
   };
   // A source that is not looked up tells how many elements move.
   const std::int64_t elements = ggml_nelements(t.source_indexed ? d : s);
@@ -87,20 +85,15 @@ void record_part(Work& work, const Transfer& t, std::int64_t first_row, std::int
   p.src_ne1 = u32(s->ne[1]);
   p.src_ne2 = u32(s->ne[2]);
   p.src_nb0 = u32(s->nb[0]);
-  p.src_nb1 = u32(s->nb[1]);
-  p.src_nb2 = u32(s->nb[2]);
-  p.src_nb3 = u32(s->nb[3]);
   p.dst_offset = destination.skipped;
   p.dst_ne0 = u32(d->ne[0]);
   p.dst_ne1 = u32(d->ne[1]);
   p.dst_ne2 = u32(d->ne[2]);
   p.dst_nb0 = u32(d->nb[0]);
-  p.dst_nb1 = u32(d->nb[1]);
-  p.dst_nb2 = u32(d->nb[2]);
-  p.dst_nb3 = u32(d->nb[3]);
+  set_strides(p, s, d);
   Window index;
   if (t.index != nullptr) {
-    index = work.window(buffer_id(t.index), offset_of(t.index), ggml_nbytes(t.index));
+    index = work.window(t.index);
     p.indexed = t.source_indexed ? 1 : 0;
     p.first_row = u32(first_row);
     p.rows = u32(rows);
@@ -113,8 +106,7 @@ void record_part(Work& work, const Transfer& t, std::int64_t first_row, std::int
     p.idx_ne1 = u32(t.index->ne[1]);
     p.idx_ne2 = u32(t.index->ne[2]);
   }
-  Dispatch& dispatch = work.list().add_dispatch(KernelId::transfer, "transfer", barrier);
-  std::memcpy(dispatch.push.data(), &p, sizeof p);
+  Dispatch& dispatch = work.add(KernelId::transfer, "transfer", p, barrier);
   const std::uint32_t local = work.executor().page_kernel_config(KernelId::transfer).local_size;
   dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local;
   dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(t.from);
@@ -136,21 +128,20 @@ bool supports_transfer(const ggml_tensor* op, const ExecutorLimits& limits) {
   for (const ggml_tensor* side : {t->source, t->destination}) {
     if (in_blocks(side->type) && (side->ne[0] % 32 != 0 || !rows_contiguous(side))) return false;
     // Tables in parts may be of any size: llama.cpp also asks about caches that it then finds too large.
-    if (in_parts(*t, side) ? side->nb[1] > bindable(limits) : ggml_nbytes(side) > bindable(limits)) return false;
+    if (in_parts(*t, side) ? side->nb[1] > bindable_bytes(limits) : ggml_nbytes(side) > bindable_bytes(limits)) return false;
     if (!in_parts(*t, side) && ggml_nelements(side) > std::numeric_limits<std::uint32_t>::max()) return false;
   }
   // Codes of one block format are never made from another's; nor from bf16, whose many ties ggml's CPU backend rounds another way than
   // its reference quantizers, which are followed here.
   if (t->from != t->to && in_blocks(t->destination->type) && t->from != FormatId::f32 && t->from != FormatId::f16) return false;
-  return !t->index || ggml_nbytes(t->index) <= bindable(limits);
+  return !t->index || ggml_nbytes(t->index) <= bindable_bytes(limits);
 }
 
 Status record_transfer(Work& work, const ggml_tensor* node) {
   const auto t = parse(node);
   if (!t) return {StatusCode::unimplemented, "this operation was not said to be supported"};
   if (node->op == GGML_OP_SET_ROWS) {
-    const bool pages = can_append(work.planar(), node);
-    if (pages) return record_append(work, node);
+    if (can_append(work.planar(), node)) return record_append(work, node);
     for (const ggml_tensor* tensor : {t->source, t->destination, t->index}) KVANT_TRY(work.planar().settle(work, tensor));
   }
   const ggml_tensor *s = t->source, *d = t->destination;
@@ -166,12 +157,13 @@ Status record_transfer(Work& work, const ggml_tensor* node) {
     }
     return {};
   }
-  const ggml_tensor* table = t->index == nullptr ? nullptr : t->source_indexed ? s : d;  // the side that is looked up
-  if (table == nullptr || ggml_nbytes(table) <= bindable(work.executor().limits())) {
+  const ggml_tensor* table = table_of(*t);
+  const std::uint64_t bound = bindable_bytes(work.executor().limits());
+  if (table == nullptr || ggml_nbytes(table) <= bound) {
     record_part(work, *t, 0, table == nullptr ? 0 : table->ne[1], true);
     return {};
   }
-  const auto most = static_cast<std::int64_t>(bindable(work.executor().limits()) / table->nb[1]);
+  const auto most = static_cast<std::int64_t>(bound / table->nb[1]);
   for (std::int64_t row = 0; row < table->ne[1]; row += most) record_part(work, *t, row, std::min(most, table->ne[1] - row), row == 0);
   return {};
 }

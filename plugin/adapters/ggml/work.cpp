@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "operations.hpp"
+
 namespace kvant::ggml {
 
 namespace {
@@ -74,5 +76,7 @@ Window Work::window(BufferId buffer, std::uint64_t offset, std::uint64_t bytes) 
   const std::uint64_t begin = offset - offset % executor_.limits().binding_alignment;
   return {{buffer, begin, (offset + bytes - begin + 3) / 4 * 4}, static_cast<std::uint32_t>(offset - begin)};
 }
+
+Window Work::window(const ggml_tensor* tensor) const { return window(buffer_id(tensor), offset_of(tensor), ggml_nbytes(tensor)); }
 
 }  // namespace kvant::ggml

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <array>
+#include <cstring>
 #include <span>
 #include <vector>
 
 #include "executor.hpp"
 #include "planar.hpp"
 #include "planner.hpp"
+#include "tensors.hpp"
 
 namespace kvant::ggml {
 
@@ -19,6 +21,20 @@ struct Window {
   BufferRange range;
   std::uint32_t skipped = 0;
 };
+
+// How large a tensor may be that is bound whole, wherever it begins.
+inline std::uint64_t bindable_bytes(const ExecutorLimits& limits) { return limits.max_binding_bytes - limits.binding_alignment - 4; }
+
+// Strides of rows, matrices and more, in bytes, into the parameters of a kernel over strided tensors (params/strided.h).
+template <typename Params>
+void set_strides(Params& p, const ggml_tensor* source, const ggml_tensor* destination) {
+  p.src_nb1 = u32(source->nb[1]);
+  p.src_nb2 = u32(source->nb[2]);
+  p.src_nb3 = u32(source->nb[3]);
+  p.dst_nb1 = u32(destination->nb[1]);
+  p.dst_nb2 = u32(destination->nb[2]);
+  p.dst_nb3 = u32(destination->nb[3]);
+}
 
 class Work {
  public:
@@ -44,10 +60,20 @@ class Work {
   Result<Staging> stage(std::uint64_t bytes, BufferKind kind);
   // Words for such commands.
   Result<BufferRange> upload(std::span<const std::uint32_t> words);
+  // A dispatch of a kernel with its parameters; spec, bindings and groups are the caller's. Valid until the next command.
+  template <typename Params>
+  Dispatch& add(KernelId kernel, const char* name, const Params& params, bool barrier) {
+    Dispatch& dispatch = list_.add_dispatch(kernel, name, barrier);
+    static_assert(sizeof(Params) <= sizeof(dispatch.push));
+    std::memcpy(dispatch.push.data(), &params, sizeof params);
+    return dispatch;
+  }
   // A buffer of at least `bytes`.
   Result<BufferRange> scratch(Scratch which, std::uint64_t bytes);
 
   Window window(BufferId buffer, std::uint64_t offset, std::uint64_t bytes) const;
+  // The whole of a tensor.
+  Window window(const ggml_tensor* tensor) const;
 
  private:
   struct Buffer {
