@@ -5,15 +5,15 @@
 #include "levels16_search.glsl"
 #include "packing.glsl"
 #include "params/nl4.h"
-#include "ue5m3.glsl"
 
 const float NL4_LEVELS[16] = float[16](KVANT_NL4_LEVELS);
 const float NL4_MIDPOINTS[15] = float[15](KVANT_NL4_MIDPOINTS);
 const uint NL4_ZERO_WORD = KVANT_NL4_ZERO * 0x11111111u;
 
 KV_LEVELS16_SEARCH(nl4, NL4_LEVELS, NL4_MIDPOINTS, NL4_ZERO_WORD, 8)
+KV_LEVELS16_UE5M3(nl4, NL4_ZERO_WORD, 8)
 
-// 128 times the levels of the four codes in the low 16 bits, by arithmetic: cheaper than selections, on any device.
+// 128 times the levels of the four codes in the low 16 bits, by arithmetic.
 vec4 nl4_levels4(uint word) {
   // Precise, or a compiler may add the half to the 2^23 inside, where there is no room for it.
   precise vec4 m = nibbles_scaled(word, 8.0) * KV_NIBBLE_UNITS + 0.5;
@@ -36,16 +36,7 @@ void nl4_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
 
 void nl4_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {
   high = uvec2(0u);
-  uint amax = nl4_block_max(x);
-  uint below = ue5m3_floor(amax);
-  uint above = min(below + 1u, UE5M3_MAX);
-  vec2 scales = vec2(ue5m3_to_f32(below), ue5m3_to_f32(above));
-  uint best = nl4_encode(x, scales, amax < KV_SEARCH_LIMIT_BITS ? 2u : 1u, codes);
-  scale = best == 0u ? below : above;
-  if (amax >= KV_HUGE_BITS) {
-    codes[0] = uvec4(NL4_ZERO_WORD);
-    scale = UE5M3_NAN;
-  }
+  nl4_encode_ue5m3(x, codes, scale);
 }
 
 void nl4_int8_span(uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, out float min_f) {

@@ -8,6 +8,7 @@
 #define KVANT_LEVELS16_SEARCH_GLSL
 #include "numeric.glsl"
 #include "packing.glsl"
+#include "ue5m3.glsl"
 
 // From 2^17 on squares could overflow, and both scales saturate anyway.
 const uint KV_SEARCH_LIMIT_BITS = 0x48000000u;
@@ -64,6 +65,22 @@ const uint KV_SEARCH_LIMIT_BITS = 0x48000000u;
       }                                                                                                                       \
     }                                                                                                                         \
     return best;                                                                                                              \
+  }
+
+// KV_LEVELS16_UE5M3(name, ZERO_WORD, QUADS), after KV_LEVELS16_SEARCH, defines
+//   void name_encode_ue5m3(x, out codes, out scale): for the better of the two scale bytes around the largest magnitude, a block that is not finite included
+#define KV_LEVELS16_UE5M3(name, ZERO_WORD, QUADS)                                                                             \
+  void name##_encode_ue5m3(vec4 x[16], out uvec4 codes[16], out uint scale) {                                                 \
+    uint amax = name##_block_max(x);                                                                                          \
+    uint below = ue5m3_floor(amax);                                                                                           \
+    uint above = min(below + 1u, UE5M3_MAX);                                                                                  \
+    vec2 scales = vec2(ue5m3_to_f32(below), ue5m3_to_f32(above));                                                             \
+    uint best = name##_encode(x, scales, amax < KV_SEARCH_LIMIT_BITS ? 2u : 1u, codes);                                       \
+    scale = best == 0u ? below : above;                                                                                       \
+    if (amax >= KV_HUGE_BITS) {                                                                                               \
+      for (int i = 0; i < QUADS / 8; ++i) codes[i] = uvec4(ZERO_WORD);                                                        \
+      scale = UE5M3_NAN;                                                                                                      \
+    }                                                                                                                         \
   }
 
 #endif
