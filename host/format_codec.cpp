@@ -10,7 +10,6 @@ namespace kvant::codec {
 namespace {
 
 constexpr std::uint32_t kLargestUe5m3 = 0xF7u;  // 61440; above it f16's exponent is that of infinity
-constexpr std::uint32_t kNanUe5m3 = 0xFFu;
 // 2^17: beyond, both scales saturate and squares could overflow.
 constexpr std::uint32_t kSearchLimitBits = 0x48000000u;
 
@@ -32,13 +31,6 @@ float quantize_levels16(const Levels16& table, const float* x, float scale, std:
     codes[i] = scale == 0.0f ? table.zero_code : code;
   }
   return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-// The greatest code whose value is not above the magnitude.
-std::uint32_t ue5m3_floor(std::uint32_t magnitude) {
-  if (magnitude >= 0x38800000u) return std::min((magnitude - 0x38000000u) >> 20, kLargestUe5m3);
-  if (magnitude < 0x37000000u) return 0;  // below 2^-17
-  return ((magnitude & 0x007FFFFFu) | 0x00800000u) >> (133u - (magnitude >> 23));
 }
 
 }  // namespace
@@ -121,6 +113,12 @@ void decode_levels16(const Levels16& table, const std::uint32_t* codes, float sc
 }
 
 float ue5m3_to_f32(std::uint32_t code) { return f16_scale(code << 7); }
+
+std::uint32_t ue5m3_floor(std::uint32_t magnitude) {
+  if (magnitude >= 0x38800000u) return std::min((magnitude - 0x38000000u) >> 20, kLargestUe5m3);
+  if (magnitude < 0x37000000u) return 0;  // below 2^-17
+  return ((magnitude & 0x007FFFFFu) | 0x00800000u) >> (133u - (magnitude >> 23));
+}
 
 void encode_levels16_ue5m3(const Levels16& table, const float* x, std::uint32_t* codes, std::uint32_t* scale_bits) {
   const std::uint32_t amax = largest_magnitude(x, table.block);

@@ -122,7 +122,10 @@ std::uint32_t encode_levels16(const Levels16& table, const float* x, const float
 void decode_levels16(const Levels16& table, const std::uint32_t* codes, float scale, float* x);
 
 // Scale bytes UE5M3: bits 14..7 of an f16.
+inline constexpr std::uint32_t kNanUe5m3 = 0xFFu;
 float ue5m3_to_f32(std::uint32_t code);
+// The greatest code whose value is not above the magnitude.
+std::uint32_t ue5m3_floor(std::uint32_t magnitude);
 // Codes for the better of the two scale bytes around the largest magnitude, a block that is not finite included.
 void encode_levels16_ue5m3(const Levels16& table, const float* x, std::uint32_t* codes, std::uint32_t* scale_bits);
 

@@ -37,7 +37,7 @@ const std::vector<FormatInfo>& table() {
 
 constexpr std::uint32_t round_up(std::uint32_t value, std::uint32_t unit) { return (value + unit - 1) / unit * unit; }
 
-// One block of a row: its elements' codes (fifth bit at bit code_bits) and its scale.
+// One block of a row: its elements' codes (the high plane's bit at bit code_bits) and its scale.
 struct Block {
   std::uint32_t codes[kMaxBlock] = {};
   std::uint32_t scale_bits = 0;
@@ -97,9 +97,12 @@ void store_planar(const FormatInfo& format, const PageLayout& layout, const Row&
                   std::uint32_t begin) {
   const std::uint32_t row_elements = layout.code_row_bytes * 8 / format.code_bits;
   const std::uint32_t count = std::min(format.block, row_elements - begin);
-  if (format.code_bits == 4) {
-    for (std::uint32_t i = 0; i < count; i += 2) {
-      row.codes[(begin + i) / 2] = static_cast<std::byte>((block.codes[i] & 15u) | ((block.codes[i + 1] & 15u) << 4));
+  if (format.code_bits < 8) {
+    const std::uint32_t per_byte = 8 / format.code_bits, mask = (1u << format.code_bits) - 1u;
+    for (std::uint32_t i = 0; i < count; i += per_byte) {
+      std::uint32_t byte = 0;
+      for (std::uint32_t j = 0; j < per_byte; ++j) byte |= (block.codes[i + j] & mask) << (j * format.code_bits);
+      row.codes[(begin + i) / per_byte] = static_cast<std::byte>(byte);
     }
   } else {
     const std::uint32_t bytes = format.code_bits / 8;
@@ -122,9 +125,11 @@ Block load_planar(const FormatInfo& format, const PageLayout& layout, const Row&
   const float zeros[kMaxBlock] = {};
   Block block;
   if (count < format.block) format.encode_block(zeros, block.codes, &block.scale_bits);
-  if (format.code_bits == 4) {
+  if (format.code_bits < 8) {
+    const std::uint32_t per_byte = 8 / format.code_bits, mask = (1u << format.code_bits) - 1u;
     for (std::uint32_t i = 0; i < count; ++i) {
-      block.codes[i] = (std::to_integer<std::uint32_t>(row.codes[(begin + i) / 2]) >> (4 * (i % 2))) & 15u;
+      const std::uint32_t byte = std::to_integer<std::uint32_t>(row.codes[(begin + i) / per_byte]);
+      block.codes[i] = (byte >> (i % per_byte * format.code_bits)) & mask;
     }
   } else {
     const std::uint32_t bytes = format.code_bits / 8;

@@ -63,7 +63,7 @@ void main() {
       uint offset = word % head_words;
       uint to = head_base(uint(map[entry]), head) + offset;
       if (offset < high) {
-        move_word(entry, head, to, 0u, kv_code_row16(FORMAT_K, HEAD_DIM_K) * 4u, offset);
+        move_word(entry, head, to, 0u, kv_code_row_words(FORMAT_K, HEAD_DIM_K), offset);
       } else if (offset < scales) {
         move_word(entry, head, to, high, kv_high_row_words(FORMAT_K, HEAD_DIM_K), offset - high);
       } else {

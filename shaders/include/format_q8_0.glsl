@@ -24,13 +24,13 @@ void q8_0_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
   x[7] = q8_0_unpack4(codes[1].w, units);
 }
 
-// Rounds half away from zero; GLSL's round leaves halves to the driver.
+// Rounds half away from zero; GLSL's round leaves halves to the driver. Above 127 only q8h's quotients can lie.
 uint q8_0_pack4(vec4 x, float inverse) {
   precise vec4 y = x * inverse;
   vec4 magnitude = abs(y);
   ivec4 whole = ivec4(magnitude);
   precise vec4 rest = magnitude - vec4(whole);
-  whole += ivec4(greaterThanEqual(rest, vec4(0.5)));
+  whole = min(whole + ivec4(greaterThanEqual(rest, vec4(0.5))), 127);
   return pack4(uvec4(mix(whole, -whole, lessThan(y, vec4(0.0)))) & 0xFFu, 8u);
 }
 

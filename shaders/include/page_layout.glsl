@@ -10,9 +10,10 @@ uint kv_blocks(uint format, uint head_dim) {
   return (head_dim + kv_block(format) - 1u) / kv_block(format);
 }
 
-uint kv_code_row16(uint format, uint head_dim) {  // 16-byte words of a row of codes
+// A row of codes: whole 16-byte words, but for formats of two bits, whose spans have 8 bytes.
+uint kv_code_row_words(uint format, uint head_dim) {
   uint pad = kv_row_pad(format);
-  return (head_dim + pad - 1u) / pad * pad * kv_code_bits(format) / 128u;
+  return (head_dim + pad - 1u) / pad * pad * kv_code_bits(format) / 32u;
 }
 
 uint kv_high_row_words(uint format, uint head_dim) { return kv_high_bits(format) == 0u ? 0u : kv_spans(head_dim); }
@@ -21,7 +22,7 @@ uint kv_scale_row_bytes(uint format, uint head_dim) { return kv_blocks(format, h
 
 // Offsets from the head's start, and the whole of a head.
 uint kv_high_offset_words(uint format, uint head_dim, uint page_tokens) {
-  return page_tokens * kv_code_row16(format, head_dim) * 4u;
+  return page_tokens * kv_code_row_words(format, head_dim);
 }
 
 uint kv_scale_offset_words(uint format, uint head_dim, uint page_tokens) {

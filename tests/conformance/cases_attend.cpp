@@ -1,6 +1,7 @@
 // Cases of the attention kernels: a covering array per module, and corners that pairs do not reach.
 #include <algorithm>
 #include <array>
+#include <set>
 #include <string>
 
 #include "attend_case.hpp"
@@ -34,7 +35,13 @@ constexpr std::array<DataClass, 8> kData{DataClass::normal, DataClass::uniform, 
                                          DataClass::zeros,  DataClass::one_hot, DataClass::ramp,    DataClass::constant};
 bool uses_subgroups(KernelId module) { return (kernel_info(module).needs & kernel_needs_subgroup) != 0; }
 
-void add_module(std::vector<Case>& out, KernelId module) {
+// The formats that some quick case of a family of modules, decode or prefill, has as K and as V.
+struct Seen {
+  std::set<FormatId> k, v;
+  bool adds(const Case& c) { return k.insert(c.format_k).second | v.insert(c.format_v).second; }
+};
+
+void add_module(std::vector<Case>& out, KernelId module, std::uint32_t number, Seen& seen) {
   std::vector<std::uint32_t> formats_k;
   for (const FormatInfo& f : formats())
     if (module_takes(module, static_cast<std::uint32_t>(f.id))) formats_k.push_back(static_cast<std::uint32_t>(f.id));
@@ -43,12 +50,16 @@ void add_module(std::vector<Case>& out, KernelId module) {
       is_prefill(module) ? std::array<std::uint32_t, 3>{3, 32, 75} : std::array<std::uint32_t, 3>{1, 2, 3};
   // fp16 arithmetic compiles several times as long as fp32 on processors without it, and differs in few lines.
   const bool narrow = (kernel_info(module).needs & kernel_needs_fp16) != 0;
+  // K and V are decoded by code of their own: the two modules that every device has share the pairs of formats between them, all modules
+  // together meet each several times.
+  const bool base = kernel_info(module).needs == 0;
+  const std::uint32_t apart = base ? 2 : 6, v_formats = (n_formats + apart - 1) / apart;
   std::uint32_t n = 0;
-  for (const auto& row : pairwise_rows({static_cast<std::uint32_t>(formats_k.size()), n_formats, 10, 9, 4, 3, 7, 2, 3, 3, 3, 2, 2,
+  for (const auto& row : pairwise_rows({static_cast<std::uint32_t>(formats_k.size()), v_formats, 10, 9, 4, 3, 7, 2, 3, 3, 3, 2, 2,
                                         2, 2, 3, 3, 8, 3, 8, 2, 2})) {
     Case c;
     c.format_k = formats()[formats_k[row[0]]].id;
-    c.format_v = formats()[row[1]].id;
+    c.format_v = formats()[(row[1] * apart + formats_k[row[0]] + number) % n_formats].id;
     c.dim_k = kDims[row[2]].k;
     c.dim_v = kDims[row[2]].v;
     c.kv_heads = kHeads[row[3]].kv;
@@ -72,9 +83,11 @@ void add_module(std::vector<Case>& out, KernelId module) {
     c.placement = static_cast<Placement>(row[18]);
     c.holes = row[21] != 0 && c.tables != Tables::sequence && c.rule != MaskRule::cross;
     shrink(c, kWorkOfACase);
-    c.subset = narrow ? subset_of(n++, 15, 50) : subset_of(n++, 5, 25);
+    c.subset = narrow ? subset_of(n++, 12, 50) : subset_of(n++, 8, 40);
     if (c.subset == Subset::smoke && (work(c) > kWorkOfACase / 4 || c.dim_k > 128)) c.subset = Subset::quick;
-    if (finish_attend(c, module, row[19], row[20] != 0 ? Splits::shortest : Splits::tuned)) out.push_back(c);
+    if (!finish_attend(c, module, row[19], row[20] != 0 ? Splits::shortest : Splits::tuned)) continue;
+    if (base && (c.subset != Subset::full || work(c) <= kWorkOfACase / 4) && seen.adds(c) && c.subset == Subset::full) c.subset = Subset::quick;
+    out.push_back(c);
   }
 }
 
@@ -152,7 +165,16 @@ void add_chunks(std::vector<Case>& out, KernelId module) {
 }  // namespace
 
 void add_attend_cases(std::vector<Case>& out) {
-  for (const KernelId module : attend_modules()) add_module(out, module);
+  Seen decode, prefill;
+  std::uint32_t of_decode = 0, of_prefill = 0;
+  for (const KernelId module : attend_modules()) {
+    // Numbered so that the base modules' halves of the pairs differ.
+    if (is_prefill(module)) {
+      add_module(out, module, ++of_prefill, prefill);
+    } else {
+      add_module(out, module, of_decode++, decode);
+    }
+  }
   for (const KernelId module : attend_modules()) add_corners(out, module);
   for (const KernelId module : attend_modules()) add_range(out, module);
   for (const KernelId module : attend_modules()) add_chunks(out, module);

@@ -19,14 +19,14 @@ void add_sequence(std::vector<Case>& out) {
   static constexpr const char* kNames[kScripts] = {"fork", "truncate", "abort", "reuse"};
   std::uint32_t n = 0;
   const std::size_t count = formats().size();
-  for (std::size_t turn = 0; turn < count; ++turn)  // of each script: every K beside every V
+  for (std::size_t turn = 0; turn < count; turn += kScripts)  // the scripts together have every K beside every V
     for (const FormatInfo& k : formats())
       for (std::uint32_t script = 0; script < kScripts; ++script) {
         Case c;
         c.op = Op::sequence;
         c.variant = script;
         c.format_k = k.id;
-        c.format_v = formats()[(static_cast<std::size_t>(k.id) * 5 + script * 3 + 2 + turn) % count].id;
+        c.format_v = formats()[(static_cast<std::size_t>(k.id) * 5 + script + 2 + turn) % count].id;
         c.dim_k = kDims[n % 4];
         c.dim_v = kDims[(n / 4) % 4];
         c.kv_heads = 1 + n % 3;
@@ -34,7 +34,7 @@ void add_sequence(std::vector<Case>& out) {
         c.page_tokens = n % 2 == 0 ? 16 : 32;
         c.length = n % 3 == 0 ? 2 * c.page_tokens : 3 * c.page_tokens - 5;
         c.tables = Tables::sequence;
-        c.subset = turn == 0 ? subset_of(n + 3, 4, 11) : Subset::full;
+        c.subset = turn == 0 ? subset_of(n + 3, 5, 15) : Subset::full;
         ++n;
         c.name = std::string("sequence.") + kNames[script] + "." + std::string(k.name) + "-" +
                  std::string(format_info(c.format_v).name) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) +
@@ -68,7 +68,7 @@ void add_relations(std::vector<Case>& out) {
         c.length = 131;
         c.page_tokens = n % 2 == 0 ? 16 : 32;
         c.lse = true;
-        c.subset = subset_of(n, 11, 45);
+        c.subset = subset_of(n, 17, 51);
         const auto configs = module_configs(module, attend_shape(c));
         if (configs.empty()) continue;
         c.config = configs[n++ % configs.size()];

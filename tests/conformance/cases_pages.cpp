@@ -1,5 +1,6 @@
 // Cases of the kernels that move tokens between tensors and pages, of stand-alone quantization, and of the merge kernel.
 #include <array>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -35,9 +36,10 @@ void name_append(Case& c) {
            (c.tables == Tables::shuffled ? ".shuffled" : ".identity") + (c.placement == Placement::strided ? ".strided" : "");
 }
 
-// append: K and V formats and head dimensions independent.
+// append: K and V formats and head dimensions independent. Every format is K and V of a quick case.
 void add_append(std::vector<Case>& out) {
   std::uint32_t n = 0;
+  std::set<FormatId> seen_k, seen_v;
   for (const auto& row : pairwise_rows({format_count(), format_count(), 9, 9, 4, 6, 2, 3, 8, 2, 2})) {
     Case c;
     c.op = Op::append;
@@ -52,7 +54,10 @@ void add_append(std::vector<Case>& out) {
     c.data = kData[row[8]];
     c.tables = row[9] == 0 ? Tables::identity : Tables::shuffled;
     c.placement = row[10] == 0 ? Placement::buffer : Placement::strided;
-    c.subset = subset_of(n++, 3, 12);
+    c.subset = subset_of(n++, 8, 32);
+    if (c.subset == Subset::full && c.dim_k + c.dim_v <= 256 && (!seen_k.contains(c.format_k) || !seen_v.contains(c.format_v)))
+      c.subset = Subset::quick;
+    if (c.subset != Subset::full) seen_k.insert(c.format_k), seen_v.insert(c.format_v);
     name_append(c);
     out.push_back(c);
   }
@@ -94,7 +99,7 @@ void add_read(std::vector<Case>& out) {
     c.out = kIo[row[5]];
     c.data = kData[row[6]];
     c.placement = row[7] == 0 ? Placement::buffer : Placement::strided;
-    c.subset = subset_of(n++, 3, 12);
+    c.subset = subset_of(n++, 4, 24);
     name_read(c);
     out.push_back(c);
   }
@@ -127,7 +132,7 @@ void add_copy(std::vector<Case>& out) {
       c.kv_heads = kHeads[(f + i) % kHeads.size()];
       c.page_tokens = (f + i) % 2 == 0 ? 16 : 32;
       c.batch = 1 + 3 * i;  // pairs
-      c.subset = subset_of(f * 3 + i, 3, 9);
+      c.subset = subset_of(f * 3 + i, 5, 15);
       c.name = "copy." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".p" +
                to_string(c.page_tokens) + ".pairs" + to_string(c.batch);
       out.push_back(c);
@@ -147,7 +152,7 @@ void add_convert(std::vector<Case>& out) {
       c.page_tokens = n % 2 == 0 ? 16 : 32;
       c.length = length_of(n % 6, c.page_tokens);
       c.data = kData[(n / 3) % kData.size()];
-      c.subset = subset_of(n, 4, 16);
+      c.subset = subset_of(n, 7, 35);
       c.name = "convert." + fmt(c.format_k) + "-" + fmt(c.format_v) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) +
                ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + "." + std::string(data_class_name(c.data));
       out.push_back(c);
@@ -164,7 +169,7 @@ void add_quantize(std::vector<Case>& out) {
       c.dim_k = kDims[d];
       c.length = i == d ? 5 + 13 * ((f + d) % 4) : 200;
       c.data = i == d ? kData[(f + 2 * d) % kData.size()] : kData[f % 3];
-      c.subset = subset_of(f + i, 5, 20);
+      c.subset = subset_of(f + i, 9, 27);
       c.name = "quantize." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".n" + to_string(c.length) + "." +
                std::string(data_class_name(c.data));
       out.push_back(c);
@@ -203,7 +208,7 @@ void add_gather(std::vector<Case>& out) {
       c.kv_heads = kHeads[(f + i) % kHeads.size()];
       c.page_tokens = (f + i) % 2 == 0 ? 16 : 32;
       c.batch = 1 + 2 * i;  // pages
-      c.subset = subset_of(f * 3 + i, 3, 9);
+      c.subset = subset_of(f * 3 + i, 5, 15);
       c.name = "gather." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".p" +
                to_string(c.page_tokens) + ".pages" + to_string(c.batch);
       out.push_back(c);

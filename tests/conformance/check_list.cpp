@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -43,6 +44,25 @@ TEST_CASE("every pair of formats meets in attention and in append") {
   const std::size_t pairs = formats().size() * formats().size();
   CHECK(attend.size() == pairs);
   CHECK(append.size() == pairs);
+}
+
+TEST_CASE("every format is K and V in a quick case of append and of attention, and is read and quantized in one") {
+  std::map<std::string, std::set<FormatId>> quick;
+  for (const Case& c : all_cases()) {
+    if (c.subset == Subset::full) continue;
+    if (c.op == Op::append) quick["append K"].insert(c.format_k), quick["append V"].insert(c.format_v);
+    if (c.op == Op::attend) {
+      const std::string family = is_prefill(c.config.kernel) ? "prefill" : "decode";
+      quick[family + " K"].insert(c.format_k), quick[family + " V"].insert(c.format_v);
+    }
+    if (c.op == Op::read) quick["read"].insert(c.format_k);
+    if (c.op == Op::quantize) quick["quantize"].insert(c.format_k);
+  }
+  CHECK(quick.size() == 8);
+  for (const auto& [use, seen] : quick) {
+    CAPTURE(use);
+    CHECK(seen.size() == formats().size());
+  }
 }
 
 TEST_CASE("every kernel of kernels.def is run by some case, every attention module with several configs") {

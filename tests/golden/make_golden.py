@@ -189,7 +189,118 @@ def nf4_dq(x):
 def nl4(x):
     scales = ue5m3_around(max(abs(v) for v in x))
     best, codes = better_codes(x, [f16_value(c << 7) for c in scales], NL4, 8)
-    return bytes([scales[best]]) + bytes(codes[2 * j] | (codes[2 * j + 1] << 4) for j in range(16))
+    return bytes([scales[best]]) + nibbles_in_order(codes)
+
+
+def trellis_levels(count, a, b, c):
+    halves = [i + 0.5 for i in range(count // 2)]
+    upper = [math.floor(m * (a + m * m * (b + m * m * c)) + 0.5) for m in halves]
+    return [-v for v in reversed(upper)] + upper
+
+
+T4 = trellis_levels(32, 4.75, 31 / 8192, 19 / 2**19)
+T5 = trellis_levels(64, 2.375, 25 / 16384, 29 / 2**28)
+T3 = trellis_levels(16, 10.5, 31 / 2048, 3 / 2048)
+T2 = trellis_levels(8, 19.75, -3 / 128, 31 / 512)
+
+
+def trellis_nearest(levels, kind, y):
+    """The upper bits of the nearest level of a class (index mod 4)."""
+    own = levels[kind::4]
+    return sum(y > (low + high) / 2 for low, high in zip(own, own[1:]))
+
+
+def trellis_class(u, one, two, three):
+    return 2 * (u ^ one ^ three) + two
+
+
+TRELLIS_STATES = [(s & 1, s >> 1 & 1, s >> 2) for s in range(8)]  # u of the element before, of the second, of the third before
+
+
+def trellis_walk(x, levels, unit, starts):
+    """Of paths that begin in one of `starts`: by the state they end in, the least cost and the bits u."""
+    walks = {s: (0.0 if s in starts else f32(1e38), []) for s in TRELLIS_STATES}
+    for v in x:
+        y = f32(v * f32(1 / unit))
+        errors = [f32(y - levels[4 * trellis_nearest(levels, kind, y) + kind]) for kind in range(4)]
+        d = [f32(e * e) for e in errors]
+        after = {}
+        for u, one, two in TRELLIS_STATES:
+            found = []
+            for three in (0, 1):
+                cost, bits = walks[(one, two, three)]
+                found.append((f32(cost + d[trellis_class(u, one, two, three)]), bits + [u]))
+            after[(u, one, two)] = found[1] if found[1][0] < found[0][0] else found[0]
+        walks = after
+    return walks
+
+
+def trellis_unit(scale):
+    return f16_value(scale << 7) * 9 / 1024
+
+
+def trellis(x, levels):
+    """Scale byte, and the codes of each 32 elements."""
+    spans = [x[i:i + 32] for i in range(0, len(x), 32)]
+    below = max(c for c in range(0xF8) if f16_value(c << 7) <= max(abs(v) for v in x))
+    if below == 0:
+        return 0, [[len(levels) // 4] * 32 for _ in spans]
+
+    def free_cost(scale):
+        unit, total = trellis_unit(scale), 0.0
+        for span in spans:
+            total = f32(total + min(cost for cost, _ in trellis_walk(span, levels, unit, TRELLIS_STATES).values()))
+        return f32(f32(total * unit) * unit)
+
+    other = max(below - 1, 1)
+    scale = other if free_cost(other) < free_cost(below) else below
+    unit, codes = trellis_unit(scale), []
+    for span in spans:
+        closed = [trellis_walk(span, levels, unit, [s])[s] for s in TRELLIS_STATES]
+        bits = min(closed, key=lambda walk: walk[0])[1]
+        codes.append([])
+        for t, v in enumerate(span):
+            kind = trellis_class(bits[t], bits[t - 1], bits[t - 2], bits[t - 3])  # of the first elements, those at the end come before
+            codes[-1].append(trellis_nearest(levels, kind, f32(v * f32(1 / unit))) << 1 | bits[t])
+    return scale, codes
+
+
+def nibbles_in_order(codes):
+    return bytes(codes[2 * j] & 15 | (codes[2 * j + 1] & 15) << 4 for j in range(16))
+
+
+def pairs_in_order(codes):
+    return bytes(sum((codes[4 * j + i] & 3) << 2 * i for i in range(4)) for j in range(8))
+
+
+def t4(x):
+    scale, codes = trellis(x, T4)
+    return bytes([scale]) + b"".join(nibbles_in_order(c) for c in codes)
+
+
+def t5(x):
+    scale, (codes,) = trellis(x, T5)
+    return bytes([scale]) + fifth_bits(codes) + nibbles_in_order(codes)
+
+
+def t3(x):
+    scale, (codes,) = trellis(x, T3)
+    return bytes([scale]) + struct.pack("<I", sum((c >> 2) << t for t, c in enumerate(codes))) + pairs_in_order(codes)
+
+
+def t2(x):
+    scale, (codes,) = trellis(x, T2)
+    return bytes([scale]) + pairs_in_order(codes)
+
+
+def q8h(x):
+    d = f16_value(scale_bits(f32(max(abs(v) for v in x) / 127)))
+    inverse = f32(1 / d) if d else 0.0
+    codes = []
+    for v in x:
+        y = f32(v * inverse)
+        codes.append(int(math.copysign(min(127, math.floor(abs(y) + 0.5)), y)))
+    return struct.pack("<e", d) + struct.pack("<64b", *codes)
 
 
 def f8_e4m3(x):
@@ -218,7 +329,8 @@ FORMATS = {
     "f16": (32, lambda x: struct.pack("<32e", *x)),
     "bf16": (32, bf16), "q8_0": (32, q8_0), "q4_0": (32, q4_0), "q4_1": (32, q4_1), "q5_0": (32, q5_0), "q5_1": (32, q5_1),
     "nf4": (64, nf4), "nf4_dq": (64, nf4_dq), "f8_e4m3": (32, f8_e4m3), "iq4_nl": (32, iq4_nl),
-    "nl4": (32, nl4)}
+    "nl4": (32, nl4), "t4": (32, t4), "t4x": (64, t4), "t5": (32, t5), "t3": (32, t3), "t2": (32, t2),
+    "q8h": (64, q8h)}
 
 
 def main():

@@ -69,7 +69,9 @@ const std::map<std::string_view, Figures> kGates = {
     {"f8_e4m3", {8e-4, 0.9996}},  {"q8_0", {3.2e-5, 0.99998}},   {"q5_1", {1.5e-3, 0.9992}},
     {"q5_0", {1.9e-3, 0.9990}},   {"q4_1", {6.4e-3, 0.9968}},    {"q4_0", {7.8e-3, 0.9961}},
     {"nf4", {8.0e-3, 0.9960}},    {"nf4_dq", {8.2e-3, 0.9959}},
-    {"iq4_nl", {6.5e-3, 0.9967}}, {"nl4", {6.6e-3, 0.9967}}};
+    {"iq4_nl", {6.5e-3, 0.9967}}, {"nl4", {6.6e-3, 0.9967}},
+    {"t4", {4.8e-3, 0.9975}},     {"t5", {1.3e-3, 0.9993}},      {"t4x", {5.3e-3, 0.9973}},
+    {"t3", {1.93e-2, 0.990}},     {"t2", {7.95e-2, 0.959}},      {"q8h", {3.8e-5, 0.99997}}};
 
 }  // namespace
 
@@ -93,7 +95,9 @@ TEST_CASE("format errors: small, uniform and bimodal data") {
       INFO("relMSE " << figures.relative_mse << " cosine " << figures.cosine);
       CAPTURE(set);
       CAPTURE(format.name);
-      CHECK(figures.cosine >= (set == "small" ? 0.9955 : 0.9959));
+      // Codes of less than four bits are held to what they reach on normal data.
+      const double least = format.code_bits + format.high_bits < 4 ? kGates.at(format.name).cosine : set == "small" ? 0.9955 : 0.9959;
+      CHECK(figures.cosine >= least);
     }
   }
 }

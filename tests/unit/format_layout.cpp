@@ -34,7 +34,7 @@ TEST_CASE("formats: looked up by id and by name, in order") {
     CHECK(&format_info(format.id) == &format);
     CHECK(format.block % format.canonical_block == 0);
   }
-  CHECK(names.size() == 13);
+  CHECK(names.size() == 19);
   CHECK(!format_from_id(last + 1).has_value());
   CHECK(!format_by_name("q4_9").has_value());
   CHECK(!format_by_name("").has_value());
@@ -55,6 +55,12 @@ TEST_CASE("formats: bytes of canonical blocks") {
   CHECK(bytes("nf4_dq") == 2 * 33);
   CHECK(bytes("iq4_nl") == 4 * 18);
   CHECK(bytes("nl4") == 4 * 17);
+  CHECK(bytes("t4") == 4 * 17);
+  CHECK(bytes("t5") == 4 * 21);
+  CHECK(bytes("t4x") == 2 * 33);
+  CHECK(bytes("t3") == 4 * 13);
+  CHECK(bytes("t2") == 4 * 9);
+  CHECK(bytes("q8h") == 2 * 66);
   CHECK(canonical_row_bytes(format_info(FormatId::q4_0), 40) == 2 * 18);  // the last block is padded
   CHECK(canonical_row_bytes(format_info(FormatId::f16), 40) == 80);
 }
@@ -88,7 +94,7 @@ TEST_CASE("page_layout: every plane starts on 16 bytes and nf4_dq holds at most 
     for (std::uint32_t head_dim = 32; head_dim <= 576; head_dim += 8) {
       for (const std::uint32_t page_tokens : {16u, 32u}) {
         const PageLayout layout = page_layout(format, head_dim, page_tokens);
-        REQUIRE(layout.code_row_bytes % 16 == 0);
+        REQUIRE(layout.code_row_bytes % (format.code_bits == 2 ? 8 : 16) == 0);
         REQUIRE(layout.high_offset % 16 == 0);
         REQUIRE(layout.scale_offset % 16 == 0);
         REQUIRE(layout.head_bytes % 16 == 0);
