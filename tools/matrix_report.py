@@ -130,7 +130,7 @@ def statistics_markdown(pipelines, drivers, commit):
     """By family, kernel and head size, the worst of each figure over formats, groups and configs."""
     lines = ["# AMD machine code", "",
              "Made by `tools/matrix --rows 'radv-*' --update-docs`: RADV's null device compiles what tuning chooses for head",
-             "sizes 64 to 256, every format, decode and prefill, groups of 4 (four formats: 1, 4 and 8), the `score` kernel for the",
+             "sizes 64 to 256, every format, decode and prefill, groups of 4 (five formats: 1, 4 and 8), the `score` kernel for the",
              "same shapes, and the page kernels of every format. Nothing runs. Budgets: `tests/isa`. Every pipeline: `amd-statistics.csv`.",
              ""]
     lines += [f"- {driver}" for driver in drivers] + [f"- commit {commit}", ""] + spill_section(pipelines)

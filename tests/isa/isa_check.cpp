@@ -139,7 +139,7 @@ void check_attention(Check& check, const DevicePlan& plan, FormatId format, std:
 
 void check_shapes(Check& check, const DevicePlan& plan, bool all) {
   // One of each kind of decoder stands for the others in the short form, and for all groups at all sizes.
-  constexpr std::array kSample{FormatId::q4_0, FormatId::q8_0, FormatId::f16, FormatId::nf4};
+  constexpr std::array kSample{FormatId::q4_0, FormatId::q8_0, FormatId::f16, FormatId::nf4, FormatId::t4};
   for (const FormatInfo& format : formats()) {
     const bool sample = std::find(kSample.begin(), kSample.end(), format.id) != kSample.end();
     if (!sample && !all) continue;
@@ -155,7 +155,7 @@ void check_shapes(Check& check, const DevicePlan& plan, bool all) {
         check.page_kernel(kernel, format, dim);
     const FormatInfo& f32 = format_info(FormatId::f32);
     for (const FormatInfo& format : formats()) {
-      if (format.canonical_block != 32 && format.id > FormatId::bf16) continue;  // what ggml has
+      if ((format.canonical_block != 32 && format.id > FormatId::bf16) || format.scale_bytes == 1) continue;  // what ggml has
       check.page_kernel(KernelId::import, format, dim);
       check.page_kernel(KernelId::extract, format, dim);
       check.page_kernel(KernelId::transfer, f32, format, dim);
