@@ -130,9 +130,9 @@ Outcome<std::shared_ptr<AttentionWork>> attention_work(const std::shared_ptr<Dev
   work->shape = shape;
   constexpr uint64_t kPageTokens = 16;  // each sequence fills whole pages
   const uint64_t capacity = (shape.tokens + kPageTokens - 1) / kPageTokens * kPageTokens * shape.batch;
-  CacheShape cache_shape{1, shape.kv_heads, shape.head_dim, pair.k.id, pair.v.id, capacity};
-  cache_shape.mass = shape.mass;
-  auto cache = Cache::create(device, cache_shape);
+  CacheShape held = cache_shape(pair, 1, shape.kv_heads, shape.head_dim, capacity);
+  held.mass = shape.mass;
+  auto cache = Cache::create(device, held);
   if (!cache.ok()) {
     return cache.failure();
   }

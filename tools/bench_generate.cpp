@@ -148,7 +148,7 @@ Outcome<void> measure(const GenerateBenchOptions& options, engine::Llama& model,
   engine::PlainAttention plain(shape);
   std::vector<std::unique_ptr<engine::CacheAttention>> caches;
   for (const FormatPair& pair : report.pairs) {
-    auto cache = engine::CacheAttention::create(device, shape, pair.k.id, pair.v.id, model.config().context, 1);
+    auto cache = engine::CacheAttention::create(device, shape, cache_shape(pair, shape, model.config().context), 1);
     if (!cache.ok()) {
       return cache.failure();
     }

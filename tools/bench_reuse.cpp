@@ -114,9 +114,8 @@ class PairBench {
 
   Outcome<void> open(const std::shared_ptr<Device>& device, const std::string& model_id) {
     const engine::AttentionShape attention = model_.llama.config().attention();
-    CacheShape cache{attention.layers, attention.kv_heads, attention.head_dim, result_.pair.k.id, result_.pair.v.id, 0};
     // Room for every agent's prompt without sharing: nothing is evicted on either side.
-    cache.capacity_tokens = uint64_t{shape_.calls} * model_.llama.config().context;
+    CacheShape cache = cache_shape(result_.pair, attention, uint64_t{shape_.calls} * model_.llama.config().context);
     cache.model_id = model_id;
     for (const bool prefixes : {false, true}) {
       cache.prefixes = prefixes;

@@ -6,11 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "engine/key_outliers.hpp"
 #include "engine/llama.hpp"
 #include "engine/tokenizer.hpp"
 #include "format_pair.hpp"
 #include "library.hpp"
 #include "progress.hpp"
+#include "tensor_set.hpp"
 
 namespace kvant::tools {
 
@@ -20,13 +22,20 @@ struct ErrorFigures {
   double cosine = 0;
 };
 ErrorFigures compare(const std::vector<float>& truth, const std::vector<float>& approximation);
+// The error of keys [rows][head_dim] against what softmax sees of them: sum((x - y)^2) / sum((x - mean)^2), the mean
+// being that of each channel.
+double centred_error(std::span<const float> keys, std::span<const float> approximation, uint32_t head_dim);
+
+// How the model's keys are: as trained, or with outliers that change nothing of what it computes.
+enum class Keys { kPlain, kOutlier };
+const char* keys_name(Keys keys);
 
 struct TextFigures {
   uint64_t tokens = 0;  // scored
   double perplexity = 0;
-  double kl_mean = 0;  // nats, of the f32 cache's next-token distribution to this one's
+  double kl_mean = 0;  // nats, of the next-token distribution of an f32 cache and plain keys to this one's
   double kl_p99 = 0;
-  double top1_agreement = 0;  // share of tokens whose most probable token is the f32 cache's
+  double top1_agreement = 0;  // share of tokens whose most probable token is that of the f32 cache and plain keys
 };
 
 struct RecallFigures {
@@ -35,23 +44,62 @@ struct RecallFigures {
   double bits_per_byte = 0;  // of the answers
 };
 
+struct LanguageFigures {
+  Keys keys = Keys::kPlain;
+  TextFigures text;
+  RecallFigures recall_hard, recall_test;
+};
+
 struct TensorFigures {  // of one kv_dump set
   std::string set;
   ErrorFigures k, v, output;
 };
 
+// Made-up keys and normal values in a cache.
+struct AttentionFigures {
+  std::string set;
+  uint32_t head_dim = 0;
+  double logit_std = 0;       // of each query's logits over the exact keys
+  double key_error = 0;       // centred_error of the held keys
+  double output_error = 0;    // mean over queries of |output - exact| / |exact|
+  double key_divergence = 0;  // nats, mean: weights of exact attention to those by the held keys, in double
+  double top1_agreement = 0;  // how often both weigh the same key most
+};
+
+// Keys that are multiples of their queries among normal ones.
+struct NeedleFigures {
+  uint32_t head_dim = 0;
+  uint32_t keys = 0;
+  uint32_t needles = 0;
+  uint32_t found = 0;      // the needle weighs most of the held keys
+  double exact_mass = 0;   // mean weight of a needle in exact attention
+  double least_share = 0;  // the smallest share of its exact weight that the cache's attention gives a needle
+  bool kept() const { return found == needles && least_share >= 0.99; }
+};
+
 struct PairFigures {
   FormatPair pair;
   double bits_per_element = 0;  // of K and V together, pages as held
-  TextFigures text;
-  RecallFigures recall_hard, recall_test;
+  std::vector<LanguageFigures> language;
   std::vector<TensorFigures> tensors;
+  std::vector<AttentionFigures> attention;
+  std::vector<NeedleFigures> needles;
   double seconds = 0;
+
+  // Null where these keys were not measured.
+  const LanguageFigures* with(Keys keys) const;
+};
+
+struct SyntheticSet {
+  std::string name;
+  ErrorFigures error;
+  bool keys = false;   // stands for keys:
+  double centred = 0;  // then also centred_error
 };
 
 struct SyntheticFigures {
   FormatFacts format;
-  std::vector<std::pair<std::string, ErrorFigures>> sets;
+  std::vector<SyntheticSet> sets;
   uint64_t bytes_65b = 0;  // K and V of 80 layers, 64 heads, d 128, 2048 tokens
 };
 
@@ -64,7 +112,7 @@ struct EvalModel {
 };
 Outcome<std::string> read_text(const std::string& path);
 
-// Perplexity and divergence. The first pair that runs must be the f32 reference: its logits are kept.
+// Perplexity and divergence. The first run must be the reference, f32 and plain keys: its logits are kept.
 class TextEval {
  public:
   static Outcome<TextEval> load(const std::string& path, const EvalModel& model, uint32_t chunks);
@@ -103,14 +151,44 @@ class TensorEval {
   Outcome<std::vector<TensorFigures>> run(const std::shared_ptr<Device>& device, const FormatPair& pair) const;
 
  private:
-  struct Set {
-    std::string name;
-    uint32_t layers = 0, tokens = 0, kv_heads = 0, head_dim = 0, queries = 0, q_heads = 0;
-    std::vector<float> k, v, q, output;  // output: exact attention, computed in double
+  struct Recorded {
+    TensorSet tensors;
+    std::vector<float> output;  // exact
   };
-  static Outcome<Set> load_set(const std::string& folder, const std::string& name);
-  static Outcome<TensorFigures> run_set(const std::shared_ptr<Device>& device, const FormatPair& pair, const Set& set);
-  std::vector<Set> sets_;
+  std::vector<Recorded> sets_;
+};
+
+// Attention over made-up keys: those of normal values and all that made_up() has for keys or with heavy tails.
+class AttentionEval {
+ public:
+  // `quick`: fewer keys and queries, one head size.
+  static AttentionEval make(bool quick);
+  Outcome<std::vector<AttentionFigures>> run(const std::shared_ptr<Device>& device, const FormatPair& pair) const;
+
+ private:
+  struct Prepared {
+    TensorSet tensors;               // a layer for each set of keys, a query head for each logit_std
+    std::vector<std::string> names;  // of the layers
+    std::vector<float> output;       // exact
+    std::vector<double> weights;     // exact, [row][token]
+  };
+  static Prepared prepare(uint32_t keys, uint32_t queries, uint32_t head_dim);
+  std::vector<Prepared> sets_;
+};
+
+class NeedleEval {
+ public:
+  static NeedleEval make(bool quick);
+  Outcome<std::vector<NeedleFigures>> run(const std::shared_ptr<Device>& device, const FormatPair& pair) const;
+
+ private:
+  struct Haystack {
+    TensorSet tensors;
+    std::vector<uint32_t> places;  // of each query's needle
+    std::vector<double> masses;    // what it weighs in exact attention
+  };
+  static Haystack hide(uint32_t keys, uint32_t head_dim);
+  std::vector<Haystack> stacks_;
 };
 
 // Errors on made-up data through the stand-alone conversion, and the memory of a large cache.
@@ -121,12 +199,9 @@ struct EvalReport {
   std::string commit;  // of the library
   std::string model;
   uint32_t chunks = 0;
-  std::vector<PairFigures> pairs;
+  std::vector<Keys> keys;          // as asked for
+  std::vector<PairFigures> pairs;  // the first is the reference; its first language figures are those of plain keys
   std::vector<SyntheticFigures> formats;
 };
-
-std::string eval_text(const EvalReport& report);
-std::string eval_json(const EvalReport& report);
-std::string eval_html(const EvalReport& report);
 
 }  // namespace kvant::tools

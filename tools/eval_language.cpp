@@ -32,6 +32,13 @@ namespace {
 
 constexpr uint32_t kBatch = 512;  // tokens of one step
 
+Outcome<std::unique_ptr<engine::CacheAttention>> create_attention(const std::shared_ptr<Device>& device,
+                                                                  const engine::LlamaConfig& config,
+                                                                  const FormatPair& pair, uint32_t tokens) {
+  const engine::AttentionShape shape = config.attention();
+  return engine::CacheAttention::create(device, shape, cache_shape(pair, shape, tokens), 1);
+}
+
 // Log-probabilities after each of `tokens` from row `first_scored` on, the last one excepted (nothing follows it).
 Outcome<std::vector<float>> score(EvalModel& model, engine::CacheAttention& attention,
                                   const std::vector<uint32_t>& tokens, uint32_t first_scored) {
@@ -87,7 +94,7 @@ Outcome<TextEval> TextEval::load(const std::string& path, const EvalModel& model
 Outcome<TextFigures> TextEval::run(EvalModel& model, const std::shared_ptr<Device>& device, const FormatPair& pair,
                                    double& bits_per_element, Progress& progress) {
   const auto& config = model.llama.config();
-  auto attention = engine::CacheAttention::create(device, config.attention(), pair.k.id, pair.v.id, config.context, 1);
+  auto attention = create_attention(device, config, pair, config.context);
   if (!attention.ok()) {
     return attention.failure();
   }
@@ -190,7 +197,7 @@ Outcome<RecallFigures> RecallEval::run(EvalModel& model, const std::shared_ptr<D
     return figures;
   }
   const auto& config = model.llama.config();
-  auto attention = engine::CacheAttention::create(device, config.attention(), pair.k.id, pair.v.id, longest_, 1);
+  auto attention = create_attention(device, config, pair, longest_);
   if (!attention.ok()) {
     return attention.failure();
   }

@@ -1,4 +1,4 @@
-// Parsing of comma-separated lists.
+// Parsing of comma-separated lists, and caches of what they say.
 #include "format_pair.hpp"
 
 #include <algorithm>
@@ -21,9 +21,9 @@ Outcome<std::vector<FormatFacts>> parse_side(const Library& library, const std::
 }
 
 void add_once(std::vector<FormatPair>& pairs, const FormatFacts& k, const FormatFacts& v) {
-  if (std::none_of(pairs.begin(), pairs.end(),
-                   [&](const FormatPair& pair) { return pair.k.id == k.id && pair.v.id == v.id; })) {
-    pairs.push_back({k, v});
+  const FormatPair pair{k, v};
+  if (std::find(pairs.begin(), pairs.end(), pair) == pairs.end()) {
+    pairs.push_back(pair);
   }
 }
 
@@ -58,6 +58,22 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     return Failure{"the list of formats is empty", Exit::kUsage};
   }
   return pairs;
+}
+
+CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_heads, uint32_t head_dim,
+                       uint64_t capacity_tokens) {
+  CacheShape shape;
+  shape.layers = layers;
+  shape.kv_heads = kv_heads;
+  shape.head_dim = head_dim;
+  shape.format_k = pair.k.id;
+  shape.format_v = pair.v.id;
+  shape.capacity_tokens = capacity_tokens;
+  return shape;
+}
+
+CacheShape cache_shape(const FormatPair& pair, const engine::AttentionShape& model, uint64_t capacity_tokens) {
+  return cache_shape(pair, model.layers, model.kv_heads, model.head_dim, capacity_tokens);
 }
 
 Outcome<std::vector<uint32_t>> parse_counts(const std::string& what, const std::string& list) {

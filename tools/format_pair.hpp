@@ -1,9 +1,11 @@
-// Lists of K and V formats as the command line spells them.
+// Configurations of a cache (which format K has and which V) as the command line spells them: the one place that reads
+// them, names them and makes caches of them.
 #pragma once
 
 #include <string>
 #include <vector>
 
+#include "engine/attention.hpp"
 #include "library.hpp"
 
 namespace kvant::tools {
@@ -11,12 +13,18 @@ namespace kvant::tools {
 struct FormatPair {
   FormatFacts k;
   FormatFacts v;
+  bool operator==(const FormatPair& other) const { return k.id == other.k.id && v.id == other.v.id; }
   std::string name() const { return k.id == v.id ? k.name : k.name + "/" + v.name; }
 };
 
 // "q8_0,q8_0/q4_0" -> pairs, duplicates left out; an unknown format is an error that lists the known ones. "all" stands
 // for each format: "all" is every format with itself, "all/q4_0" every K beside a V of q4_0, "all/all" every pair.
 Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::string& list);
+
+// Of a cache so configured, every layer alike.
+CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_heads, uint32_t head_dim,
+                       uint64_t capacity_tokens);
+CacheShape cache_shape(const FormatPair& pair, const engine::AttentionShape& model, uint64_t capacity_tokens);
 
 // "128,64" -> numbers.
 Outcome<std::vector<uint32_t>> parse_counts(const std::string& what, const std::string& list);

@@ -1,4 +1,4 @@
-// The page's style: system fonts, two palettes chosen by the reader's colour scheme.
+// The page's style: system fonts; the two palettes, chosen by the reader's colour scheme, are the plots'.
 #include "html_report.hpp"
 
 #include <cstdio>
@@ -9,14 +9,6 @@ namespace kvant::tools {
 namespace {
 
 constexpr const char* kStyle = R"css(
-:root { color-scheme: light dark; --page: #fbfbfa; --card: #ffffff; --ink: #1c2024;
-  --soft: #60646c; --rule: #e2e3e6;
-  --zebra: #f6f7f8;
-  --0: #2f6fde; --1: #d9730d; --2: #1a8f5a; --3: #a044c4; --4: #c8324b; --5: #6b7280; }
-@media (prefers-color-scheme: dark) { :root { --page: #121416; --card: #1a1d20;
-  --ink: #e8eaed; --soft: #9aa0a8;
-  --rule: #2f343a; --zebra: #202428;
-  --0: #6ea8ff; --1: #ffa657; --2: #56d39a; --3: #cf9bf0; --4: #ff7b8f; --5: #9ca3af; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
@@ -35,16 +27,6 @@ figure { margin: 16px 0 24px; background: var(--card);
   border: 1px solid var(--rule); border-radius: 10px; padding: 14px 16px 8px; }
 figcaption { font-weight: 600; margin-bottom: 6px; }
 svg { width: 100%; height: auto; display: block; }
-svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg .tick { fill: var(--soft); font-size: 11px; }
-svg .middle { text-anchor: middle; } svg .end { text-anchor: end; }
-svg .grid { stroke: var(--rule); stroke-width: 1; }
-svg .quiet { opacity: 0; } svg .quiet:hover { opacity: 1; }
-svg .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; }
-svg .c0 { fill: var(--0); } svg .c1 { fill: var(--1); } svg .c2 { fill: var(--2); }
-svg .c3 { fill: var(--3); } svg .c4 { fill: var(--4); } svg .c5 { fill: var(--5); }
-svg .s0 { stroke: var(--0); } svg .s1 { stroke: var(--1); } svg .s2 { stroke: var(--2); }
-svg .s3 { stroke: var(--3); } svg .s4 { stroke: var(--4); } svg .s5 { stroke: var(--5); }
 )css";
 
 }  // namespace
@@ -78,7 +60,7 @@ void HtmlReport::table(const Table& table) {
 std::string HtmlReport::render_page() const {
   return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-         escape_html(title_) + "</title>\n<style>" + kStyle + "</style></head>\n<body><main>\n<h1>" +
+         escape_html(title_) + "</title>\n<style>" + plot_style() + kStyle + "</style></head>\n<body><main>\n<h1>" +
          escape_html(title_) + "</h1>\n" + body_ + "</main></body></html>\n";
 }
 

@@ -12,8 +12,7 @@ namespace kvant::tools {
 Outcome<void> LimitRun::fill(const std::shared_ptr<Device>& device, const FormatPair& pair, uint32_t chunk) {
   chunk_ = &text_.chunk(chunk);
   const engine::AttentionShape attention = model_.llama.config().attention();
-  CacheShape shape{attention.layers, attention.kv_heads, attention.head_dim, pair.k.id, pair.v.id, 0};
-  shape.capacity_tokens = uint64_t{report_.context} * (report_.idle + 1);
+  CacheShape shape = cache_shape(pair, attention, uint64_t{report_.context} * (report_.idle + 1));
   shape.slab_bytes = report_.slab_bytes;
   shape.prefixes = report_.idle > 0;
   shape.model_id = report_.model;

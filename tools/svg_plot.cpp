@@ -36,11 +36,34 @@ namespace {
 constexpr double kWidth = 720, kLeft = 78, kRight = 20, kTop = 14;
 constexpr size_t kColours = 6, kMostMarks = 40;
 
+// The page's own rules and those of a plot that stands alone. :root is the page, or the picture.
+constexpr const char* kStyle = R"css(
+:root { color-scheme: light dark; --page: #fbfbfa; --card: #ffffff; --ink: #1c2024;
+  --soft: #60646c; --rule: #e2e3e6;
+  --zebra: #f6f7f8;
+  --0: #2f6fde; --1: #d9730d; --2: #1a8f5a; --3: #a044c4; --4: #c8324b; --5: #6b7280; }
+@media (prefers-color-scheme: dark) { :root { --page: #121416; --card: #1a1d20;
+  --ink: #e8eaed; --soft: #9aa0a8;
+  --rule: #2f343a; --zebra: #202428;
+  --0: #6ea8ff; --1: #ffa657; --2: #56d39a; --3: #cf9bf0; --4: #ff7b8f; --5: #9ca3af; } }
+svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+svg .tick { fill: var(--soft); font-size: 11px; }
+svg .middle { text-anchor: middle; } svg .end { text-anchor: end; }
+svg .title { font-size: 14px; font-weight: 600; } svg .card { fill: var(--card); }
+svg .grid { stroke: var(--rule); stroke-width: 1; }
+svg .quiet { opacity: 0; } svg .quiet:hover { opacity: 1; }
+svg .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; }
+svg .c0 { fill: var(--0); } svg .c1 { fill: var(--1); } svg .c2 { fill: var(--2); }
+svg .c3 { fill: var(--3); } svg .c4 { fill: var(--4); } svg .c5 { fill: var(--5); }
+svg .s0 { stroke: var(--0); } svg .s1 { stroke: var(--1); } svg .s2 { stroke: var(--2); }
+svg .s3 { stroke: var(--3); } svg .s4 { stroke: var(--4); } svg .s5 { stroke: var(--5); }
+)css";
+
 std::string number(double value) { return fixed(value, 1); }
 
 std::string colour(size_t index) { return "c" + std::to_string(index % kColours); }
 
-std::string text_at(double x, double y, const char* style, const std::string& words) {
+std::string text_at(double x, double y, const std::string& style, const std::string& words) {
   return "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" class=\"" + style + "\">" + escape_html(words) +
          "</text>\n";
 }
@@ -119,9 +142,10 @@ std::string tick_text(double value, bool logarithmic = false) {
   return value == std::floor(value) && std::fabs(value) < 1e6 ? fixed(value, 0) : significant(value, 2);
 }
 
-std::string open_svg(const std::string& title, double height) {
+std::string figure(const std::string& title, double height, const std::string& drawing) {
   return "<figure><figcaption>" + escape_html(title) + "</figcaption>\n<svg viewBox=\"0 0 " + number(kWidth) + " " +
-         number(height) + "\" role=\"img\" aria-label=\"" + escape_html(title) + "\">\n";
+         number(height) + "\" role=\"img\" aria-label=\"" + escape_html(title) + "\">\n" + drawing +
+         "</svg></figure>\n";
 }
 
 std::string legend(const std::vector<std::string>& names, double y) {
@@ -135,12 +159,15 @@ std::string legend(const std::vector<std::string>& names, double y) {
   return svg;
 }
 
-// Puts labels beside their points where no earlier label is.
+// Puts labels beside their points where neither a point nor an earlier label is.
 class LabelPlacer {
  public:
-  std::string place(double x, double y, const std::string& words) {
+  // A mark of the plot, that no label may cover. All of them come before the first label.
+  void avoid(double x, double y) { marks_.emplace_back(x, y); }
+
+  std::string place(double x, double y, const std::string& style, const std::string& words) {
     const double width = 6.4 * static_cast<double>(words.size());
-    static constexpr double kShifts[] = {-6, 12, -20, 26, -34, 40, -48};
+    static constexpr double kShifts[] = {-6, 4, 12, -20, 26, -34, 40, -48, 54, -62, 68};
     for (const double shift : kShifts) {
       for (const bool right : {true, false}) {
         const double left = right ? x + 8 : x - 8 - width;
@@ -148,10 +175,10 @@ class LabelPlacer {
           continue;
         }
         boxes_.push_back({left, left + width, y + shift});
-        return text_at(left, y + shift, "tick", words);
+        return text_at(left, y + shift, style, words);
       }
     }
-    return text_at(x + 8, y - 6, "tick", words);
+    return text_at(x + 8, y - 6, style, words);
   }
 
  private:
@@ -159,25 +186,38 @@ class LabelPlacer {
     double left, right, base;
   };
   bool taken(double left, double right, double base) const {
-    return std::any_of(boxes_.begin(), boxes_.end(), [&](const Box& box) {
-      return left < box.right && box.left < right && std::fabs(base - box.base) < 13;
-    });
+    constexpr double kLetters = 11, kMark = 5;  // how high, and how far a mark reaches
+    return std::any_of(boxes_.begin(), boxes_.end(),
+                       [&](const Box& box) {
+                         return left < box.right && box.left < right && std::fabs(base - box.base) < kLetters + 2;
+                       }) ||
+           std::any_of(marks_.begin(), marks_.end(), [&](const auto& mark) {
+             return mark.first > left - kMark && mark.first < right + kMark && mark.second > base - kLetters - kMark &&
+                    mark.second < base + kMark;
+           });
   }
   std::vector<Box> boxes_;
+  std::vector<std::pair<double, double>> marks_;
 };
 
-}  // namespace
+bool drawn(const XyPlot& plot, double x, double y) {
+  return (!plot.log_x || x > 0) && (!plot.log_y || y > 0) && std::isfinite(x) && std::isfinite(y);
+}
 
-std::string render(const XyPlot& plot) {
-  const double below = plot.series.size() > 1 ? 78 : 50;
-  const double height = 322 + below;
+// What stands below the axes: their ticks, the label and where there are several series, the legend.
+double below(const XyPlot& plot) { return plot.series.size() > 1 ? 78 : 50; }
+double height_of(const XyPlot& plot) { return plot.height + below(plot); }
+
+// Empty where no point can be drawn.
+std::string draw(const XyPlot& plot) {
+  const double height = height_of(plot), bottom = plot.height;
   LabelPlacer labels;
   std::vector<double> xs, ys;
   std::vector<std::string> names;
   for (const PlotSeries& series : plot.series) {
     names.push_back(series.name);
     for (const auto& [x, y] : series.points) {
-      if ((!plot.log_x || x > 0) && (!plot.log_y || y > 0) && std::isfinite(x) && std::isfinite(y)) {
+      if (drawn(plot, x, y)) {
         xs.push_back(x);
         ys.push_back(y);
       }
@@ -190,27 +230,31 @@ std::string render(const XyPlot& plot) {
   const auto [y_least, y_most] = std::minmax_element(ys.begin(), ys.end());
   const Axis x_axis(*x_least, *x_most, plot.log_x, kLeft, kWidth - kRight, plot.tight_x);
   // Lines of amounts start at zero, so that heights compare.
-  const Axis y_axis(plot.log_y ? *y_least : std::min(0.0, *y_least), *y_most, plot.log_y, height - below, kTop);
-  std::string svg = open_svg(plot.title, height);
+  const Axis y_axis(plot.log_y ? *y_least : std::min(0.0, *y_least), *y_most, plot.log_y, bottom, kTop);
+  for (size_t i = 0; i < xs.size(); ++i) {
+    labels.avoid(x_axis.at(xs[i]), y_axis.at(ys[i]));
+  }
+  std::string svg;
   for (const double tick : y_axis.ticks()) {
     svg += line_at(kLeft, y_axis.at(tick), kWidth - kRight, y_axis.at(tick), "grid");
     svg += text_at(kLeft - 8, y_axis.at(tick) + 4, "tick end", tick_text(tick, plot.log_y));
   }
   for (const double tick : x_axis.ticks()) {
-    svg += line_at(x_axis.at(tick), kTop, x_axis.at(tick), height - below, "grid");
-    svg += text_at(x_axis.at(tick), height - below + 18, "tick middle", tick_text(tick, plot.log_x));
+    svg += line_at(x_axis.at(tick), kTop, x_axis.at(tick), bottom, "grid");
+    svg += text_at(x_axis.at(tick), bottom + 18, "tick middle", tick_text(tick, plot.log_x));
   }
-  svg += text_at((kLeft + kWidth - kRight) / 2, height - below + 38, "label middle", plot.x_label);
-  svg += "<text transform=\"translate(16 " + number((kTop + height - below) / 2) +
-         ") rotate(-90)\" class=\"label middle\">" + escape_html(plot.y_label) + "</text>\n";
+  svg += text_at((kLeft + kWidth - kRight) / 2, bottom + 38, "label middle", plot.x_label);
+  svg += "<text transform=\"translate(16 " + number((kTop + bottom) / 2) + ") rotate(-90)\" class=\"label middle\">" +
+         escape_html(plot.y_label) + "</text>\n";
   for (size_t i = 0; i < plot.series.size(); ++i) {
     const PlotSeries& series = plot.series[i];
     std::string path, marks;
+    const std::string label_style = plot.series.size() > 1 ? "tick " + colour(i) : "tick";
     // Many marks would hide their line: they appear under the pointer.
     const char* const quiet = plot.lines && series.points.size() > kMostMarks ? " quiet" : "";
     for (size_t j = 0; j < series.points.size(); ++j) {
       const auto [x, y] = series.points[j];
-      if ((plot.log_x && x <= 0) || (plot.log_y && y <= 0) || !std::isfinite(y)) {
+      if (!drawn(plot, x, y)) {
         continue;
       }
       const std::string label = j < series.labels.size() ? series.labels[j] : "";
@@ -220,7 +264,7 @@ std::string render(const XyPlot& plot) {
                tip((label.empty() ? series.name : label) + ": " + significant(x, 4) + ", " + significant(y, 4)) +
                "</circle>\n";
       if (!label.empty()) {
-        marks += labels.place(x_axis.at(x), y_axis.at(y), label);
+        marks += labels.place(x_axis.at(x), y_axis.at(y), label_style, label);
       }
     }
     if (plot.lines) {
@@ -228,8 +272,28 @@ std::string render(const XyPlot& plot) {
     }
     svg += marks;
   }
-  return svg + legend(names, height - 10) + "</svg></figure>\n";
+  return svg + legend(names, height - 10);
 }
+
+}  // namespace
+
+std::string render(const XyPlot& plot) {
+  const std::string drawing = draw(plot);
+  return drawing.empty() ? drawing : figure(plot.title, height_of(plot), drawing);
+}
+
+std::string render_file(const XyPlot& plot) {
+  constexpr double kTitle = 34;
+  const double height = height_of(plot) + kTitle;
+  return "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + number(kWidth) + " " + number(height) +
+         "\" width=\"" + number(kWidth) + "\" height=\"" + number(height) + "\" role=\"img\" aria-label=\"" +
+         escape_html(plot.title) + "\">\n<style>" + kStyle +
+         "</style>\n<rect width=\"100%\" height=\"100%\" class=\"card\"/>\n" +
+         text_at(kLeft, kTitle - 12, "title", plot.title) + "<g transform=\"translate(0 " + number(kTitle) + ")\">\n" +
+         draw(plot) + "</g>\n</svg>\n";
+}
+
+const char* plot_style() { return kStyle; }
 
 std::string render(const BarPlot& plot) {
   if (plot.categories.empty() || plot.series.empty()) {
@@ -255,7 +319,7 @@ std::string render(const BarPlot& plot) {
   const double bottom = kTop + group * static_cast<double>(plot.categories.size());
   const double height = bottom + (plot.series.size() > 1 ? 66 : 44);
   const Axis axis(least, most, false, left, kWidth - kRight - 60);
-  std::string svg = open_svg(plot.title, height);
+  std::string svg;
   for (const double tick : axis.ticks()) {
     svg += line_at(axis.at(tick), kTop, axis.at(tick), bottom, "grid");
     svg += text_at(axis.at(tick), bottom + 16, "tick middle", tick_text(tick));
@@ -279,7 +343,7 @@ std::string render(const BarPlot& plot) {
       svg += text_at(begin + width + 6, y + kBar - 6, "tick", significant(value));
     }
   }
-  return svg + legend(names, height - 8) + "</svg></figure>\n";
+  return figure(plot.title, height, svg + legend(names, height - 8));
 }
 
 }  // namespace kvant::tools

@@ -1,4 +1,4 @@
-// Plots as inline SVG whose colours come from the page's style sheet, so that they follow light and dark.
+// Plots as SVG, inside a page or as files of their own. Colours come from one style sheet and follow light and dark.
 #pragma once
 
 #include <string>
@@ -23,6 +23,7 @@ struct XyPlot {
   bool log_y = false;
   std::vector<PlotSeries> series;
   bool tight_x = false;  // the axis ends where the points do, not at a round value
+  double height = 322;   // of the plot without what stands below its axes
 };
 
 // One group of bars a category, one bar a series in each; the values are printed beside the bars.
@@ -35,6 +36,11 @@ struct BarPlot {
 
 std::string render(const XyPlot& plot);
 std::string render(const BarPlot& plot);
+// A whole SVG file, with its title inside.
+std::string render_file(const XyPlot& plot);
+// The colours of light and dark as variables, and the rules of plots: what a page that holds plots begins its style
+// with.
+const char* plot_style();
 
 std::string escape_html(const std::string& text);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "key_outliers.hpp"
 #include "matmul.hpp"
 
 namespace kvant::engine {
@@ -79,6 +80,9 @@ Outcome<void> Llama::block(uint32_t index, const Batch&, Attention& attention, A
   for (size_t row = 0; row < a.rows; ++row) {
     rope_.apply(&a.q[row * q_width], config_.q_heads, config_.head_dim, a.positions[row]);
     rope_.apply(&a.k[row * kv_width], config_.kv_heads, config_.head_dim, a.positions[row]);
+  }
+  if (key_outliers_ != nullptr) {
+    key_outliers_->apply(index, a.k.data(), a.q.data(), a.rows);
   }
   KVANT_TRY(attention.run(index, a.k.data(), a.v.data(), a.q.data(), a.attended.data()));
   matmul(a.attended.data(), layer.wo.data(), a.projected.data(), a.rows, q_width, width);

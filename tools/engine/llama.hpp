@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct Batch {
   uint32_t layers = 0;               // only so many of the first layers, then norm and output; 0: all
 };
 
+class KeyOutliers;
+
 class Llama {
  public:
   // Checks every metadata value and tensor shape that it needs; the failure names the one that is wrong.
@@ -44,6 +47,11 @@ class Llama {
 
   const LlamaConfig& config() const { return config_; }
   uint64_t parameters() const { return parameters_; }
+
+  // From now on keys and queries are changed so where they leave RoPE, before attention sees them; null: as trained.
+  // Tokens that a cache already holds must have been fed the same way.
+  void set_key_outliers(std::shared_ptr<const KeyOutliers> outliers) { key_outliers_ = std::move(outliers); }
+  const KeyOutliers* key_outliers() const { return key_outliers_.get(); }
 
   // logits [batch.logit_rows.size()][vocabulary]. On failure the attention's step is aborted.
   Outcome<void> forward(const Batch& batch, Attention& attention, std::vector<float>& logits);
@@ -62,6 +70,7 @@ class Llama {
   Rope rope_;
   std::vector<float> embedding_, output_norm_, output_;
   std::vector<Layer> layers_;
+  std::shared_ptr<const KeyOutliers> key_outliers_;
   uint64_t parameters_ = 0;
 };
 
