@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "module_trim.hpp"
 #include "rollback.hpp"
 
 namespace kvant {
@@ -49,7 +50,6 @@ Result<std::unique_ptr<PipelineCache>> PipelineCache::create(Device& device, con
 PipelineCache::~PipelineCache() {
   const DeviceFunctions& vk = device_.vk();
   for (const auto& [key, pipeline] : pipelines_) vk.vkDestroyPipeline(device_.handle(), pipeline, nullptr);
-  for (const VkShaderModule module : modules_) vk.vkDestroyShaderModule(device_.handle(), module, nullptr);
   vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
   vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
   vk.vkDestroyDescriptorSetLayout(device_.handle(), set_layout_, nullptr);
@@ -78,26 +78,28 @@ Status PipelineCache::check(const PipelineKey& key) const {
   return {};
 }
 
-Result<VkShaderModule> PipelineCache::module(KernelId kernel) {
-  const std::scoped_lock lock(mutex_);
-  VkShaderModule& module = modules_[static_cast<std::size_t>(kernel)];
-  if (module != VK_NULL_HANDLE) return module;
-  const KernelInfo& info = kernel_info(kernel);
+// Of this pipeline alone: without the formats that it does not use.
+Result<VkShaderModule> PipelineCache::make_module(const PipelineKey& key) const {
+  const KernelInfo& info = kernel_info(key.kernel);
+  std::vector<std::uint32_t> formats;
+  for (const std::uint32_t constant : {KVANT_SPEC_FORMAT_K, KVANT_SPEC_FORMAT_V})
+    if ((info.spec_mask >> constant & 1U) != 0) formats.push_back(key.spec[constant]);
+  const std::vector<std::uint32_t> words = trim_module(info.spirv, formats);
   VkShaderModuleCreateInfo module_info{};
   module_info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
-  module_info.codeSize = info.spirv.size_bytes();
-  module_info.pCode = info.spirv.data();
+  module_info.codeSize = words.size() * sizeof(std::uint32_t);
+  module_info.pCode = words.data();
   VkShaderModule created = VK_NULL_HANDLE;
   const VkResult result =
       device_.note(device_.vk().vkCreateShaderModule(device_.handle(), &module_info, nullptr, &created));
-  if (result != VK_SUCCESS) return vk_status(result, "creating the shader module of kernel " + kernel_name(kernel));
-  module = created;
+  if (result != VK_SUCCESS) return vk_status(result, "creating the shader module of kernel " + kernel_name(key.kernel));
   return created;
 }
 
 Result<VkPipeline> PipelineCache::compile(const PipelineKey& key, VkPipelineCreateFlags flags) {
   KVANT_TRY(check(key));
-  KVANT_ASSIGN(const VkShaderModule shader, module(key.kernel));
+  KVANT_ASSIGN(const VkShaderModule shader, make_module(key));
+  const Rollback release([&] { device_.vk().vkDestroyShaderModule(device_.handle(), shader, nullptr); });
   const KernelInfo& info = kernel_info(key.kernel);
 
   std::array<VkSpecializationMapEntry, KVANT_SPEC_COUNT> entries{};

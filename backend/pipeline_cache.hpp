@@ -41,7 +41,7 @@ class PipelineCache {
  private:
   PipelineCache(Device& device, const DevicePlan& plan) : device_(device), plan_(plan) {}
   Status check(const PipelineKey& key) const;
-  Result<VkShaderModule> module(KernelId kernel);
+  Result<VkShaderModule> make_module(const PipelineKey& key) const;
   Result<VkPipeline> compile(const PipelineKey& key, VkPipelineCreateFlags flags);
 
   Device& device_;
@@ -52,7 +52,6 @@ class PipelineCache {
   std::function<void()> on_compiled_;
   mutable std::mutex mutex_;  // guards what follows
   std::unordered_map<PipelineKey, VkPipeline, PipelineKeyHash> pipelines_;
-  std::array<VkShaderModule, static_cast<std::size_t>(KernelId::count)> modules_{};
   std::uint64_t compiled_ = 0;
 };
 
