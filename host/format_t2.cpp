@@ -10,6 +10,6 @@ constexpr codec::Trellis kTrellis = {kLevels, 8, 2, 1};
 
 }  // namespace
 
-const FormatCodec codec_t2 = codec::trellis_codec<kTrellis>();
+constinit const FormatCodec codec_t2 = codec::trellis_codec<kTrellis>();
 
 }  // namespace kvant

@@ -10,6 +10,6 @@ constexpr codec::Trellis kTrellis = {kLevels, 16, 2, 1};
 
 }  // namespace
 
-const FormatCodec codec_t3 = codec::trellis_codec<kTrellis>();
+constinit const FormatCodec codec_t3 = codec::trellis_codec<kTrellis>();
 
 }  // namespace kvant

@@ -11,6 +11,6 @@ constexpr codec::Trellis kTrellis = {kLevels, 32, 4, 1};
 
 }  // namespace
 
-const FormatCodec codec_t4 = codec::trellis_codec<kTrellis>();
+constinit const FormatCodec codec_t4 = codec::trellis_codec<kTrellis>();
 
 }  // namespace kvant

@@ -11,6 +11,6 @@ constexpr codec::Trellis kTrellis = {kLevels, 32, 4, 2};
 
 }  // namespace
 
-const FormatCodec codec_t4x = codec::trellis_codec<kTrellis>();
+constinit const FormatCodec codec_t4x = codec::trellis_codec<kTrellis>();
 
 }  // namespace kvant

@@ -12,6 +12,6 @@ constexpr codec::Trellis kTrellis = {kLevels, 64, 4, 1};
 
 }  // namespace
 
-const FormatCodec codec_t5 = codec::trellis_codec<kTrellis>();
+constinit const FormatCodec codec_t5 = codec::trellis_codec<kTrellis>();
 
 }  // namespace kvant

@@ -138,8 +138,6 @@ std::uint32_t low_bytes(const Trellis& table) { return kElements * table.low_bit
 
 }  // namespace
 
-std::uint32_t trellis_bytes(const Trellis& table) { return 1 + table.spans * (low_bytes(table) + (has_high_bits(table) ? 4 : 0)); }
-
 void pack_trellis(const Trellis& table, const std::uint32_t* codes, std::uint32_t scale_bits, std::byte* out) {
   store_le(out++, scale_bits, 1);
   const std::uint32_t per_byte = 8 / table.low_bits, mask = (1u << table.low_bits) - 1u;

@@ -19,13 +19,15 @@ void encode_trellis(const Trellis& table, const float* x, std::uint32_t* codes, 
 void decode_trellis(const Trellis& table, const std::uint32_t* codes, std::uint32_t scale_bits, float* x);
 
 // Canonical bytes: the scale byte, then for each span the word of high bits, if there are any, and the low bits in the order of the elements.
-std::uint32_t trellis_bytes(const Trellis& table);
+constexpr std::uint32_t trellis_bytes(const Trellis& table) {
+  return 1 + table.spans * (32 * table.low_bits / 8 + (table.count / 2 > 1u << table.low_bits ? 4 : 0));
+}
 void pack_trellis(const Trellis& table, const std::uint32_t* codes, std::uint32_t scale_bits, std::byte* out);
 void unpack_trellis(const Trellis& table, const std::byte* in, std::uint32_t* codes, std::uint32_t* scale_bits);
 
 // The codec of a table that lives as long as the program.
 template <const Trellis& table>
-FormatCodec trellis_codec() {
+constexpr FormatCodec trellis_codec() {
   return {32 * table.spans, trellis_bytes(table),
           [](const float* x, std::uint32_t* codes, std::uint32_t* scale_bits) { encode_trellis(table, x, codes, scale_bits); },
           [](const std::uint32_t* codes, std::uint32_t scale_bits, float* x) { decode_trellis(table, codes, scale_bits, x); },

@@ -10,6 +10,7 @@
 //            operation. Where attention mass is counted, that of the tokens written begins at 0.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/pages.h"
 #include "io.glsl"
 #include "kv_region.glsl"

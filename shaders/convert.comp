@@ -8,6 +8,7 @@
 //            written. No page is both source and destination in one dispatch.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/pages.h"
 #include "kv_region.glsl"
 

@@ -8,6 +8,7 @@
 //            destination may be written at once (atomics on disjoint bits). No barrier, no subgroup operation.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/strided.h"
 #include "canonical.glsl"
 #include "kv_region.glsl"

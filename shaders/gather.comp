@@ -8,6 +8,7 @@
 //            not from this slab stay: where rows of scales share a word, only their own bytes are written.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/pages.h"
 #include "page_layout.glsl"
 

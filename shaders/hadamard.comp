@@ -11,6 +11,7 @@
 // elements with all values of these bits takes the three steps in registers; then the workgroup changes hands for the next lower bits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/strided.h"
 #include "numeric.glsl"
 #include "canonical.glsl"

@@ -9,6 +9,7 @@
 //            alone. Values are those of host/format_<name>.cpp; f16 and bf16 output is rounded to nearest even.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/pages.h"
 #include "io.glsl"
 #include "kv_region.glsl"

@@ -10,6 +10,7 @@
 //            DESTINATION have the same layout and `rest` is 0; else they do not overlap. No barrier, no subgroup operation.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/strided.h"
 #include "numeric.glsl"
 #include "canonical.glsl"

@@ -10,6 +10,7 @@
 //            them may be a source element of the same dispatch. No barrier, no subgroup operation.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "params/strided.h"
 #include "numeric.glsl"
 #include "canonical.glsl"

@@ -2,6 +2,8 @@
 //
 // KV_TRELLIS_LEVELS(name, COUNT, A, B, C) defines vec4 name_levels4(index): the levels of four indices, whole numbers, by arithmetic.
 // KV_TRELLIS_ENCODE(name, COUNT, LOW_BITS, SPANS) defines name_encode_block.
+// Loops over levels must be unrolled: llvmpipe ends an invocation's loops after 65535 iterations of all of them together, and an invocation may
+// encode hundreds of blocks.
 #ifndef KVANT_TRELLIS_ENCODE_GLSL
 #define KVANT_TRELLIS_ENCODE_GLSL
 #include "numeric.glsl"
@@ -76,7 +78,7 @@ uvec4 trellis_append_2(uvec4 row, uvec4 code) {
     vec4 index = vec4(0.0, 1.0, 2.0, 3.0);                                                                                                             \
     vec4 level = name##_levels4(index);                                                                                                                \
     vec4 value = level;                                                                                                                                \
-    for (int i = 1; i < COUNT / 4; ++i) {                                                                                                              \
+    [[unroll]] for (int i = 1; i < COUNT / 4; ++i) {                                                                                                   \
       index += 4.0;                                                                                                                                    \
       vec4 next = name##_levels4(index);                                                                                                               \
       value = mix(value, next, greaterThan(vec4(y), (level + next) * 0.5));                                                                            \
@@ -90,7 +92,7 @@ uvec4 trellis_append_2(uvec4 row, uvec4 code) {
   uvec4 name##_upper4(vec4 y, vec4 index) {                                                                                                            \
     vec4 level = name##_levels4(index);                                                                                                                \
     uvec4 upper = uvec4(0u);                                                                                                                           \
-    for (int i = 1; i < COUNT / 4; ++i) {                                                                                                              \
+    [[unroll]] for (int i = 1; i < COUNT / 4; ++i) {                                                                                                   \
       index += 4.0;                                                                                                                                    \
       vec4 next = name##_levels4(index);                                                                                                               \
       upper += mix(uvec4(0u), uvec4(1u), greaterThan(y, (level + next) * 0.5));                                                                        \
