@@ -26,7 +26,7 @@ Figures figures_of(const std::vector<PipelineStatistic>& statistics) {
 // wave32), so that what fits every other family spills there; that row keeps the spills from growing. Mesa 25.0, which has
 // no such limit, spills no vector for that family (docs/matrix.md).
 Budget budget_of(const std::string& family) {
-  if (family == "gfx1100") return {144, 161, 19456};
+  if (family == "gfx1100") return {144, 186, 19456};  // the most: convert of t4x to itself, which takes 208 registers elsewhere
   return {240, 0, 0};
 }
 
