@@ -1,5 +1,4 @@
-// Format t2: x = level[index] * d * 9/1024, 2-bit codes of a tail-biting trellis with 8 states over 32 elements, 8 levels, UE5M3 byte d:
-// the the greatest that is not above the absolute maximum or the one below, whichever errs less. docs/formats/t2.md
+// Format t2: t4 with 2-bit codes and 8 levels. docs/formats/t2.md
 #ifndef KVANT_FORMAT_T2_GLSL
 #define KVANT_FORMAT_T2_GLSL
 #include "trellis.glsl"

@@ -1,5 +1,4 @@
-// Format t4: x = level[index] * d * 9/1024, 4-bit codes of a tail-biting trellis with 8 states over 32 elements, 32 levels, UE5M3 byte d:
-// the the greatest that is not above the absolute maximum or the one below, whichever errs less. docs/formats/t4.md
+// Format t4: x = level[index] * d * 9/1024, 4-bit codes of a tail-biting trellis with 8 states over 32 elements, 32 levels, UE5M3 byte d. docs/formats/t4.md
 #ifndef KVANT_FORMAT_T4_GLSL
 #define KVANT_FORMAT_T4_GLSL
 #include "trellis.glsl"

@@ -1,5 +1,4 @@
-// Format t4x: x = level[index] * d * 9/1024, 4-bit codes of a tail-biting trellis with 8 states over 32 elements, 32 levels, UE5M3 byte d per 64, that is two trellises,
-// whose d is the greatest that is not above the absolute maximum or the one below, whichever errs less. docs/formats/t4x.md
+// Format t4x: t4 with two trellises of 32 elements under one scale byte. docs/formats/t4x.md
 #ifndef KVANT_FORMAT_T4X_GLSL
 #define KVANT_FORMAT_T4X_GLSL
 #include "trellis.glsl"

@@ -113,7 +113,8 @@ TEST_CASE("format errors: the same at any scale inside the scale's range") {
       for (float& value : scaled) value *= factor;
       const double relative = measure(format, scaled).relative_mse / unit;
       CAPTURE(factor);
-      CHECK(relative == doctest::Approx(1.0).epsilon(0.02));
+      // q8_0 divides by its scale before that is rounded, as ggml does; at 1e-3 the f16 is subnormal.
+      CHECK(std::fabs(relative - 1.0) <= (format.name == "q8_0" ? 0.03 : 0.01));
     }
   }
 }
