@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "spirv_words.hpp"
+
 namespace kvant {
 namespace {
 
@@ -29,23 +31,11 @@ enum : std::uint32_t {
   kOpMemoryBarrier = 225,
   kOpAtomicStore = 228,
   kOpLoopMerge = 246,
-  kOpSelectionMerge = 247,
   kOpLabel = 248,
-  kOpBranch = 249,
-  kOpUnreachable = 255,
   kOpReturn = 253,
+  kOpUnreachable = 255,
   kOpNoLine = 317,
 };
-
-template <typename Visit>
-void for_each_instruction(std::span<const std::uint32_t> words, Visit visit) {
-  for (std::size_t at = 5; at < words.size();) {
-    const std::size_t count = words[at] >> 16;
-    if (count == 0 || at + count > words.size()) return;
-    visit(words[at] & 0xFFFFu, words.subspan(at, count));
-    at += count;
-  }
-}
 
 using Id = std::uint32_t;
 
@@ -68,17 +58,18 @@ Id result_of(std::uint32_t op, std::span<const std::uint32_t> word) {
   }
 }
 
-// The part of a function's name before its suffix, if it is a format's.
+// The part of a function's name before its suffix, if it is a format's; kv_... are those of the dispatch.
 std::string_view format_of(std::string_view name) {
   name = name.substr(0, name.find('('));
+  if (name.starts_with("kv_")) return {};
   for (const std::string_view suffix : {"_encode_block", "_decode_span", "_int8_span"})
     if (name.ends_with(suffix)) return name.substr(0, name.size() - suffix.size());
   return {};
 }
 
-// The names that functions of these formats begin with. Those of the dispatch (kv_...) are nobody's.
+// The names that functions of these formats begin with.
 std::set<std::string_view> used_names(std::span<const std::uint32_t> formats) {
-  std::set<std::string_view> names{"kv"};
+  std::set<std::string_view> names;
   const auto use = [&](std::uint32_t id, std::string_view name) {
     if (std::find(formats.begin(), formats.end(), id) != formats.end()) names.insert(name);
   };
@@ -116,7 +107,7 @@ std::set<Id> unused_functions(std::span<const std::uint32_t> words, std::span<co
   std::set<Id> kept;
   std::vector<Id> open;
   for (const auto& [id, function] : functions)
-    if (!function.format.empty() && function.format != "kv" && used.contains(function.format)) open.push_back(id);
+    if (used.contains(function.format)) open.push_back(id);
   while (!open.empty()) {
     const Id id = open.back();
     open.pop_back();

@@ -10,7 +10,6 @@ namespace kvant::codec {
 namespace {
 
 constexpr std::uint32_t kElements = 32, kStates = 8, kClasses = 4;
-constexpr float kMost = 131072.0f;  // beyond it all scales saturate, and squares could overflow
 
 using Costs = std::array<float, kStates>;
 
@@ -98,7 +97,7 @@ void encode_trellis(const Trellis& table, const float* x, std::uint32_t* codes, 
   *scale_bits = kNanUe5m3;
   if (amax >= kHugeBits) return;
   float inside[2 * kElements];
-  for (std::uint32_t t = 0; t < elements; ++t) inside[t] = std::clamp(x[t], -kMost, kMost);
+  for (std::uint32_t t = 0; t < elements; ++t) inside[t] = std::clamp(x[t], -KVANT_TRELLIS_MOST, KVANT_TRELLIS_MOST);
   *scale_bits = ue5m3_floor(amax);
   if (*scale_bits == 0) return;
   const std::uint32_t candidates[2] = {*scale_bits, std::max(*scale_bits - 1u, 1u)};

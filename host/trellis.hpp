@@ -14,6 +14,11 @@ struct Trellis {
   std::uint32_t spans;     // of 32 elements, each a trellis of its own, that share a scale
 };
 
+// Of t4 and t4x.
+inline constexpr float kT4Levels[32] = {
+    -120, -104, -90, -78, -68, -59, -51, -44, -38, -32, -27, -22, -17, -12, -7, -2, 2, 7, 12, 17, 22, 27, 32, 38, 44, 51, 59, 68,
+    78, 90, 104, 120};
+
 // The codes and the scale byte of a block of `spans` * 32 elements; a block that is not finite included.
 void encode_trellis(const Trellis& table, const float* x, std::uint32_t* codes, std::uint32_t* scale_bits);
 void decode_trellis(const Trellis& table, const std::uint32_t* codes, std::uint32_t scale_bits, float* x);

@@ -10,9 +10,6 @@
 #include "params/trellis.h"
 #include "ue5m3.glsl"
 
-// Beyond it all scales saturate, and squares could overflow.
-const float TRELLIS_MOST = 131072.0;
-
 // The bits u of a block, turned so that bit t holds u of element t - 1, 2 or 3.
 uint trellis_before(uint path, uint distance) { return (path << distance) | (path >> (32u - distance)); }
 
@@ -108,7 +105,7 @@ uvec4 trellis_append_2(uvec4 row, uvec4 code) {
     uint amax = 0u;                                                                                                                                    \
     for (int i = 0; i < 8 * SPANS; ++i) {                                                                                                              \
       amax = max(amax, magnitude_bits(x[i]));                                                                                                          \
-      vec4 inside = clamp(x[i], vec4(-TRELLIS_MOST), vec4(TRELLIS_MOST));                                                                              \
+      vec4 inside = clamp(x[i], vec4(-KVANT_TRELLIS_MOST), vec4(KVANT_TRELLIS_MOST));                                                                  \
       if (i < 8) v[i & 7] = inside;                                                                                                                    \
       if (i >= 8) other[i & 7] = inside;                                                                                                               \
     }                                                                                                                                                  \

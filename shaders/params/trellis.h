@@ -8,6 +8,9 @@
 // What paths cost that begin in another state than the one being tried; real costs are far below.
 #define KVANT_TRELLIS_FORBIDDEN 1e38f
 
+// Beyond it all scales saturate, and squares could overflow.
+#define KVANT_TRELLIS_MOST 131072.0f
+
 #define KVANT_T5_A 2.375f
 #define KVANT_T5_B (25.0f / 16384.0f)
 #define KVANT_T5_C (29.0f / 268435456.0f)

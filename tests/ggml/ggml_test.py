@@ -57,6 +57,28 @@ class Counting(unittest.TestCase):
         for line in ("ggml_kvant: error: validation: x", "GGML_ASSERT(a) failed"):
             self.assertEqual(TOOL.count(OUTPUT + line, "CPY")[2], [line])
 
+    def test_only_ties_of_q8_0_are_drawn_again_and_an_error_stays_one(self):
+        class Root:
+            def __init__(self, outcomes):
+                self.outcomes, self.words = list(outcomes), None
+
+            def run(self, _program, *words, **_environment):
+                self.words = words
+                outcome = self.outcomes.pop(0)
+                return (0 if outcome == "OK" else 1), f"  CPY(type_src=bf16,type_dst=q8_0,ne_src=[256,4,4,4]): {outcome}\n", ""
+
+        line = TOOL.count(OUTPUT, "CPY")[1][0]
+        self.assertRegex(line, TOOL.TIES)
+        for other in ("CPY(type_src=f32,type_dst=q8_0,", "CPY(type_src=f16,type_dst=q4_0,", "SET_ROWS(type_src=f16,type_dst=q8_0,"):
+            self.assertNotRegex(other, TOOL.TIES)
+        root = Root(["FAIL", "OK"])
+        self.assertTrue(TOOL.passes_when_drawn_again(root, {}, line))
+        self.assertRegex("type_src=bf16,type_dst=q8_0,ne_src=[256,4,4,4]", f"^{root.words[-1]}$")
+        for outcomes in (["FAIL"] * (TOOL.DRAWS - 1), ["not supported"] * (TOOL.DRAWS - 1)):
+            root = Root(outcomes)
+            self.assertFalse(TOOL.passes_when_drawn_again(root, {}, line))
+            self.assertEqual(root.outcomes, [])
+
     def test_a_root_that_is_not_there_is_skipped_and_a_wrong_operation_refused(self):
         with contextlib.redirect_stderr(io.StringIO()):
             self.assertEqual(TOOL.main(["--root", "/no/such/root"]), 77)

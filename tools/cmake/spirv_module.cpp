@@ -2,10 +2,11 @@
 #include "spirv_module.hpp"
 
 #include <algorithm>
-#include <cstddef>
 #include <map>
 #include <utility>
 #include <vector>
+
+#include "spirv_words.hpp"
 
 namespace kvant::build {
 namespace {
@@ -35,16 +36,6 @@ enum : std::uint32_t {
   kDecorationOffset = 35,
   kStoragePushConstant = 9,
 };
-
-template <typename Visit>
-void for_each_instruction(std::span<const std::uint32_t> words, Visit visit) {
-  for (std::size_t at = 5; at < words.size();) {
-    const std::size_t count = words[at] >> 16;
-    if (count == 0 || at + count > words.size()) return;
-    visit(words[at] & 0xFFFFu, words.subspan(at, count));
-    at += count;
-  }
-}
 
 using Id = std::uint32_t;
 
