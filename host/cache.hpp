@@ -35,6 +35,7 @@ struct LayerSpec {
   FormatId format_k = FormatId::f16, format_v = FormatId::f16;
   std::uint32_t window = 0;        // tokens a query sees, its own included; 0 = all
   std::uint32_t window_sinks = 0;  // first tokens that stay visible outside the window
+  bool rotate_k = false, rotate_v = false;  // rows lie rotated in pages (docs/rotation.md)
   bool operator==(const LayerSpec&) const = default;
 };
 

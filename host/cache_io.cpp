@@ -103,6 +103,7 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
       dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = facts.head_dim;
       dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
       dispatch.spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(out.type);
+      dispatch.spec[KVANT_SPEC_FLAGS] = geometry_.layers[layer].side_rotation(side);
       std::memcpy(dispatch.push.data(), &read, sizeof read);
       if (slab != kNoSlab) dispatch.bindings[0] = slabs_.region(layer, side, slab);
       dispatch.bindings[1] = bound.range;

@@ -2,6 +2,11 @@
 
 namespace kvant {
 
+std::string side_text(const LayerSpec& layer, Side side) {
+  const bool rotated = side == Side::k ? layer.rotate_k : layer.rotate_v;
+  return std::string(format_info(side == Side::k ? layer.format_k : layer.format_v).name) + (rotated ? " rotated" : "");
+}
+
 PrefixKey cache_content_key(const CacheSpec& spec) {
   enum : std::uint32_t { kModel = 1, kRope, kPageTokens, kLayer, kFormatK, kFormatV };
   KeyFields fields("kvant.prefix.content/1");
@@ -13,8 +18,8 @@ PrefixKey cache_content_key(const CacheSpec& spec) {
          {layer.kv_heads, layer.head_dim_k, layer.head_dim_v, layer.window, layer.window_sinks})
       fields.add(kLayer, std::uint64_t{value});
     // By name: ids are those of one build.
-    fields.add(kFormatK, format_info(layer.format_k).name);
-    fields.add(kFormatV, format_info(layer.format_v).name);
+    fields.add(kFormatK, side_text(layer, Side::k));
+    fields.add(kFormatV, side_text(layer, Side::v));
   }
   return sha256(fields.bytes());
 }

@@ -1,10 +1,15 @@
 // What a cache's K and V depend on besides tokens, as a key.
 #pragma once
 
+#include <string>
+
 #include "cache.hpp"
 #include "prefix_key.hpp"
 
 namespace kvant {
+
+// What the bytes of a side are: the format's name, and "rotated" behind it where they are (docs/rotation.md).
+std::string side_text(const LayerSpec& layer, Side side);
 
 PrefixKey cache_content_key(const CacheSpec& spec);
 

@@ -119,6 +119,7 @@ void CacheImpl::record_append(const LayerRun& run) {
       dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_v;
       dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
       dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(run.args->k.type);
+      dispatch.spec[KVANT_SPEC_FLAGS] = layer.rotation;
       std::memcpy(dispatch.push.data(), &append, sizeof append);
       dispatch.bindings[0] = slabs_.region(run.layer, Side::k, span.slab);
       dispatch.bindings[1] = slabs_.region(run.layer, Side::v, span.slab);

@@ -124,6 +124,7 @@ Status CacheImpl::append_keys(std::uint32_t layer, std::span<const std::int32_t>
     dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = group.head_dim_v;
     dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
     dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(IoType::f32);
+    dispatch.spec[KVANT_SPEC_FLAGS] = facts.rotation;
     std::memcpy(dispatch.push.data(), &append, sizeof append);
     dispatch.bindings[0] = slabs_.region(layer, Side::k, span.slab);
     dispatch.bindings[1] = slabs_.region(layer, Side::v, span.slab);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cache.hpp"
+#include "params/types.h"
 
 namespace kvant {
 
@@ -33,9 +34,14 @@ struct SideGeometry {
 struct LayerGeometry {
   std::uint32_t group = 0;
   std::array<SideGeometry, 2> sides;  // by Side
+  std::uint32_t rotation = 0;         // KVANT_ROTATE_*
 
   const SideGeometry& side(Side s) const { return sides[static_cast<std::size_t>(s)]; }
   std::uint64_t page_bytes() const { return sides[0].page_bytes + sides[1].page_bytes; }
+  // Flags of a kernel that works on one side.
+  std::uint32_t side_rotation(Side s) const {
+    return (rotation & (s == Side::k ? KVANT_ROTATE_K : KVANT_ROTATE_V)) != 0 ? KVANT_ROTATE_K : 0;
+  }
 };
 
 struct GroupGeometry {

@@ -82,7 +82,7 @@ void AttendPlanner::find_pieces(std::uint32_t seq, std::uint32_t q_begin, std::u
 void AttendPlanner::add_tile(std::uint32_t seq, std::uint32_t q_begin, std::uint32_t q_count) {
   find_pieces(seq, q_begin, q_count);
   const std::uint64_t splits = pieces_.size();
-  if (splits <= 1) {
+  if (splits == 0 || (splits == 1 && !request_.merge_all)) {
     const Piece piece = splits == 1 ? pieces_[0] : Piece{0, 0, kNoSlab};
     pass_items_.push_back({seq, q_begin, q_count, piece.begin, piece.end, KVANT_ITEM_FINAL, 0, 0});
     pass_slabs_.push_back(piece.slab);

@@ -20,6 +20,7 @@ struct AttendRequest {
   std::uint32_t queries_per_item = 1;
   std::uint32_t kv_per_item = 0;  // hard limit, multiple of page_tokens; 0 = none
   std::uint32_t kv_split = 0;     // aim, multiple of page_tokens; 0 = none
+  bool merge_all = false;         // no item with keys is final: what attend_merge does to its rows is wanted for all
   // Partial rows that a pass may use. A single query whose splits need more still gets them in a pass of its own.
   std::uint64_t partial_rows = 1u << 20;
   bool operator==(const AttendRequest&) const = default;

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "cache_key.hpp"
+
 namespace kvant {
 namespace {
 
@@ -43,8 +45,7 @@ void write_state_header(const CacheSpec& spec, const PrefixKey& content, RecordF
   fields.u32(static_cast<std::uint32_t>(spec.layers.size()));
   for (const LayerSpec& layer : spec.layers) {
     for (const LayerField& field : kLayerFields) fields.u32(layer.*field.member);
-    fields.text(format_info(layer.format_k).name);
-    fields.text(format_info(layer.format_v).name);
+    for (const Side side : {Side::k, Side::v}) fields.text(side_text(layer, side));
   }
   fields.bytes(content.bytes);
 }
@@ -63,10 +64,9 @@ Status check_state_header(const CacheSpec& spec, const PrefixKey& content, Field
     for (const LayerField& field : kLayerFields)
       if (const std::uint32_t value = fields.u32(); fields.ok() && value != spec.layers[i].*field.member)
         return differs(field.name + of_layer, std::to_string(value), std::to_string(spec.layers[i].*field.member));
-    for (const FormatId format : {spec.layers[i].format_k, spec.layers[i].format_v}) {
-      const std::string name = fields.text();
-      if (fields.ok() && name != format_info(format).name)
-        return differs("a format" + of_layer, name, std::string(format_info(format).name));
+    for (const Side side : {Side::k, Side::v}) {
+      const std::string saved = fields.text(), own = side_text(spec.layers[i], side);
+      if (fields.ok() && saved != own) return differs("a format" + of_layer, saved, own);
     }
   }
   const std::span<const std::byte> key = fields.bytes(content.bytes.size());

@@ -10,6 +10,7 @@ namespace kvant::abi {
 
 extern const kvant_api kApi;
 extern const kvant_api kApi_1_0;  // the same, for hosts compiled against 1.0              // api_table.cpp
+extern const kvant_api kApi_1_1;  // the same, for hosts compiled against 1.1              // api_table.cpp
 extern const kvant_ext_vulkan kVulkanApi; // ext_vulkan.cpp
 
 // error.cpp

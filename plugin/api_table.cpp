@@ -69,6 +69,7 @@ constexpr kvant_api older(std::uint32_t version, std::size_t size) {
 }  // namespace
 
 constexpr kvant_api kApi_1_0 = older(KVANT_MAKE_VERSION(1, 0), offsetof(kvant_api, sequence_open));
+constexpr kvant_api kApi_1_1 = older(KVANT_MAKE_VERSION(1, 1), sizeof(kvant_api));
 
 namespace {
 
@@ -87,7 +88,7 @@ static_assert(slot(offsetof(kvant_api, paged_plan)) == 37);
 static_assert(slot(offsetof(kvant_api, paged_copy)) == 39);
 
 static_assert(sizeof(kvant_next) == 24 && sizeof(kvant_context_args) == 40 && sizeof(kvant_device_info) == 80);
-static_assert(sizeof(kvant_device_args) == 56 && sizeof(kvant_format_info) == 40 && sizeof(kvant_layer_args) == 48);
+static_assert(sizeof(kvant_device_args) == 56 && sizeof(kvant_format_info) == 40);
 static_assert(sizeof(kvant_cache_stats) == 64 && sizeof(kvant_tensor) == 72);
 static_assert(sizeof(kvant_step_args) == 32 && sizeof(kvant_paged_args) == 88);
 static_assert(sizeof(kvant_run_args) == 88 && sizeof(kvant_profile_entry) == 40 && sizeof(kvant_build_info) == 64);
@@ -100,6 +101,9 @@ static_assert(slot(offsetof(kvant_api, prefix_stats)) == 44);
 static_assert(sizeof(kvant_api) == 16 + 45 * sizeof(void*));
 static_assert(sizeof(kvant_cache_args) == 80 && sizeof(kvant_step_entry) == 72 && sizeof(kvant_policy_args) == 32);
 static_assert(sizeof(kvant_sequence_args) == 72 && sizeof(kvant_prefix_stats) == 112);
+
+// End of version 1.2.
+static_assert(offsetof(kvant_layer_args, transform_k) == 48 && sizeof(kvant_layer_args) == 56);
 
 }  // namespace
 }  // namespace kvant::abi

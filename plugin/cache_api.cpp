@@ -9,6 +9,13 @@
 namespace kvant::abi {
 namespace {
 
+// Whether a side is rotated.
+Result<bool> read_transform(std::uint32_t transform, const std::string& name) {
+  if ((transform & ~KVANT_TRANSFORM_ROTATE) != 0)
+    return invalid(name, " (", hex(transform), ") has bits that are not KVANT_TRANSFORM_*");
+  return transform != 0;
+}
+
 Result<LayerSpec> read_layer(const kvant_layer_args* args, const std::string& name) {
   kvant_layer_args values{};
   KVANT_TRY(read_args(args, name, values));
@@ -29,6 +36,8 @@ Result<LayerSpec> read_layer(const kvant_layer_args* args, const std::string& na
     return invalid(name, ".window_sinks (", values.window_sinks, ") is not 0 although ", name, ".window is 0");
   layer.window = values.window;
   layer.window_sinks = values.window_sinks;
+  KVANT_ASSIGN(layer.rotate_k, read_transform(values.transform_k, name + ".transform_k"));
+  KVANT_ASSIGN(layer.rotate_v, read_transform(values.transform_v, name + ".transform_v"));
   return layer;
 }
 

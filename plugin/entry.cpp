@@ -14,5 +14,6 @@ const kvant_api* kvant_get_api(std::uint32_t host_version, std::uint32_t* out_li
   if (out_library_version != nullptr) *out_library_version = KVANT_VERSION;
   if (major_of(host_version) != major_of(KVANT_VERSION)) return nullptr;
   // Within a major the newest that both know is the older of the two.
-  return host_version < KVANT_VERSION ? &kvant::abi::kApi_1_0 : &kvant::abi::kApi;
+  if (host_version < KVANT_MAKE_VERSION(1, 1)) return &kvant::abi::kApi_1_0;
+  return host_version < KVANT_VERSION ? &kvant::abi::kApi_1_1 : &kvant::abi::kApi;
 }

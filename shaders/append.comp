@@ -1,19 +1,21 @@
 // append: quantizes the K and V rows of fresh tokens and scatters them into pages by slot, both sides in one dispatch.
 //
 // Tensors    K and V [token][kv_head][head_dim] of IO_TYPE_IN, any offset and strides; AppendParams in params/pages.h.
-// Constants  FORMAT_K/V, HEAD_DIM_K/V (multiples of 8), PAGE_TOKENS, IO_TYPE_IN.
+// Constants  FORMAT_K/V, HEAD_DIM_K/V (multiples of 8), PAGE_TOKENS, IO_TYPE_IN, FLAGS.
 // Grid       params::append_grid: one invocation per block of a row, token-major (token, head, block), looping by the
 //            grid's width; y = side. At most params::kMaxUnits units.
 // Contract   Slots that are negative or lie in other slabs are skipped. Elements past the head dimension count as zeros.
 //            The bytes are those of host/format_<name>.cpp. Two tokens of one dispatch must not have the same slot;
 //            tokens that share a word of the scale plane may (atomics on disjoint bits). No barrier, no subgroup
 //            operation. Where attention mass is counted, that of the tokens written begins at 0.
+//            FLAGS: KVANT_ROTATE_K, KVANT_ROTATE_V: rows are rotated first, as host/rotation.cpp does it.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "params/pages.h"
 #include "io.glsl"
 #include "kv_region.glsl"
+#include "rotation.glsl"
 
 layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
 layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 0u;
@@ -22,6 +24,7 @@ layout(constant_id = KVANT_SPEC_HEAD_DIM_K) const uint HEAD_DIM_K = 64u;
 layout(constant_id = KVANT_SPEC_HEAD_DIM_V) const uint HEAD_DIM_V = 64u;
 layout(constant_id = KVANT_SPEC_PAGE_TOKENS) const uint PAGE_TOKENS = 16u;
 layout(constant_id = KVANT_SPEC_IO_TYPE_IN) const uint IO_TYPE_IN = 0u;
+layout(constant_id = KVANT_SPEC_FLAGS) const uint FLAGS = 0u;
 
 layout(push_constant) uniform Push { AppendParams params; };
 layout(std430, binding = 0) buffer KWords16 { uvec4 k_words16[]; };
@@ -37,23 +40,35 @@ KV_REGION_STORE(k, k_words16, k_words)
 KV_REGION_STORE(v, v_words16, v_words)
 IO_INPUT(k_in, k_tensor)
 IO_INPUT(v_in, v_tensor)
+KV_ROTATED_LOAD(k_rotated, k_in_load4)
+KV_ROTATED_LOAD(v_rotated, v_in_load4)
 
-#define APPEND_SIDE(name, format, head_dim, offset, token_stride, head_stride)                                        \
+#define APPEND_SIDE(name, rotate, format, head_dim, offset, token_stride, head_stride)                                \
   void append_##name(uint unit) {                                                                                     \
     uint blocks = kv_blocks(format, head_dim);                                                                        \
     uint block = unit % blocks;                                                                                       \
     uint head = unit / blocks % params.kv_heads;                                                                      \
     uint token = unit / blocks / params.kv_heads;                                                                     \
-    int slot = slots[params.slots_offset + token * params.slots_stride];                                                                    \
+    int slot = slots[params.slots_offset + token * params.slots_stride];                                              \
     uint page = uint(slot) / PAGE_TOKENS - params.page_begin;                                                         \
     if (slot >= 0 && page < params.page_count) {                                                                      \
       uint begin = block * kv_block(format);                                                                          \
-      uint source = offset + token * token_stride + head * head_stride + begin;                                       \
+      uint row = offset + token * token_stride + head * head_stride;                                                  \
       uint limit = min(kv_block(format), head_dim - begin);                                                           \
       vec4 x[16];                                                                                                     \
-      for (uint i = 0u; i < 16u; ++i) {                                                                               \
-        x[i] = vec4(0.0);                                                                                             \
-        if (4u * i < limit) x[i] = name##_in_load4(IO_TYPE_IN, source + 4u * i);                                      \
+      for (uint i = 0u; i < 16u; ++i) x[i] = vec4(0.0);                                                               \
+      if ((FLAGS & rotate) != 0u) {                                                                                   \
+        for (uint s = 0u; s < 2u; ++s) {                                                                              \
+          vec4 span[8];                                                                                               \
+          if (32u * s < limit) {                                                                                      \
+            name##_rotated(IO_TYPE_IN, head_dim, row, begin / 32u + s, span);                                         \
+            for (uint i = 0u; i < 8u; ++i) x[8u * s + i] = span[i];                                                   \
+          }                                                                                                           \
+        }                                                                                                             \
+      } else {                                                                                                        \
+        for (uint i = 0u; i < 16u; ++i) {                                                                             \
+          if (4u * i < limit) x[i] = name##_in_load4(IO_TYPE_IN, row + begin + 4u * i);                               \
+        }                                                                                                             \
       }                                                                                                               \
       uvec4 codes[16];                                                                                                \
       uvec2 high;                                                                                                     \
@@ -64,8 +79,8 @@ IO_INPUT(v_in, v_tensor)
     }                                                                                                                 \
   }
 
-APPEND_SIDE(k, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride)
-APPEND_SIDE(v, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride)
+APPEND_SIDE(k, KVANT_ROTATE_K, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride)
+APPEND_SIDE(v, KVANT_ROTATE_V, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride)
 
 void clear_mass(uint row) {
   int slot = slots[params.slots_offset + row / params.kv_heads * params.slots_stride];

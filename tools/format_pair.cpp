@@ -9,19 +9,30 @@ namespace kvant::tools {
 
 namespace {
 
-Outcome<std::vector<FormatFacts>> parse_side(const Library& library, const std::string& name) {
+struct SideChoice {
+  std::vector<FormatFacts> formats;
+  bool rotate = false;
+};
+
+Outcome<SideChoice> parse_side(const Library& library, std::string name) {
+  SideChoice side;
+  side.rotate = name.size() > 2 && name.ends_with("+r");
+  if (side.rotate) {
+    name.resize(name.size() - 2);
+  }
   if (name == "all") {
-    return library.formats();
+    side.formats = library.formats();
+    return side;
   }
   const auto format = library.format(name);
   if (!format.ok()) {
-    return Failure{format.failure().message + ", or all", format.failure().exit};
+    return Failure{format.failure().message + ", or all; +r behind it for rotated rows", format.failure().exit};
   }
-  return std::vector<FormatFacts>{*format};
+  side.formats.push_back(*format);
+  return side;
 }
 
-void add_once(std::vector<FormatPair>& pairs, const FormatFacts& k, const FormatFacts& v) {
-  const FormatPair pair{k, v};
+void add_once(std::vector<FormatPair>& pairs, const FormatPair& pair) {
   if (std::find(pairs.begin(), pairs.end(), pair) == pairs.end()) {
     pairs.push_back(pair);
   }
@@ -39,8 +50,8 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
       return ks.failure();
     }
     if (slash == std::string::npos) {
-      for (const FormatFacts& format : *ks) {
-        add_once(pairs, format, format);
+      for (const FormatFacts& format : ks->formats) {
+        add_once(pairs, {format, format, ks->rotate, ks->rotate});
       }
       continue;
     }
@@ -48,9 +59,9 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     if (!vs.ok()) {
       return vs.failure();
     }
-    for (const FormatFacts& k : *ks) {
-      for (const FormatFacts& v : *vs) {
-        add_once(pairs, k, v);
+    for (const FormatFacts& k : ks->formats) {
+      for (const FormatFacts& v : vs->formats) {
+        add_once(pairs, {k, v, ks->rotate, vs->rotate});
       }
     }
   }
@@ -68,6 +79,8 @@ CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_head
   shape.head_dim = head_dim;
   shape.format_k = pair.k.id;
   shape.format_v = pair.v.id;
+  shape.rotate_k = pair.rotate_k;
+  shape.rotate_v = pair.rotate_v;
   shape.capacity_tokens = capacity_tokens;
   return shape;
 }

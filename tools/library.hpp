@@ -129,6 +129,8 @@ struct CacheShape {
   bool prefixes = false;      // with a prefix cache,
   std::string model_id = {};  // whose keys name the model
   bool mass = false;          // with room for attention mass
+  bool rotate_k = false;      // rows lie rotated in pages
+  bool rotate_v = false;
 };
 
 // What a memory limit may do.

@@ -1,10 +1,12 @@
-// Stages the query rows of a workgroup in shared memory. Rows beyond the item's queries or the tile's heads repeat a
+// Stages the query rows of a workgroup in shared memory, rotated where K is. Rows beyond the item's queries or the tile's heads repeat a
 // valid one; their results are never written.
 #ifndef KVANT_ATTEND_QUERIES_GLSL
 #define KVANT_ATTEND_QUERIES_GLSL
 #include "io.glsl"
+#include "rotation.glsl"
 
 IO_INPUT(q, q_words)
+KV_ROTATED_LOAD(q_rotated, q_load4)
 
 // Where the workgroup stands.
 struct Tile {
@@ -30,15 +32,24 @@ bool row_is_valid(AttendItem item, Tile tile, uint row) {
   return row / HEADS_PER_TILE < item.q_count && row % HEADS_PER_TILE < tile.heads;
 }
 
+uint row_base(AttendSeq seq, AttendItem item, Tile tile, uint row) {
+  return params.q_offset + (seq.q_begin + row_query(item, row)) * params.q_token_stride + row_head(tile, row) * params.q_head_stride;
+}
+
 void stage_queries(AttendSeq seq, AttendItem item, Tile tile, uint lane) {
-  for (uint i = lane; i < ROWS * K_SPANS * 8u; i += LOCAL_SIZE) {
-    const uint row = i / (K_SPANS * 8u);
-    const uint e = i % (K_SPANS * 8u) * 4u;
-    const uint base = params.q_offset + (seq.q_begin + row_query(item, row)) * params.q_token_stride +
-                      row_head(tile, row) * params.q_head_stride;
-    vec4 x = vec4(0.0);
-    if (e < HEAD_DIM_K) x = q_load4(IO_TYPE_IN, base + e);
-    queries[i] = x;
+  if ((FLAGS & KVANT_ROTATE_K) != 0u) {
+    for (uint i = lane; i < ROWS * K_SPANS; i += LOCAL_SIZE) {
+      vec4 x[8];
+      q_rotated(IO_TYPE_IN, HEAD_DIM_K, row_base(seq, item, tile, i / K_SPANS), i % K_SPANS, x);
+      [[unroll]] for (uint quad = 0u; quad < 8u; ++quad) queries[i * 8u + quad] = x[quad];
+    }
+  } else {
+    for (uint i = lane; i < ROWS * K_SPANS * 8u; i += LOCAL_SIZE) {
+      const uint e = i % (K_SPANS * 8u) * 4u;
+      vec4 x = vec4(0.0);
+      if (e < HEAD_DIM_K) x = q_load4(IO_TYPE_IN, row_base(seq, item, tile, i / (K_SPANS * 8u)) + e);
+      queries[i] = x;
+    }
   }
 }
 #endif

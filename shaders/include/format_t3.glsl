@@ -3,6 +3,12 @@
 #define KVANT_FORMAT_T3_GLSL
 #include "trellis.glsl"
 
-KV_TRELLIS(t3, 16, 2, 1, KVANT_T3_A, KVANT_T3_B, KVANT_T3_C)
+void t3_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) { trellis_decode_span(FORMAT_t3, codes, high, scale, x); }
+
+void t3_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) { trellis_encode_block(FORMAT_t3, x, codes, high, scale); }
+
+void t3_int8_span(uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, out float min_f) {
+  trellis_int8_span(FORMAT_t3, codes, high, scale, q, scale_f, min_f);
+}
 
 #endif

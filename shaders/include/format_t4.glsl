@@ -3,6 +3,12 @@
 #define KVANT_FORMAT_T4_GLSL
 #include "trellis.glsl"
 
-KV_TRELLIS(t4, 32, 4, 1, KVANT_T4_A, KVANT_T4_B, KVANT_T4_C)
+void t4_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) { trellis_decode_span(FORMAT_t4, codes, high, scale, x); }
+
+void t4_encode_block(vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) { trellis_encode_block(FORMAT_t4, x, codes, high, scale); }
+
+void t4_int8_span(uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, out float min_f) {
+  trellis_int8_span(FORMAT_t4, codes, high, scale, q, scale_f, min_f);
+}
 
 #endif

@@ -1,15 +1,12 @@
-// Decoding of trellis-coded blocks of 32 elements (Marcellin and Fischer, 1990; Ungerboeck's codes, 1982), tail-biting: what formats t5, t4, t4x, t3
-// and t2 share. A code is (upper << 1) | u; the level's index is 4 * upper + 2 * z1 + z0 with z1 = u[t] ^ u[t-1] ^ u[t-3] and z0 = u[t-2], elements
-// counted round the block, so that the bits u walk through 8 states and each step leaves every fourth level. docs/formats/t4.md
-//
-// KV_TRELLIS(name, COUNT, LOW_BITS, SPANS, A, B, C) defines name_decode_span, name_encode_block and name_int8_span of a format with COUNT levels, that
-// is codes of log2(COUNT) - 1 bits, LOW_BITS (4 or 2) of them in the code plane and one more, if there is one, in the high plane, and SPANS blocks that
-// share a scale. A, B, C: the levels' polynomial.
+// What formats t5, t4, t4x, t3 and t2 share: trellis-coded blocks of 32 elements (Marcellin and Fischer, 1990; Ungerboeck's codes, 1982), tail-biting. A code is
+// (upper << 1) | u; the level's index is 4 * upper + 2 * z1 + z0 with z1 = u[t] ^ u[t-1] ^ u[t-3] and z0 = u[t-2], elements counted round the block,
+// so that the bits u walk through 8 states and each step leaves every fourth level. The number of levels and their bits follow from formats.def.
+// docs/formats/t4.md
 #ifndef KVANT_TRELLIS_GLSL
 #define KVANT_TRELLIS_GLSL
 #include "packing.glsl"
-#include "params/trellis.h"
 #include "trellis_encode.glsl"
+#include "trellis_levels.glsl"
 #include "ue5m3.glsl"
 
 vec4 trellis_floats(uint bytes) { return vec4((uvec4(bytes) >> uvec4(0u, 8u, 16u, 24u)) & 255u); }
@@ -40,41 +37,36 @@ uvec4 trellis_pairs(uint word, uint before, uint upper) {
   return index | (((uvec4(fourth) >> uvec4(0u, 1u, 2u, 3u)) & 0x01010101u) << 3);
 }
 
-#define KV_TRELLIS_SPAN_4(name)                                                                                                                        \
-  void name##_levels_span(uvec4 codes, uint high, float unit, out vec4 x[8]) {                                                                         \
-    uvec4 before = codes.wxyz;                                                                                                                         \
-    for (int i = 0; i < 4; ++i) {                                                                                                                      \
-      uvec2 index = trellis_nibbles(codes[i], before[i], (high >> (8 * i)) & 255u);                                                                    \
-      vec4 even = name##_levels4(trellis_floats(index.x)) * unit;                                                                                      \
-      vec4 odd = name##_levels4(trellis_floats(index.y)) * unit;                                                                                       \
-      x[2 * i] = vec4(even.x, odd.x, even.y, odd.y);                                                                                                   \
-      x[2 * i + 1] = vec4(even.z, odd.z, even.w, odd.w);                                                                                               \
-    }                                                                                                                                                  \
+void trellis_levels_span(uint format, uvec4 codes, uint high, float unit, out vec4 x[8]) {
+  if (kv_code_bits(format) == 4u) {
+    uvec4 before = codes.wxyz;
+    for (int i = 0; i < 4; ++i) {
+      uvec2 index = trellis_nibbles(codes[i], before[i], (high >> (8 * i)) & 255u);
+      vec4 even = trellis_levels4(format, trellis_floats(index.x)) * unit;
+      vec4 odd = trellis_levels4(format, trellis_floats(index.y)) * unit;
+      x[2 * i] = vec4(even.x, odd.x, even.y, odd.y);
+      x[2 * i + 1] = vec4(even.z, odd.z, even.w, odd.w);
+    }
+  } else {
+    for (int i = 0; i < 2; ++i) {
+      uvec4 index = trellis_pairs(codes[i], codes[1 - i], (high >> (16 * i)) & 0xFFFFu);
+      mat4 levels;
+      for (int j = 0; j < 4; ++j) levels[j] = trellis_levels4(format, trellis_floats(index[j])) * unit;
+      for (int b = 0; b < 4; ++b) x[4 * i + b] = vec4(levels[0][b], levels[1][b], levels[2][b], levels[3][b]);
+    }
   }
+}
 
-#define KV_TRELLIS_SPAN_2(name)                                                                                                                        \
-  void name##_levels_span(uvec4 codes, uint high, float unit, out vec4 x[8]) {                                                                         \
-    for (int i = 0; i < 2; ++i) {                                                                                                                      \
-      uvec4 index = trellis_pairs(codes[i], codes[1 - i], (high >> (16 * i)) & 0xFFFFu);                                                               \
-      mat4 levels;                                                                                                                                     \
-      for (int j = 0; j < 4; ++j) levels[j] = name##_levels4(trellis_floats(index[j])) * unit;                                                         \
-      for (int b = 0; b < 4; ++b) x[4 * i + b] = vec4(levels[0][b], levels[1][b], levels[2][b], levels[3][b]);                                         \
-    }                                                                                                                                                  \
-  }
+void trellis_decode_span(uint format, uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {
+  trellis_levels_span(format, codes[0], high, ue5m3_to_f32(scale) * KVANT_TRELLIS_UNIT, x);
+}
 
-#define KV_TRELLIS(name, COUNT, LOW_BITS, SPANS, A, B, C)                                                                                              \
-  KV_TRELLIS_LEVELS(name, COUNT, A, B, C)                                                                                                              \
-  KV_TRELLIS_ENCODE(name, COUNT, LOW_BITS, SPANS)                                                                                                      \
-  KV_TRELLIS_SPAN_##LOW_BITS(name)                                                                                                                     \
-  void name##_decode_span(uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {                                                                      \
-    name##_levels_span(codes[0], high, ue5m3_to_f32(scale) * KVANT_TRELLIS_UNIT, x);                                                                   \
-  }                                                                                                                                                    \
-  void name##_int8_span(uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, out float min_f) {                                    \
-    vec4 x[8];                                                                                                                                         \
-    name##_levels_span(codes[0], high, 1.0, x);                                                                                                        \
-    for (int i = 0; i < 8; ++i) q[i] = pack4(uvec4(ivec4(x[i])) & 255u, 8u);                                                                           \
-    scale_f = ue5m3_to_f32(scale) * KVANT_TRELLIS_UNIT;                                                                                                \
-    min_f = 0.0;                                                                                                                                       \
-  }
+void trellis_int8_span(uint format, uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, out float min_f) {
+  vec4 x[8];
+  trellis_levels_span(format, codes[0], high, 1.0, x);
+  for (int i = 0; i < 8; ++i) q[i] = pack4(uvec4(ivec4(x[i])) & 255u, 8u);
+  scale_f = ue5m3_to_f32(scale) * KVANT_TRELLIS_UNIT;
+  min_f = 0.0;
+}
 
 #endif

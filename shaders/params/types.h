@@ -22,7 +22,7 @@ using uint = std::uint32_t;
 #define KVANT_SPEC_PAGE_TOKENS 5
 #define KVANT_SPEC_IO_TYPE_IN 6      // K, V or Q as passed by the engine
 #define KVANT_SPEC_IO_TYPE_OUT 7     // attention output, read output
-#define KVANT_SPEC_FLAGS 8           // KVANT_ATTEND_* features
+#define KVANT_SPEC_FLAGS 8           // KVANT_ATTEND_* features, KVANT_ROTATE_*
 #define KVANT_SPEC_HEADS_PER_TILE 9  // query heads of one KV head that a workgroup serves
 #define KVANT_SPEC_QUERIES_PER_ITEM 10
 #define KVANT_SPEC_KV_PER_ITEM 11    // most tokens of one work item; 0 = no bound (the kernel loops)
@@ -31,6 +31,11 @@ using uint = std::uint32_t;
 #define KVANT_SPEC_TUNE1 14
 #define KVANT_SPEC_TUNE2 15
 #define KVANT_SPEC_COUNT 16
+
+// Bits of KVANT_SPEC_FLAGS beside those of attend.h. The pages of K or V hold rotated rows (docs/rotation.md), which append makes and read takes back; one side's kernels look at ROTATE_K.
+// Attention rotates Q. Of V, attend_merge takes the output back: then no item is final unless it has no keys.
+#define KVANT_ROTATE_K 256u
+#define KVANT_ROTATE_V 512u
 
 #ifdef __cplusplus
 }  // namespace kvant::params

@@ -136,6 +136,8 @@ TEST_CASE("ranges: cache and layer arguments") {
   layers.refuse(&kvant_layer_args::format_v, 1001, "format_v (1001)");
   layers.refuse(&kvant_layer_args::window, 0x80000000u, "window (2147483648)");
   layers.refuse(&kvant_layer_args::window_sinks, 4, "window_sinks (4)");
+  layers.refuse(&kvant_layer_args::transform_k, 2, "layers[0].transform_k (0x2)");
+  layers.refuse(&kvant_layer_args::transform_v, 0x80000001u, "layers[0].transform_v (0x80000001)");
 
   kvant_layer_args two[2] = {layer, layer};
   two[1].head_dim_k = 128;

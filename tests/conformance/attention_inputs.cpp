@@ -1,9 +1,13 @@
 // Makes the inputs of attention cases, and the oracle's answer to them.
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <utility>
 
 #include "attention_run.hpp"
 #include "formats.hpp"
+#include "rotation.hpp"
+#include "rotation_truth.hpp"
 
 namespace kvant::conformance {
 
@@ -111,12 +115,18 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
   // One unit in the last place: conversions of the output may round to nearest or toward zero.
   if (c.out == IoType::f16) p.out_rounding = 0x1p-10, p.out_step = 0x1p-24;
   if (c.out == IoType::bf16) p.out_rounding = 0x1p-7;
-  const auto decoded = [&](FormatId id, std::span<const float> rows, std::uint32_t dim) {
+  // What lies in the pages. Where K is rotated the problem is that of rotated keys and queries, whose f32 values are certain; where V is,
+  // the result is taken back afterwards (attention_truth).
+  const auto rotate = [](std::span<float> rows, std::uint32_t dim, bool yes) {
+    for (std::size_t at = 0; yes && at < rows.size(); at += dim) rotate_row(rows.subspan(at, dim));
+  };
+  const auto decoded = [&](FormatId id, std::vector<float> rows, std::uint32_t dim, bool rotated) {
     const FormatInfo& format = format_info(id);
+    rotate(rows, dim, rotated);
     Bytes row(static_cast<std::size_t>(canonical_row_bytes(format, dim)));
     std::vector<float> out(rows.size());
     for (std::size_t at = 0; at < rows.size(); at += dim) {
-      encode_canonical_row(format, rows.subspan(at, dim), row);
+      encode_canonical_row(format, std::span(rows).subspan(at, dim), row);
       decode_canonical_row(format, row, std::span(out).subspan(at, dim));
     }
     return out;
@@ -124,8 +134,8 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
   std::uint32_t q_begin = 0;
   for (std::uint32_t b = 0; b < c.batch; ++b) {
     reference::DenseSequence s;
-    s.k = decoded(c.format_k, in.k[b], c.dim_k);
-    s.v = decoded(c.format_v, in.v[b], c.dim_v);
+    s.k = decoded(c.format_k, in.k[b], c.dim_k, c.rotate_k);
+    s.v = decoded(c.format_v, in.v[b], c.dim_v, c.rotate_v);
     s.kv_len = in.shapes[b].kv_len;
     s.q_len = in.shapes[b].q_len;
     s.q_begin = q_begin;
@@ -137,7 +147,9 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
       s.mask_row_words = in.mask_row_words;
       s.mask_kv_begin = in.mask_kv_begin[b];
     }
-    p.q.insert(p.q.end(), in.q[b].begin(), in.q[b].end());
+    std::vector<float> q = in.q[b];
+    rotate(q, c.dim_k, c.rotate_k);
+    p.q.insert(p.q.end(), q.begin(), q.end());
     q_begin += s.q_len;
     p.sequences.push_back(std::move(s));
   }
@@ -145,7 +157,12 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
 }
 
 reference::DenseResult attention_truth(const Case& c, const AttentionInputs& in) {
-  return reference::dense_attention(attention_problem(c, in));
+  reference::DenseProblem problem = attention_problem(c, in);
+  if (!c.rotate_v) return reference::dense_attention(problem);
+  const double rounding = std::exchange(problem.out_rounding, 0x1p-24), step = std::exchange(problem.out_step, 0.0);
+  reference::DenseResult result = reference::dense_attention(problem);
+  take_back(result.out, result.out_bound, result.weight, c.dim_v, rounding, step);
+  return result;
 }
 
 TensorLayout out_layout(const Case& c, const AttentionInputs& in) {

@@ -40,7 +40,7 @@ class AttentionRun {
 
   Status run(AttentionOutput& output) {
     CacheSpec spec;
-    spec.layers = {LayerSpec{c_.kv_heads, c_.dim_k, c_.dim_v, c_.format_k, c_.format_v, c_.window, c_.window_sinks}};
+    spec.layers = {LayerSpec{c_.kv_heads, c_.dim_k, c_.dim_v, c_.format_k, c_.format_v, c_.window, c_.window_sinks, c_.rotate_k, c_.rotate_v}};
     spec.page_tokens = c_.page_tokens;
     spec.capacity_tokens = std::uint64_t{in_.pool_pages} * c_.page_tokens;
     spec.external_pages = c_.tables != Tables::sequence;

@@ -32,6 +32,12 @@ std::string_view io_name(IoType type) {
   }
 }
 
+std::string rotation_name(const Case& c) {
+  return !c.rotate_k && !c.rotate_v ? "" : std::string(".rot") + (c.rotate_k ? "K" : "") + (c.rotate_v ? "V" : "");
+}
+
+std::uint32_t rotation_flags(const Case& c) { return (c.rotate_k ? KVANT_ROTATE_K : 0) | (c.rotate_v ? KVANT_ROTATE_V : 0); }
+
 Subset subset_of(std::uint32_t number, std::uint32_t quick, std::uint32_t smoke) {
   if (number % smoke == 0) return Subset::smoke;
   return number % quick == 0 ? Subset::quick : Subset::full;

@@ -33,14 +33,14 @@ void name_append(Case& c) {
   c.name = "append." + fmt(c.format_k) + "-" + fmt(c.format_v) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) + ".h" +
            to_string(c.kv_heads) + ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + "." +
            std::string(io_name(c.in)) + "." + std::string(data_class_name(c.data)) +
-           (c.tables == Tables::shuffled ? ".shuffled" : ".identity") + (c.placement == Placement::strided ? ".strided" : "");
+           (c.tables == Tables::shuffled ? ".shuffled" : ".identity") + (c.placement == Placement::strided ? ".strided" : "") + rotation_name(c);
 }
 
 // append: K and V formats and head dimensions independent. Every format is K and V of a quick case.
 void add_append(std::vector<Case>& out) {
   std::uint32_t n = 0;
   std::set<FormatId> seen_k, seen_v;
-  for (const auto& row : pairwise_rows({format_count(), format_count(), 9, 9, 4, 6, 2, 3, 8, 2, 2})) {
+  for (const auto& row : pairwise_rows({format_count(), format_count(), 9, 9, 4, 6, 2, 3, 8, 2, 2, 3, 3})) {
     Case c;
     c.op = Op::append;
     c.format_k = format_at(row[0]);
@@ -54,6 +54,8 @@ void add_append(std::vector<Case>& out) {
     c.data = kData[row[8]];
     c.tables = row[9] == 0 ? Tables::identity : Tables::shuffled;
     c.placement = row[10] == 0 ? Placement::buffer : Placement::strided;
+    c.rotate_k = row[11] == 0;
+    c.rotate_v = row[12] == 0;
     c.subset = subset_of(n++, 8, 32);
     if (c.subset == Subset::full && c.dim_k + c.dim_v <= 256 && (!seen_k.contains(c.format_k) || !seen_v.contains(c.format_v)))
       c.subset = Subset::quick;
@@ -83,12 +85,12 @@ void add_append(std::vector<Case>& out) {
 void name_read(Case& c) {
   c.name = "read." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".n" + to_string(c.length) +
            ".p" + to_string(c.page_tokens) + "." + std::string(io_name(c.out)) + "." + std::string(data_class_name(c.data)) +
-           (c.placement == Placement::strided ? ".strided" : "");
+           (c.placement == Placement::strided ? ".strided" : "") + rotation_name(c);
 }
 
 void add_read(std::vector<Case>& out) {
   std::uint32_t n = 0;
-  for (const auto& row : pairwise_rows({format_count(), 9, 4, 6, 2, 3, 8, 2})) {
+  for (const auto& row : pairwise_rows({format_count(), 9, 4, 6, 2, 3, 8, 2, 2})) {
     Case c;
     c.op = Op::read;
     c.format_k = format_at(row[0]);
@@ -99,6 +101,7 @@ void add_read(std::vector<Case>& out) {
     c.out = kIo[row[5]];
     c.data = kData[row[6]];
     c.placement = row[7] == 0 ? Placement::buffer : Placement::strided;
+    c.rotate_k = row[8] == 0;
     c.subset = subset_of(n++, 4, 24);
     name_read(c);
     out.push_back(c);
@@ -179,7 +182,7 @@ void add_quantize(std::vector<Case>& out) {
 void add_merge(std::vector<Case>& out) {
   constexpr std::array<std::uint32_t, 6> kSplits{1, 2, 3, 7, 33, 130};
   std::uint32_t n = 0;
-  for (const auto& row : pairwise_rows({6, 9, 4, 3, 3, 2, 2, 2})) {
+  for (const auto& row : pairwise_rows({6, 9, 4, 3, 3, 2, 2, 2, 2})) {
     Case c;
     c.op = Op::merge;
     c.splits = kSplits[row[0]];
@@ -190,10 +193,11 @@ void add_merge(std::vector<Case>& out) {
     c.sinks = row[5] != 0;
     c.lse = row[6] != 0;
     c.placement = row[7] == 0 ? Placement::buffer : Placement::strided;
+    c.rotate_v = row[8] == 0;
     c.subset = subset_of(n++, 3, 12);
     c.name = "merge.s" + to_string(c.splits) + ".d" + to_string(c.dim_v) + ".h" + to_string(c.kv_heads) + ".q" +
              to_string(c.queries) + "." + std::string(io_name(c.out)) + (c.sinks ? ".sinks" : "") + (c.lse ? ".lse" : "") +
-             (c.placement == Placement::strided ? ".strided" : "");
+             (c.placement == Placement::strided ? ".strided" : "") + rotation_name(c);
     out.push_back(c);
   }
 }

@@ -45,6 +45,7 @@ SpecValues base_spec(Executor& executor, KernelId kernel, const Case& c) {
   spec[KVANT_SPEC_PAGE_TOKENS] = c.page_tokens;
   spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(c.in);
   spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(c.out);
+  spec[KVANT_SPEC_FLAGS] = rotation_flags(c);
   return spec;
 }
 

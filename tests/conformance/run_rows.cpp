@@ -4,6 +4,7 @@
 
 #include "cpu_executor.hpp"
 #include "formats.hpp"
+#include "rotation_truth.hpp"
 #include "params/attend.h"
 #include "run_case.hpp"
 #include "tensor_layout.hpp"
@@ -89,7 +90,8 @@ MergeTruth merge_truth(const Case& c, const MergeData& data) {
   t.bound = t.magnitude = t.out;
   t.lse.assign(std::size_t{c.queries} * c.kv_heads, -std::numeric_limits<double>::infinity());
   t.lse_bound.assign(t.lse.size(), 0.0);
-  const double narrow = c.out == IoType::f16 ? 0x1p-10 : c.out == IoType::bf16 ? 0x1p-7 : 2 * kU;
+  const double rounding = c.out == IoType::f16 ? 0x1p-10 : c.out == IoType::bf16 ? 0x1p-7 : 2 * kU;
+  const double step = c.out == IoType::f16 ? 0x1p-24 : 0x1p-126;
   for (const params::MergeItem& item : data.items)
     for (std::uint32_t head = 0; head < c.kv_heads; ++head) {
       const std::size_t cell = std::size_t{item.q_row} * c.kv_heads + head;
@@ -116,12 +118,12 @@ MergeTruth merge_truth(const Case& c, const MergeData& data) {
         const std::size_t i = cell * c.dim_v + d;
         t.out[i] = value;
         t.magnitude[i] = magnitude;
-        t.bound[i] = 2 * error + (2.0 * c.splits + 12) * kU * magnitude + std::fabs(value) * narrow +
-                     (c.out == IoType::f16 ? 0x1p-24 : 0x1p-126);
+        t.bound[i] = 2 * error + (2.0 * c.splits + 12) * kU * magnitude + (c.rotate_v ? 0.0 : std::fabs(value) * rounding + step);
       }
       t.lse[cell] = largest + std::log(sum);
       t.lse_bound[cell] = (2.0 * c.splits + 16) * kU + 8 * (std::fabs(largest) + std::fabs(std::log(sum)) + 1) * kU;
     }
+  if (c.rotate_v) take_back(t.out, t.bound, t.magnitude, c.dim_v, rounding, step);
   return t;
 }
 
@@ -148,7 +150,7 @@ CaseResult run_merge_case(const RunContext& context, const Case& c) {
     d.spec[KVANT_SPEC_LOCAL_SIZE] = executor.page_kernel_config(KernelId::attend_merge).local_size;
     d.spec[KVANT_SPEC_HEAD_DIM_V] = c.dim_v;
     d.spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(c.out);
-    d.spec[KVANT_SPEC_FLAGS] = (c.sinks ? KVANT_ATTEND_SINKS : 0u) | (c.lse ? KVANT_ATTEND_LSE : 0u);
+    d.spec[KVANT_SPEC_FLAGS] = (c.sinks ? KVANT_ATTEND_SINKS : 0u) | (c.lse ? KVANT_ATTEND_LSE : 0u) | rotation_flags(c);
     d.bindings = {partial.range, out.range, meta.range, heads.range, lse.range};
     d.groups = {c.queries, c.kv_heads, 1};
     set_push(d, params::MergeParams{.item_begin = 0,

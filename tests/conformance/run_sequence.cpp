@@ -4,10 +4,14 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include "cache_debug.hpp"
 #include "cpu_executor.hpp"
 #include "run_case.hpp"
+#include "rotation.hpp"
 #include "step.hpp"
 #include "probe_executor.hpp"
 
@@ -34,6 +38,8 @@ class Script {
       layer.head_dim_v = c_.dim_v;
       layer.format_k = formats[0];
       layer.format_v = formats[1];
+      layer.rotate_k = c_.rotate_k;
+      layer.rotate_v = c_.rotate_v;
       spec.layers.push_back(layer);
     }
     spec.page_tokens = c_.page_tokens;
@@ -58,6 +64,16 @@ class Script {
   std::vector<float> rows(std::uint32_t token, std::uint32_t layer, std::uint32_t side) const {
     return make_tensor(Random(context_.seed, c_.name, (std::uint64_t{token} * kLayers + layer) * 2 + side), c_.data, 1, c_.kv_heads,
                        dim(side));
+  }
+
+  // Rows as they lie in pages, and as they were appended.
+  std::vector<float> stored(std::vector<float> x, std::uint32_t side) const { return turned(std::move(x), side, rotate_row); }
+  std::vector<float> given_back(std::vector<float> x, std::uint32_t side) const { return turned(std::move(x), side, rotate_row_back); }
+
+  std::vector<float> turned(std::vector<float> x, std::uint32_t side, void (*turn)(std::span<float>)) const {
+    if (side == 0 ? c_.rotate_k : c_.rotate_v)
+      for (std::size_t at = 0; at < x.size(); at += dim(side)) turn(std::span(x).subspan(at, dim(side)));
+    return x;
   }
 
   Bytes encode(FormatId id, std::span<const float> x, std::uint32_t width) const {
@@ -98,7 +114,7 @@ class Script {
         for (std::uint32_t i = 0; i < count; ++i) {
           const auto x = rows(first + i, layer, side);
           tensors[side].insert(tensors[side].end(), x.begin(), x.end());
-          if (keep) bytes_[{first + i, layer, side}] = encode(formats_[layer][side], x, dim(side));
+          if (keep) bytes_[{first + i, layer, side}] = encode(formats_[layer][side], stored(x, side), dim(side));
         }
       RunArgs args;
       args.k = view(tensors[0], 0);
@@ -147,7 +163,8 @@ class Script {
             expected.insert(expected.end(), bytes.begin(), bytes.end());
           }
           for (std::uint64_t i = begin; i < length; ++i) {
-            const Bytes x = to_bytes(std::span<const float>(decode(format, bytes_[{tokens[i], layer, side}], dim(side))));
+            const std::vector<float> row = given_back(decode(format, bytes_[{tokens[i], layer, side}], dim(side)), side);
+            const Bytes x = to_bytes(std::span<const float>(row));
             expected.insert(expected.end(), x.begin(), x.end());
           }
         }

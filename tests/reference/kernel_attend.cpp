@@ -6,6 +6,7 @@
 #include "formats.hpp"
 #include "kernels.hpp"
 #include "params/attend.h"
+#include "rotation_matrix.hpp"
 
 namespace kvant::reference {
 
@@ -97,6 +98,7 @@ std::vector<Key> logits(Attention& a, const params::AttendSeq& seq, const params
   std::vector<double> q(a.dim_k);
   for (std::uint32_t d = 0; d < a.dim_k; ++d)
     q[d] = load_element(a.call.bindings[2], a.call.spec[KVANT_SPEC_IO_TYPE_IN], q_first + d);
+  if (a.has(KVANT_ROTATE_K)) q = rotated(q);
   if (a.call.mutation == Mutation::swap_heads && a.p.kv_heads == 1)
     for (double& x : q) x = -x;
   std::vector<Key> keys;
@@ -156,6 +158,10 @@ void attend_row(Attention& a, const params::AttendSeq& seq, const params::Attend
   const double lse = sum > 0.0 ? largest + std::log(sum) : -std::numeric_limits<double>::infinity();
 
   if (is_final) {
+    if (a.has(KVANT_ROTATE_V) && item.kv_begin != item.kv_end) {
+      a.call.log->report("an item with keys is final although V is rotated");
+      return;
+    }
     const std::uint64_t q_row = std::uint64_t{seq.q_begin} + item.q_begin + query;
     const std::uint64_t first = a.p.out_offset + q_row * a.p.out_token_stride + std::uint64_t{q_head} * a.p.out_head_stride;
     for (std::uint32_t d = 0; d < a.dim_v; ++d)

@@ -5,6 +5,7 @@
 
 #include "kernels.hpp"
 #include "params/attend.h"
+#include "rotation_matrix.hpp"
 
 namespace kvant::reference {
 
@@ -36,10 +37,12 @@ void run_merge(KernelCall& call) {
         for (std::uint32_t d = 0; d < dim; ++d)
           out[d] += weight * static_cast<double>(partial.float_at(row_of(s) * dim + d));
       }
+      for (double& x : out) x = sum > 0.0 ? x / sum : 0.0;
+      if ((flags & KVANT_ROTATE_V) != 0) out = rotated_back(out);
       const std::uint64_t first =
           p.out_offset + std::uint64_t{item.q_row} * p.out_token_stride + std::uint64_t{head} * p.out_head_stride;
       for (std::uint32_t d = 0; d < dim; ++d)
-        store_element(call.bindings[1], call.spec[KVANT_SPEC_IO_TYPE_OUT], first + d, sum > 0.0 ? out[d] / sum : 0.0);
+        store_element(call.bindings[1], call.spec[KVANT_SPEC_IO_TYPE_OUT], first + d, out[d]);
       if ((flags & KVANT_ATTEND_LSE) != 0) {
         const double lse = sum > 0.0 ? largest + std::log(sum) : -std::numeric_limits<double>::infinity();
         call.bindings[4].store((p.lse_offset + std::uint64_t{item.q_row} * p.q_heads + head) * 4, static_cast<float>(lse));

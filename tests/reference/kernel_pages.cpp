@@ -5,6 +5,7 @@
 #include "formats.hpp"
 #include "kernels.hpp"
 #include "params/pages.h"
+#include "rotation.hpp"
 
 namespace kvant::reference {
 
@@ -43,7 +44,7 @@ std::int32_t append_slot(View& slots, const params::AppendParams& p, std::uint32
 }
 
 void append_side(KernelCall& call, const params::AppendParams& p, const Region& region, View& planes, View& tensor,
-                 View& slots, const TensorPlace& place) {
+                 View& slots, const TensorPlace& place, bool rotate) {
   std::vector<float> row(region.head_dim);
   for (std::uint32_t token = 0; token < p.tokens; ++token) {
     const std::int32_t slot = append_slot(slots, p, token);
@@ -54,6 +55,7 @@ void append_side(KernelCall& call, const params::AppendParams& p, const Region& 
       const std::uint64_t first = place.offset + token * place.token_stride + head * place.head_stride;
       for (std::uint32_t d = 0; d < region.head_dim; ++d)
         row[d] = static_cast<float>(load_element(tensor, place.type, first + d));
+      if (rotate) rotate_row(row);
       if (std::byte* out = region.head(planes, page - p.page_begin, head, "writes"))
         encode_planar_row(*region.format, region.layout, out, static_cast<std::uint32_t>(slot) % region.page_tokens, row);
       if (!call.log->empty()) return;
@@ -69,7 +71,7 @@ void run_append(KernelCall& call) {
   const auto k = make_region(call, call.spec[KVANT_SPEC_FORMAT_K], call.spec[KVANT_SPEC_HEAD_DIM_K], p.kv_heads);
   if (k && call.groups[1] >= 1)
     append_side(call, p, *k, call.bindings[0], call.bindings[2], call.bindings[4],
-                {in, p.k_offset, p.k_token_stride, p.k_head_stride});
+                {in, p.k_offset, p.k_token_stride, p.k_head_stride}, (call.spec[KVANT_SPEC_FLAGS] & KVANT_ROTATE_K) != 0);
   for (std::uint32_t token = 0; k && p.mass_page_stride != 0 && token < p.tokens && call.log->empty(); ++token) {
     const std::int32_t slot = append_slot(call.bindings[4], p, token);
     const std::uint32_t page = static_cast<std::uint32_t>(slot) / k->page_tokens;
@@ -84,7 +86,7 @@ void run_append(KernelCall& call) {
   const auto v = make_region(call, call.spec[KVANT_SPEC_FORMAT_V], call.spec[KVANT_SPEC_HEAD_DIM_V], p.kv_heads);
   if (v)
     append_side(call, p, *v, call.bindings[1], call.bindings[3], call.bindings[4],
-                {in, p.v_offset, p.v_token_stride, p.v_head_stride});
+                {in, p.v_offset, p.v_token_stride, p.v_head_stride}, (call.spec[KVANT_SPEC_FLAGS] & KVANT_ROTATE_V) != 0);
 }
 
 void run_read(KernelCall& call) {
@@ -103,6 +105,7 @@ void run_read(KernelCall& call) {
       if (slot >= 0) {
         if (const std::byte* in = region->head(call.bindings[0], page - p.page_begin, head, "reads"))
           decode_planar_row(*region->format, region->layout, in, static_cast<std::uint32_t>(slot) % region->page_tokens, row);
+        if ((call.spec[KVANT_SPEC_FLAGS] & KVANT_ROTATE_K) != 0) rotate_row_back(row);
       }
       const std::uint64_t first =
           p.out_offset + std::uint64_t{token} * p.out_token_stride + std::uint64_t{head} * p.out_head_stride;

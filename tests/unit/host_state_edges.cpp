@@ -235,6 +235,7 @@ TEST_CASE("host state_plan: the header names the first field of a layer that dif
   differs([](LayerSpec& l) { l.window = 65; }, text("window", "65", "64"));
   differs([](LayerSpec& l) { l.window_sinks = 4; }, text("window_sinks", "4", "0"));
   differs([](LayerSpec& l) { l.format_k = FormatId::f16; }, text("a format", "f16", "f32"));
+  differs([](LayerSpec& l) { l.rotate_v = true; }, text("a format", "f32 rotated", "f32"));
   differs([](LayerSpec& l) { l.format_v = FormatId::bf16; }, text("a format", "bf16", "f16"));
 }
 

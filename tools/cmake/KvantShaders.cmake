@@ -43,12 +43,12 @@ function(kvant_generate_format_dispatch definitions output)
   endforeach()
 
   set(text "// Generated from formats.def: every format's functions behind one name each.\n")
-  string(APPEND text "#ifndef KVANT_FORMAT_DISPATCH_GLSL\n#define KVANT_FORMAT_DISPATCH_GLSL\n${ids}${includes}\n")
+  string(APPEND text "#ifndef KVANT_FORMAT_DISPATCH_GLSL\n#define KVANT_FORMAT_DISPATCH_GLSL\n${ids}\n")
   foreach(fact block code_bits high_bits scale_bytes row_pad)
     string(APPEND text "uint kv_${fact}(uint format) {\n  uint value = 0u;\n${${fact}}  return value;\n}\n\n")
   endforeach()
   string(APPEND text
-    "bool kv_has_int8(uint format) {\n  bool value = false;\n${has_int8}  return value;\n}\n\n"
+    "bool kv_has_int8(uint format) {\n  bool value = false;\n${has_int8}  return value;\n}\n\n${includes}\n"
     "void kv_decode_span(uint format, uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {\n${decode}"
     "  {\n    for (int i = 0; i < 8; ++i) x[i] = vec4(0.0);\n  }\n}\n\n"
     "void kv_encode_block(uint format, vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {\n${encode}"

@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define KVANT_MAKE_VERSION(major, minor) (((uint32_t)(major) << 16) | (uint32_t)(minor))
-#define KVANT_VERSION KVANT_MAKE_VERSION(1, 1)
+#define KVANT_VERSION KVANT_MAKE_VERSION(1, 2)
 
 typedef struct kvant_error kvant_error;
 typedef struct kvant_context kvant_context; /* the library, loaded: log, devices */
@@ -135,7 +135,14 @@ typedef struct kvant_layer_args {
   uint32_t format_v;
   uint32_t window;            /* sliding window in tokens, the query's own included; 0: none; at most 2^31 - 1 */
   uint32_t window_sinks;      /* first tokens that stay visible outside the window; 0 without a window */
+  uint32_t unused;            /* padding until 1.1, not read */
+  uint32_t transform_k;       /* since 1.2: KVANT_TRANSFORM_*, how rows lie in pages */
+  uint32_t transform_v;
 } kvant_layer_args;
+/* Rows are multiplied by a fixed orthonormal matrix before they are quantized, queries or outputs likewise (docs/rotation.md): outliers spread over
+ * the row, and narrow formats err less. Results differ from those without by quantization and rounding alone. Canonical bytes
+ * (sequence_export, and what a step takes as such) are those of the rotated rows. Not for engines that rotate K or V themselves. */
+#define KVANT_TRANSFORM_ROTATE 1u
 
 /* Eviction policies of the prefix cache (docs/policies.md). */
 #define KVANT_POLICY_LRU 0u       /* least recently used first */
@@ -454,7 +461,7 @@ typedef struct kvant_api {
   kvant_error* (*prefix_clear)(kvant_cache* cache, uint64_t* out_pages);
   kvant_error* (*prefix_policy)(kvant_cache* cache, const kvant_policy_args* policy);
   kvant_error* (*prefix_stats)(kvant_cache* cache, kvant_prefix_stats* stats);
-  /* end of version 1.1: append below only */
+  /* end of versions 1.1 and 1.2: append below only */
 } kvant_api;
 
 /* The one exported symbol. host_version: the newest version the host was compiled against (KVANT_VERSION). Returns the table,

@@ -40,7 +40,8 @@ DeviceArgs = _struct("DeviceArgs", ("device_index", _u32), ("enable_profiling", 
 FormatInfo = _struct("FormatInfo", ("name", _str), ("block_elements", _u32), ("block_bytes", _u32),
                      ("bits_per_element", c.c_double))
 LayerArgs = _struct("LayerArgs", ("kv_heads", _u32), ("head_dim_k", _u32), ("head_dim_v", _u32), ("format_k", _u32),
-                    ("format_v", _u32), ("window", _u32), ("window_sinks", _u32))
+                    ("format_v", _u32), ("window", _u32), ("window_sinks", _u32), ("unused", _u32), ("transform_k", _u32),
+                    ("transform_v", _u32))
 PolicyArgs = _struct("PolicyArgs", ("kind", _u32), ("sink_pages", _u32), ("ttl_ms", _u64))
 CacheArgs = _struct("CacheArgs", ("layer_count", _u32), ("layer_stride", _u32), ("layers", c.POINTER(LayerArgs)),
                     ("capacity_tokens", _u64), ("page_tokens", _u32), ("flags", _u32), ("model_id", _str), ("rope", _str),

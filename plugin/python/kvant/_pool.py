@@ -17,6 +17,7 @@ class Layer(NamedTuple):
     head_dim_v: int = 0     # 0: as K
     window: int = 0         # sliding window in tokens, the query's own included; 0: none
     window_sinks: int = 0   # first tokens that stay visible outside the window
+    rotate: str = ""        # sides whose rows are rotated before they are quantized: "", "k", "v" or "kv"
 
     def dim(self, side):
         return self.head_dim_v or self.head_dim if side == "v" else self.head_dim
@@ -52,8 +53,11 @@ class Pool(Object):
 
     def _layer_args(self, index):
         layer = self.layers[index]
+        if layer.rotate not in ("", "k", "v", "kv"):
+            raise ValueError(f"layers[{index}].rotate is {layer.rotate!r}, not '', 'k', 'v' or 'kv'")
         fields = {"kv_heads": layer.kv_heads, "head_dim_k": layer.head_dim, "head_dim_v": layer.head_dim_v,
-                  "window": layer.window, "window_sinks": layer.window_sinks}
+                  "window": layer.window, "window_sinks": layer.window_sinks,
+                  "transform_k": int("k" in layer.rotate), "transform_v": int("v" in layer.rotate)}
         return _abi.LayerArgs(format_k=self._context.format_id(layer.format_k), format_v=self._context.format_id(layer.format_v),
                               **{name: _arrays.count(f"layers[{index}].{name}", value) for name, value in fields.items()})
 

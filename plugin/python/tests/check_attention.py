@@ -71,6 +71,26 @@ def check_window(device, random):
     cache.close()
 
 
+def check_rotation(device, random):
+    """Rotated keys and values: the same attention and the same rows, but for rounding; other bytes in the pages."""
+    k, v = random_rows(random, (TOKENS, KV_HEADS), (TOKENS, KV_HEADS))
+    q, = random_rows(random, (QUERIES, Q_HEADS))
+    positions = np.arange(TOKENS - QUERIES, TOKENS)
+    bytes_of = {}
+    for rotate in ("", "kv"):
+        cache = device.cache([kvant.Layer(KV_HEADS, DIM, "f32", "f32", rotate=rotate)], capacity=64)
+        sequence = cache.sequence()
+        with cache.step([(sequence, TOKENS, QUERIES)]) as step:
+            out = step.run(0, k=k, v=v, q=q)
+        close(out, attention(q, k, v, positions)[0])
+        for side, rows in (("k", k), ("v", v)):
+            close(cache.read(sequence, 0, side), rows)
+        bytes_of[rotate] = cache.export(sequence, 0, "k")
+        cache.close()
+    assert not np.array_equal(bytes_of[""], bytes_of["kv"])
+    refused(ValueError, "layers[0].rotate is 'x'", device.cache, [kvant.Layer(1, 64, "f16", "f16", rotate="x")], 32)
+
+
 def check_types(cache, sequence, k, v, q):
     """Every element type goes in and comes out; out is the caller's array, a part of a wider one."""
     positions = np.arange(TOKENS - QUERIES, TOKENS)
@@ -101,3 +121,4 @@ def check_attention(device, random):
     assert np.array_equal(cache.read(sequence, 0, "k", TOKENS), kvant.from_bf16(bits).astype(np.float16).astype(np.float32))
     cache.close()
     check_window(device, random)
+    check_rotation(device, random)
