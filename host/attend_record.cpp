@@ -16,6 +16,7 @@ void record_merges(CommandList& list, const AttendCall& call, const params::Atte
   params::MergeParams merge{};
   merge.items_offset = call.merges_offset;
   merge.q_heads = attend.q_heads;
+  merge.group = call.shape.group;
   merge.partial_lse_offset = attend.partial_lse_offset;
   merge.out_offset = attend.out_offset;
   merge.out_token_stride = attend.out_token_stride;
@@ -34,8 +35,9 @@ void record_merges(CommandList& list, const AttendCall& call, const params::Atte
     dispatch.bindings[0] = call.partial;
     dispatch.bindings[1] = call.out;
     dispatch.bindings[2] = call.meta;
-    dispatch.bindings[3] = call.heads;
+    dispatch.bindings[3] = call.merge_heads;
     dispatch.bindings[4] = call.merge_lse;
+    dispatch.bindings[5] = call.merge_means;
     dispatch.groups = {count, attend.q_heads, 1};
     done += count;
   }

@@ -26,6 +26,8 @@ struct AttendCall {
   params::AttendParams params{};    // all but item_begin, page_begin and partial_lse_offset, which are set here
   BufferRange q, out, meta, partial, heads, lse_or_bias;
   BufferRange merge_lse;            // where the merges write log-sum-exps, if flags ask
+  BufferRange merge_heads;          // sinks, by params.sinks_offset
+  BufferRange merge_means;          // of V, if flags say that it is centred
 };
 
 // The specialization constants of an attention kernel: all but KVANT_SPEC_IO_TYPE_*, which stay 0, f32.

@@ -34,6 +34,7 @@ Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec&
                       std::to_string(geometry.groups.size()));
   auto cache = std::make_unique<CacheImpl>(executor, spec, log, std::move(geometry));
   KVANT_TRY(cache->open_prefixes());
+  KVANT_TRY(cache->create_means());
   KVANT_TRY(cache->preallocate(spec.preallocate_bytes));
   return std::unique_ptr<Cache>(std::move(cache));
 }
@@ -49,6 +50,7 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       geometry_(std::move(geometry)),
       journal_(geometry_.layers.size(), spec_.events),
       slabs_(executor, geometry_),
+      means_(executor, geometry_),
       clock_(steady_now_ms),
       next_sequence_(spec_.first_sequence),
       meta_(executor),
@@ -86,7 +88,7 @@ Status CacheImpl::preallocate(std::uint64_t bytes) {
 
 MemoryUse CacheImpl::memory_use() const {
   MemoryUse use;
-  use.pool_bytes = slabs_.allocated_bytes();
+  use.pool_bytes = slabs_.allocated_bytes() + means_.bytes();
   for (std::size_t g = 0; g < pools_.size(); ++g) {
     use.used_bytes += page_bytes(static_cast<std::uint32_t>(g)) * pools_[g].used_pages();
     use.used_pages += pools_[g].used_pages();

@@ -36,6 +36,9 @@ struct LayerSpec {
   std::uint32_t window = 0;        // tokens a query sees, its own included; 0 = all
   std::uint32_t window_sinks = 0;  // first tokens that stay visible outside the window
   bool rotate_k = false, rotate_v = false;  // rows lie rotated in pages (docs/rotation.md)
+  bool centre_k = false, centre_v = false;  // rows lie in pages less a mean per KV head (docs/centring.md)
+  // The means, [kv_head][head_dim], of rows as they are appended; empty: measured over the first ones.
+  std::vector<float> means_k = {}, means_v = {};
   bool operator==(const LayerSpec&) const = default;
 };
 
@@ -215,6 +218,8 @@ class Cache {
   virtual Result<std::uint64_t> sequence_length(SequenceId sequence) const = 0;
 
   // The prefix cache. Errors of all three: failed_precondition without one.
+  // What was subtracted from a side's rows, [kv_head][head_dim], as they were appended; zeros where nothing was. Errors: invalid_argument.
+  virtual Result<std::vector<float>> means(std::uint32_t layer, Side side) = 0;
   virtual Status set_policy(const PolicySpec& policy) = 0;
   virtual Result<std::uint64_t> clear_prefixes() = 0;  // gives the pages that left; those in use stay
   virtual Result<PrefixCounters> prefix_counters() const = 0;

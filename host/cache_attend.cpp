@@ -52,8 +52,7 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
   const GroupGeometry& group = geometry_.groups[run.group];
   const GroupBatch& batch = step_.groups[run.group].batch;
   const std::uint64_t row_bytes = (std::uint64_t{run.head_dim_v} + 1) * sizeof(float);
-  const std::uint32_t rotation = geometry_.layers[run.layer].rotation;
-  run.flags = attend_flags(args, group, step_.masked) | rotation;
+  run.flags = attend_flags(args, group, step_.masked) | run.transforms;
   const std::uint32_t few = args.invariant ? kInvariantQueries : kShortQueries;
   for (const QueryClass queries : {QueryClass{1, few}, QueryClass{few + 1, 0xFFFFFFFFu}}) {
     const BatchShape facts = batch_shape(batch, group, queries.least, queries.most);
@@ -79,7 +78,7 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     request.queries_per_item = config.queries_per_item;
     request.kv_per_item = config.kv_per_item;
     request.kv_split = config.kv_split;
-    request.merge_all = (rotation & KVANT_ROTATE_V) != 0;
+    request.merge_all = (run.transforms & (KVANT_ROTATE_V | KVANT_CENTRE_V)) != 0;
     const std::uint64_t most_bytes = executor_.limits().max_binding_bytes;
     request.partial_rows = std::min(kPartialBytes, most_bytes) / row_bytes;
     const AttendVariant& variant = find_variant(run.group, request);
@@ -113,6 +112,8 @@ void CacheImpl::record_attention(const LayerRun& run) {
   call.meta = meta_.range();
   call.partial = partial_.range(partial_.size());
   call.heads = run.heads;
+  call.merge_heads = run.facts;
+  call.merge_means = means_.range(run.layer, Side::v);
   call.lse_or_bias = call.merge_lse = run.lse.range;
 
   params::AttendParams& attend = call.params;

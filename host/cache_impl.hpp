@@ -19,6 +19,7 @@
 #include "cache_journal.hpp"
 #include "device_table.hpp"
 #include "geometry.hpp"
+#include "layer_means.hpp"
 #include "params/attend.h"
 #include "params/pages.h"
 #include "page_pool.hpp"
@@ -58,6 +59,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Result<SequenceId> fork_sequence(SequenceId parent, std::uint64_t tokens) override;
   Status truncate_sequence(SequenceId sequence, std::uint64_t tokens) override;
   Result<std::uint64_t> sequence_length(SequenceId sequence) const override;
+  Result<std::vector<float>> means(std::uint32_t layer, Side side) override;
   Status set_policy(const PolicySpec& policy) override;
   Result<std::uint64_t> clear_prefixes() override;
   Result<PrefixCounters> prefix_counters() const override;
@@ -117,6 +119,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   }
 
   Status preallocate(std::uint64_t bytes);  // after construction
+  Status create_means() { return means_.create(spec_); }  // after construction
   void end_step();  // aborts the open step; called by ~Step
 
  private:
@@ -202,6 +205,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status check_run(const Step& step, std::uint32_t layer, const RunArgs& args, LayerRun& run) const;
   Status record_run(LayerRun& run);
   void record_append(const LayerRun& run);
+  void record_means(const LayerRun& run);
   Status bind_heads(LayerRun& run);
 
   // cache_attend.cpp
@@ -318,6 +322,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   CacheJournal journal_;
   std::vector<PagePool> pools_;  // per layer group
   SlabStore slabs_;
+  LayerMeans means_;
   std::function<std::uint64_t()> clock_;
   std::unique_ptr<PrefixIndex> prefixes_;  // null: no prefix cache
   PrefixCounters prefix_counters_;

@@ -98,6 +98,7 @@ Status CacheImpl::import_layer(Step& step, std::uint32_t layer, std::span<const 
   KVANT_TRY(check_import(step, layer, k, v));
   KVANT_TRY(import_side(layer, Side::k, k));
   KVANT_TRY(import_side(layer, Side::v, v));
+  means_.settle(layer, false);  // the rows lie under what the engine knows: means that come later would not be theirs
   step_.appended[layer] = true;
   return {};
 }

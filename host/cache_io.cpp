@@ -5,6 +5,7 @@
 #include "cache_impl.hpp"
 #include "checked.hpp"
 #include "params/grids.h"
+#include "rotation.hpp"
 #include "params/pages.h"
 
 namespace kvant {
@@ -103,11 +104,12 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
       dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = facts.head_dim;
       dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
       dispatch.spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(out.type);
-      dispatch.spec[KVANT_SPEC_FLAGS] = geometry_.layers[layer].side_rotation(side);
+      dispatch.spec[KVANT_SPEC_FLAGS] = geometry_.layers[layer].side_transforms(side);
       std::memcpy(dispatch.push.data(), &read, sizeof read);
       if (slab != kNoSlab) dispatch.bindings[0] = slabs_.region(layer, side, slab);
       dispatch.bindings[1] = bound.range;
       dispatch.bindings[2] = table.range;
+      dispatch.bindings[3] = means_.range(layer, side);
       dispatch.groups =
           params::read_grid(read.tokens, group.kv_heads, facts.head_dim, local_size, limits.max_groups[0]);
     }
@@ -115,6 +117,15 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
     KVANT_TRY(io_.finish(ticket));
   }
   return {};
+}
+
+Result<std::vector<float>> CacheImpl::means(std::uint32_t layer, Side side) {
+  KVANT_TRY(check_layer(layer));
+  KVANT_ASSIGN(std::vector<float> rows, means_.download(layer, side));
+  const std::uint32_t dim = geometry_.layers[layer].side(side).head_dim;
+  if ((geometry_.layers[layer].side_transforms(side) & KVANT_ROTATE_K) != 0)
+    for (std::size_t at = 0; at < rows.size(); at += dim) rotate_row_back(std::span(rows).subspan(at, dim));
+  return rows;
 }
 
 // Downloads whole pages and repacks rows on the host, so that the bytes are those of the codes in the pool.

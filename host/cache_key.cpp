@@ -1,10 +1,27 @@
 #include "cache_key.hpp"
 
+#include <bit>
+#include <cstdio>
+#include <vector>
+
+#include "cache_journal.hpp"
+
 namespace kvant {
 
 std::string side_text(const LayerSpec& layer, Side side) {
-  const bool rotated = side == Side::k ? layer.rotate_k : layer.rotate_v;
-  return std::string(format_info(side == Side::k ? layer.format_k : layer.format_v).name) + (rotated ? " rotated" : "");
+  const bool k = side == Side::k;
+  std::string text(format_info(k ? layer.format_k : layer.format_v).name);
+  if (k ? layer.centre_k : layer.centre_v) text += " centred";
+  if (const std::vector<float>& means = k ? layer.means_k : layer.means_v; !means.empty()) {
+    KeyFields fields("kvant.means/1");
+    std::vector<std::int32_t> words;
+    for (const float x : means) words.push_back(std::bit_cast<std::int32_t>(x));
+    fields.add(1, std::span<const std::int32_t>(words));
+    char digits[17];
+    std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(CacheJournal::short_key(sha256(fields.bytes()))));
+    text += std::string(" by ") + digits;
+  }
+  return text + ((k ? layer.rotate_k : layer.rotate_v) ? " rotated" : "");
 }
 
 PrefixKey cache_content_key(const CacheSpec& spec) {

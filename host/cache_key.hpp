@@ -8,7 +8,7 @@
 
 namespace kvant {
 
-// What the bytes of a side are: the format's name, and "rotated" behind it where they are (docs/rotation.md).
+// What the bytes of a side are: the format's name, and behind it "centred", by which means if they are given, and "rotated".
 std::string side_text(const LayerSpec& layer, Side side);
 
 PrefixKey cache_content_key(const CacheSpec& spec);

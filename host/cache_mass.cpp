@@ -64,7 +64,7 @@ void CacheImpl::record_scores(const LayerRun& run, params::AttendParams attend) 
         dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_k;
         dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
         dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(args.q.type);
-        dispatch.spec[KVANT_SPEC_FLAGS] = run.flags & ~(KVANT_ATTEND_SINKS | KVANT_ATTEND_LSE | KVANT_ROTATE_V);  // two are in the log-sum-exps
+        dispatch.spec[KVANT_SPEC_FLAGS] = run.flags & ~(KVANT_ATTEND_SINKS | KVANT_ATTEND_LSE | KVANT_ROTATE_V | KVANT_CENTRE_V);  // two are in the log-sum-exps
         dispatch.spec[KVANT_SPEC_HEADS_PER_TILE] = config.heads_per_tile;
         dispatch.spec[KVANT_SPEC_QUERIES_PER_ITEM] = config.queries_per_item;
         std::memcpy(dispatch.push.data(), &attend, sizeof attend);

@@ -199,6 +199,7 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   retired_.clear();
   step_.clear();
   expire_prefixes();
+  if (std::all_of(pools_.begin(), pools_.end(), [](const PagePool& pool) { return pool.used_pages() == 0; })) means_.reopen();
   Rollback undo([this] {
     release_taken();
     step_.clear();

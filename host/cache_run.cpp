@@ -8,6 +8,18 @@
 #include "rollback.hpp"
 
 namespace kvant {
+namespace {
+
+// The fresh tokens that a mean is made of, and how many of them go to a page.
+std::span<const std::int32_t> first_rows(const GroupBatch& batch) {
+  return std::span(batch.slots).first(std::min<std::size_t>(batch.slots.size(), LayerMeans::kMostTokens));
+}
+std::uint32_t measured_rows(const GroupBatch& batch) {
+  const auto slots = first_rows(batch);
+  return static_cast<std::uint32_t>(std::count_if(slots.begin(), slots.end(), [](std::int32_t slot) { return slot >= 0; }));
+}
+
+}  // namespace
 
 Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs& args, LayerRun& run) const {
   if (step.cache_ != this || open_step_ != &step)
@@ -23,6 +35,8 @@ Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs
   run.head_dim_v = group.head_dim_v;
   run.append = step_.fresh_tokens != 0 && args.k.present();
   run.attend = step_.queries != 0 && args.q.present();
+  run.transforms = geometry_.layers[layer].transforms;
+  if (run.append && measured_rows(step_.groups[run.group].batch) >= LayerMeans::kLeastTokens) run.measure = means_.open_sides(layer);
 
   if (step_.fresh_tokens != 0 && !step_.appended[layer] && !args.k.present())
     return {StatusCode::invalid_argument, "the step appends " + std::to_string(step_.fresh_tokens) +
@@ -58,24 +72,52 @@ Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs
 }
 
 // Sink logits and ALiBi slopes per query head. A recorded command may run long after this call, so there they become
-// part of the step's META; otherwise they are staged for the submit.
+// part of the step's META, as where means of K have their binding; otherwise they are staged for the submit.
 Status CacheImpl::bind_heads(LayerRun& run) {
   const RunArgs& args = *run.args;
   if (args.sinks == nullptr && args.alibi_slopes == nullptr) return {};
   const std::uint32_t heads = args.q_heads;
-  if (run.recording) {
+  if (run.recording || run.centred()) {
     if (args.sinks != nullptr) run.sinks_offset = meta_.append(std::span(args.sinks, heads));
     if (args.alibi_slopes != nullptr) run.slopes_offset = meta_.append(std::span(args.alibi_slopes, heads));
     return {};
   }
   KVANT_ASSIGN(const Staging staging, executor_.stage(std::uint64_t{heads} * 2 * sizeof(float), BufferKind::upload));
-  run.heads = staging.range;
+  run.heads = run.facts = staging.range;
   run.slopes_offset = heads;
   std::memset(staging.data, 0, heads * 2 * sizeof(float));
   if (args.sinks != nullptr) std::memcpy(staging.data, args.sinks, heads * sizeof(float));
   if (args.alibi_slopes != nullptr)
     std::memcpy(staging.data + heads * sizeof(float), args.alibi_slopes, heads * sizeof(float));
   return {};
+}
+
+void CacheImpl::record_means(const LayerRun& run) {
+  const GroupTables& tables = step_.groups[run.group];
+  params::MeansParams means{};
+  means.tokens = static_cast<std::uint32_t>(first_rows(tables.batch).size());
+  means.inverse = 1.0f / static_cast<float>(measured_rows(tables.batch));
+  means.slots_offset = tables.slots_offset;
+  means.k_offset = run.k.offset;
+  means.k_token_stride = run.k.token_stride;
+  means.k_head_stride = run.k.head_stride;
+  means.v_offset = run.v.offset;
+  means.v_token_stride = run.v.token_stride;
+  means.v_head_stride = run.v.head_stride;
+  means.v_means_offset = means_.v_offset(run.layer);
+  means.sides = run.measure;
+  Dispatch& dispatch = list_.add_dispatch(KernelId::means, "means", true);
+  dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = executor_.page_kernel_config(KernelId::means).local_size;
+  dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = run.head_dim_k;
+  dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_v;
+  dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(run.args->k.type);
+  dispatch.spec[KVANT_SPEC_FLAGS] = geometry_.layers[run.layer].transforms & (KVANT_ROTATE_K | KVANT_ROTATE_V);
+  std::memcpy(dispatch.push.data(), &means, sizeof means);
+  dispatch.bindings[0] = run.k.range;
+  dispatch.bindings[1] = run.v.range;
+  dispatch.bindings[2] = meta_.range();
+  dispatch.bindings[3] = means_.range(run.layer);
+  dispatch.groups = {run.kv_heads, 2, 1};
 }
 
 void CacheImpl::record_append(const LayerRun& run) {
@@ -110,6 +152,7 @@ void CacheImpl::record_append(const LayerRun& run) {
       append.v_head_stride = run.v.head_stride;
       append.mass_offset = mass.offset;
       append.mass_page_stride = mass.page_stride;
+      append.v_means_offset = means_.v_offset(run.layer);
       Dispatch& dispatch = list_.add_dispatch(KernelId::append, "append", barrier);
       barrier = false;
       dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
@@ -119,7 +162,7 @@ void CacheImpl::record_append(const LayerRun& run) {
       dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_v;
       dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
       dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(run.args->k.type);
-      dispatch.spec[KVANT_SPEC_FLAGS] = layer.rotation;
+      dispatch.spec[KVANT_SPEC_FLAGS] = layer.transforms;
       std::memcpy(dispatch.push.data(), &append, sizeof append);
       dispatch.bindings[0] = slabs_.region(run.layer, Side::k, span.slab);
       dispatch.bindings[1] = slabs_.region(run.layer, Side::v, span.slab);
@@ -127,6 +170,7 @@ void CacheImpl::record_append(const LayerRun& run) {
       dispatch.bindings[3] = run.v.range;
       dispatch.bindings[4] = meta_.range();
       dispatch.bindings[5] = slabs_.mass(run.group, span.slab);
+      dispatch.bindings[6] = means_.range(run.layer);
       dispatch.groups = params::append_grid(append.tokens, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v,
                                             block_v, local_size, executor_.limits().max_groups[0]);
       done += append.tokens;
@@ -143,7 +187,7 @@ Status CacheImpl::record_run(LayerRun& run) {
     host_bytes += TensorIo::bytes_of(args.k, shape(TensorRole::k)) + TensorIo::bytes_of(args.v, shape(TensorRole::v));
   if (run.attend) {
     KVANT_TRY(prepare_attention(run));
-    if (run.recording) KVANT_TRY(bind_heads(run));
+    if (run.recording || run.centred()) KVANT_TRY(bind_heads(run));
     host_bytes += TensorIo::bytes_of(args.q, shape(TensorRole::q)) +
                   TensorIo::bytes_of(args.out, shape(TensorRole::out)) +
                   TensorIo::bytes_of(args.lse, shape(TensorRole::lse)) + 8ull * args.q_heads + 256;
@@ -171,12 +215,14 @@ Status CacheImpl::record_run(LayerRun& run) {
     if (args.lse.present()) {
       KVANT_ASSIGN(run.lse, io_.output(TensorRole::lse, args.lse, shape(TensorRole::lse)));
     }
-    if (run.recording) {
-      run.heads = meta_.range();
+    if (run.recording || run.centred()) {
+      run.facts = meta_.range();
+      run.heads = run.centred() ? means_.range(run.layer, Side::k) : run.facts;
     } else {
       KVANT_TRY(bind_heads(run));
     }
   }
+  if (run.measure != 0) record_means(run);
   if (run.append) record_append(run);
   if (run.attend) record_attention(run);
   return {};
@@ -201,6 +247,7 @@ Status CacheImpl::run(Step& step, std::uint32_t layer, const RunArgs& args) {
   KVANT_TRY(execute());
   undo.complete();
   if (!run.append) return {};
+  means_.settle(layer, run.measure != 0);
   step_.appended[layer] = true;
   journal_.layers[layer].appended_tokens += step_.fresh_tokens;
   sample_error(layer, args);

@@ -124,13 +124,14 @@ Status CacheImpl::append_keys(std::uint32_t layer, std::span<const std::int32_t>
     dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = group.head_dim_v;
     dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
     dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(IoType::f32);
-    dispatch.spec[KVANT_SPEC_FLAGS] = facts.rotation;
+    dispatch.spec[KVANT_SPEC_FLAGS] = facts.transforms;
     std::memcpy(dispatch.push.data(), &append, sizeof append);
     dispatch.bindings[0] = slabs_.region(layer, Side::k, span.slab);
     dispatch.bindings[1] = slabs_.region(layer, Side::v, span.slab);
     dispatch.bindings[2] = rows;
     dispatch.bindings[3] = rows;
     dispatch.bindings[4] = staging.range;
+    dispatch.bindings[6] = means_.range(layer);
     dispatch.groups = params::append_grid(append.tokens, group.kv_heads, group.head_dim_k, format_info(facts.sides[0].format).block,
                                           group.head_dim_v, format_info(facts.sides[1].format).block, local_size,
                                           executor_.limits().max_groups[0]);

@@ -79,7 +79,8 @@ Status CacheImpl::save_state(const StateSelection& selection, const StateSink& s
   });
   KVANT_TRY(writer.begin());
   RecordFields fields;
-  write_state_header(spec_, cache_content_key(spec_), fields);
+  KVANT_ASSIGN(const std::vector<float> means, means_.download());
+  write_state_header(spec_, cache_content_key(spec_), means, fields);
   KVANT_TRY(writer.record(StateRecord::header, fields.data()));
   std::vector<std::vector<std::byte>> blobs;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
@@ -242,7 +243,9 @@ Result<std::vector<LoadedSequence>> CacheImpl::load_state(const StateSource& sou
   KVANT_TRY(reader.begin());
   KVANT_ASSIGN(const StateRecord first, reader.next());
   if (first != StateRecord::header) return damaged("its first record is not the header");
-  KVANT_TRY(check_state_header(spec_, cache_content_key(spec_), FieldReader(reader.payload())));
+  std::vector<float> means(means_.measured_floats());
+  KVANT_TRY(check_state_header(spec_, cache_content_key(spec_), FieldReader(reader.payload()), means));
+  KVANT_TRY(means_.check(means));
   StateLoad load(*this);
   while (true) {
     KVANT_ASSIGN(const StateRecord type, reader.next());
@@ -277,6 +280,7 @@ Result<std::vector<LoadedSequence>> CacheImpl::load_state(const StateSource& sou
     sequences_.try_emplace(id);
     loaded.push_back({SequenceId{saved.id}, SequenceId{id}});
   }
+  KVANT_TRY(means_.adopt(means));
   undo.complete();
   for (std::size_t i = 0; i < revived.size(); ++i) {
     Sequence& sequence = revived[i];

@@ -16,6 +16,9 @@ Status CacheImpl::need_tiers() const {
 
 Status CacheImpl::set_tiers(std::vector<std::unique_ptr<Tier>> tiers, const TierOptions& options) {
   KVANT_TRY(need_prefixes());
+  if (!tiers.empty() && means_.any_measured())
+    return {StatusCode::failed_precondition,
+            "this cache measures the means of its centred layers, and what tiers hold must not depend on them: give the means with the layers"};
   TierOptions kept = options;
   std::unique_ptr<TierStack> made;
   if (!tiers.empty()) made = std::make_unique<TierStack>(std::move(tiers), options.queue_bytes);

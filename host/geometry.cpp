@@ -119,7 +119,8 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
     layer_geometry.group = static_cast<std::uint32_t>(group - geometry.groups.begin());
     layer_geometry.sides = {make_side(layer.format_k, layer.head_dim_k, layer.kv_heads, spec.page_tokens),
                             make_side(layer.format_v, layer.head_dim_v, layer.kv_heads, spec.page_tokens)};
-    layer_geometry.rotation = (layer.rotate_k ? KVANT_ROTATE_K : 0) | (layer.rotate_v ? KVANT_ROTATE_V : 0);
+    layer_geometry.transforms = (layer.rotate_k ? KVANT_ROTATE_K : 0) | (layer.rotate_v ? KVANT_ROTATE_V : 0) |
+                                (layer.centre_k ? KVANT_CENTRE_K : 0) | (layer.centre_v ? KVANT_CENTRE_V : 0);
     geometry.layers.push_back(layer_geometry);
   }
 

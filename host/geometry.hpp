@@ -34,13 +34,15 @@ struct SideGeometry {
 struct LayerGeometry {
   std::uint32_t group = 0;
   std::array<SideGeometry, 2> sides;  // by Side
-  std::uint32_t rotation = 0;         // KVANT_ROTATE_*
+  std::uint32_t transforms = 0;       // KVANT_ROTATE_*, KVANT_CENTRE_*
 
   const SideGeometry& side(Side s) const { return sides[static_cast<std::size_t>(s)]; }
   std::uint64_t page_bytes() const { return sides[0].page_bytes + sides[1].page_bytes; }
   // Flags of a kernel that works on one side.
-  std::uint32_t side_rotation(Side s) const {
-    return (rotation & (s == Side::k ? KVANT_ROTATE_K : KVANT_ROTATE_V)) != 0 ? KVANT_ROTATE_K : 0;
+  std::uint32_t side_transforms(Side s) const {
+    const bool rotated = (transforms & (s == Side::k ? KVANT_ROTATE_K : KVANT_ROTATE_V)) != 0;
+    const bool centred = (transforms & (s == Side::k ? KVANT_CENTRE_K : KVANT_CENTRE_V)) != 0;
+    return (rotated ? KVANT_ROTATE_K : 0) | (centred ? KVANT_CENTRE_K : 0);
   }
 };
 

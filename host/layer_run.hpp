@@ -14,6 +14,9 @@ struct CacheImpl::LayerRun {
   bool recording = false;  // into the engine's command buffer: nothing may be staged for it
   std::uint32_t kv_heads = 1, head_dim_k = 0, head_dim_v = 0;
   std::uint32_t flags = 0;  // KVANT_ATTEND_*
+  std::uint32_t transforms = 0;  // KVANT_ROTATE_*, KVANT_CENTRE_*
+  std::uint32_t measure = 0;     // sides whose means this run decides
+  bool centred() const { return (transforms & KVANT_CENTRE_K) != 0; }
 
   // A step may mix prompts and single tokens; each kind runs with its own config.
   struct Part {
@@ -24,7 +27,7 @@ struct CacheImpl::LayerRun {
   std::size_t part_count = 0;
 
   BoundTensor k, v, q, out, lse;
-  BufferRange heads;
+  BufferRange heads, facts;  // HEADS of the attention kernels, and where sinks and slopes lie
   std::uint32_t sinks_offset = 0, slopes_offset = 0;
 
   TensorShape shape(TensorRole role, std::uint32_t fresh_tokens, std::uint32_t queries) const {

@@ -1,6 +1,7 @@
 #include "state_plan.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <iterator>
 
@@ -38,7 +39,7 @@ void StatePlan::add(SavedSequence sequence, std::uint32_t page_tokens) {
   sequences_.push_back(std::move(sequence));
 }
 
-void write_state_header(const CacheSpec& spec, const PrefixKey& content, RecordFields& fields) {
+void write_state_header(const CacheSpec& spec, const PrefixKey& content, std::span<const float> means, RecordFields& fields) {
   fields.text(spec.model_id);
   fields.text(spec.rope);
   fields.u32(spec.page_tokens);
@@ -47,10 +48,11 @@ void write_state_header(const CacheSpec& spec, const PrefixKey& content, RecordF
     for (const LayerField& field : kLayerFields) fields.u32(layer.*field.member);
     for (const Side side : {Side::k, Side::v}) fields.text(side_text(layer, side));
   }
+  for (const float mean : means) fields.u32(std::bit_cast<std::uint32_t>(mean));
   fields.bytes(content.bytes);
 }
 
-Status check_state_header(const CacheSpec& spec, const PrefixKey& content, FieldReader fields) {
+Status check_state_header(const CacheSpec& spec, const PrefixKey& content, FieldReader fields, std::span<float> means) {
   if (const std::string model = fields.text(); fields.ok() && model != spec.model_id)
     return differs("model_id", "\"" + model + "\"", "\"" + spec.model_id + "\"");
   if (const std::string rope = fields.text(); fields.ok() && rope != spec.rope)
@@ -69,6 +71,7 @@ Status check_state_header(const CacheSpec& spec, const PrefixKey& content, Field
       if (fields.ok() && saved != own) return differs("a format" + of_layer, saved, own);
     }
   }
+  for (float& mean : means) mean = std::bit_cast<float>(fields.u32());
   const std::span<const std::byte> key = fields.bytes(content.bytes.size());
   if (!fields.finished()) return {StatusCode::data_loss, "the header of the saved state is not whole"};
   if (std::memcmp(key.data(), content.bytes.data(), key.size()) != 0)

@@ -45,9 +45,10 @@ class StatePlan {
   std::vector<SavedSequence> sequences_;
 };
 
-void write_state_header(const CacheSpec& spec, const PrefixKey& content, RecordFields& fields);
-// Errors: incompatible, naming the first thing that differs; data_loss.
-Status check_state_header(const CacheSpec& spec, const PrefixKey& content, FieldReader fields);
+// `means`: those that were measured, of all layers (LayerMeans::download).
+void write_state_header(const CacheSpec& spec, const PrefixKey& content, std::span<const float> means, RecordFields& fields);
+// Fills `means`, whose size says how many there must be. Errors: incompatible, naming the first thing that differs; data_loss.
+Status check_state_header(const CacheSpec& spec, const PrefixKey& content, FieldReader fields, std::span<float> means);
 
 void write_state_sequence(const SavedSequence& sequence, RecordFields& fields);
 // False: the fields are not whole. Numbers and lengths are as they came.

@@ -73,6 +73,7 @@ kvant_error* prefix_find(kvant_cache* cache, const kvant_sequence_args* args, st
 kvant_error* prefix_clear(kvant_cache* cache, std::uint64_t* out_pages);
 kvant_error* prefix_policy(kvant_cache* cache, const kvant_policy_args* policy);
 kvant_error* prefix_stats(kvant_cache* cache, kvant_prefix_stats* stats);
+kvant_error* cache_means(kvant_cache* cache, std::uint32_t layer, std::uint32_t side, float* out, std::uint64_t count);
 
 // step_api.cpp
 kvant_error* step_plan(kvant_cache* cache, const kvant_step_args* args, kvant_step** out_step);

@@ -54,6 +54,7 @@ constexpr kvant_api kApi = {
     .prefix_clear = prefix_clear,
     .prefix_policy = prefix_policy,
     .prefix_stats = prefix_stats,
+    .cache_means = cache_means,
 };
 
 namespace {
@@ -69,7 +70,7 @@ constexpr kvant_api older(std::uint32_t version, std::size_t size) {
 }  // namespace
 
 constexpr kvant_api kApi_1_0 = older(KVANT_MAKE_VERSION(1, 0), offsetof(kvant_api, sequence_open));
-constexpr kvant_api kApi_1_1 = older(KVANT_MAKE_VERSION(1, 1), sizeof(kvant_api));
+constexpr kvant_api kApi_1_1 = older(KVANT_MAKE_VERSION(1, 1), offsetof(kvant_api, cache_means));
 
 namespace {
 
@@ -98,12 +99,13 @@ static_assert(sizeof(kvant_ext_vulkan) == 40 && sizeof(kvant_vulkan_device_args)
 static_assert(offsetof(kvant_cache_args, model_id) == 48 && offsetof(kvant_step_entry, tokens) == 64);
 static_assert(slot(offsetof(kvant_api, sequence_open)) == 40);
 static_assert(slot(offsetof(kvant_api, prefix_stats)) == 44);
-static_assert(sizeof(kvant_api) == 16 + 45 * sizeof(void*));
+static_assert(slot(offsetof(kvant_api, cache_means)) == 45);
 static_assert(sizeof(kvant_cache_args) == 80 && sizeof(kvant_step_entry) == 72 && sizeof(kvant_policy_args) == 32);
 static_assert(sizeof(kvant_sequence_args) == 72 && sizeof(kvant_prefix_stats) == 112);
 
 // End of version 1.2.
-static_assert(offsetof(kvant_layer_args, transform_k) == 48 && sizeof(kvant_layer_args) == 56);
+static_assert(offsetof(kvant_layer_args, transform_k) == 48 && sizeof(kvant_layer_args) == 72);
+static_assert(sizeof(kvant_api) == 16 + 46 * sizeof(void*));
 
 }  // namespace
 }  // namespace kvant::abi

@@ -1,4 +1,9 @@
-// cache_create, cache_destroy, cache_stats, cache_convert.
+// cache_create, cache_destroy, cache_stats, cache_convert, cache_means.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
 #include "api.hpp"
 #include "boundary.hpp"
 #include "cache_args.hpp"
@@ -9,11 +14,22 @@
 namespace kvant::abi {
 namespace {
 
-// Whether a side is rotated.
-Result<bool> read_transform(std::uint32_t transform, const std::string& name) {
-  if ((transform & ~KVANT_TRANSFORM_ROTATE) != 0)
-    return invalid(name, " (", hex(transform), ") has bits that are not KVANT_TRANSFORM_*");
-  return transform != 0;
+struct Transform {
+  bool rotate = false, centre = false;
+  std::vector<float> means;
+};
+
+// `side` is "k" or "v", `count` the elements that means have.
+Result<Transform> read_transform(std::uint32_t transform, const float* means, std::size_t count, const std::string& name, const char* side) {
+  if ((transform & ~(KVANT_TRANSFORM_ROTATE | KVANT_TRANSFORM_CENTRE)) != 0)
+    return invalid(name, ".transform_", side, " (", hex(transform), ") has bits that are not KVANT_TRANSFORM_*");
+  Transform read{(transform & KVANT_TRANSFORM_ROTATE) != 0, (transform & KVANT_TRANSFORM_CENTRE) != 0, {}};
+  if (means == nullptr) return read;
+  if (!read.centre) return invalid(name, ".means_", side, " is not NULL without KVANT_TRANSFORM_CENTRE");
+  read.means.assign(means, means + count);
+  for (std::size_t i = 0; i < count; ++i)
+    if (!std::isfinite(means[i])) return invalid(name, ".means_", side, "[", i, "] (", means[i], ") is not finite");
+  return read;
 }
 
 Result<LayerSpec> read_layer(const kvant_layer_args* args, const std::string& name) {
@@ -36,8 +52,14 @@ Result<LayerSpec> read_layer(const kvant_layer_args* args, const std::string& na
     return invalid(name, ".window_sinks (", values.window_sinks, ") is not 0 although ", name, ".window is 0");
   layer.window = values.window;
   layer.window_sinks = values.window_sinks;
-  KVANT_ASSIGN(layer.rotate_k, read_transform(values.transform_k, name + ".transform_k"));
-  KVANT_ASSIGN(layer.rotate_v, read_transform(values.transform_v, name + ".transform_v"));
+  KVANT_ASSIGN(Transform k, read_transform(values.transform_k, values.means_k, std::size_t{layer.kv_heads} * layer.head_dim_k, name, "k"));
+  KVANT_ASSIGN(Transform v, read_transform(values.transform_v, values.means_v, std::size_t{layer.kv_heads} * layer.head_dim_v, name, "v"));
+  layer.rotate_k = k.rotate;
+  layer.rotate_v = v.rotate;
+  layer.centre_k = k.centre;
+  layer.centre_v = v.centre;
+  layer.means_k = std::move(k.means);
+  layer.means_v = std::move(v.means);
   return layer;
 }
 
@@ -122,6 +144,18 @@ kvant_error* cache_create(kvant_device* device, const kvant_cache_args* args, kv
 
 void cache_destroy(kvant_cache* cache) {
   guard_void([&] { destroy_cache(cache); });
+}
+
+kvant_error* cache_means(kvant_cache* cache, std::uint32_t layer, std::uint32_t side, float* out, std::uint64_t count) {
+  return guard("cache_means", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_ASSIGN(const Side of, check_side(side));
+    KVANT_TRY(check_pointer(out, "out", text(count, " floats")));
+    KVANT_ASSIGN(const std::vector<float> means, object->cache->means(layer, of));
+    if (count != means.size()) return invalid("count (", count, ") is not the ", means.size(), " elements of a mean of layer ", layer);
+    std::copy(means.begin(), means.end(), out);
+    return {};
+  });
 }
 
 kvant_error* cache_stats(kvant_cache* cache, kvant_cache_stats* stats) {

@@ -39,7 +39,8 @@ KVANT_STRUCT(kvant_device_args, &S::device_index, &S::enable_profiling, &S::capa
              &S::pipeline_cache_folder, &S::memory_limit);
 KVANT_STRUCT(kvant_format_info, &S::name, &S::block_elements, &S::block_bytes, &S::bits_per_element);
 KVANT_STRUCT(kvant_layer_args, &S::kv_heads, &S::head_dim_k, &S::head_dim_v, &S::format_k, &S::format_v, &S::window,
-             &S::window_sinks, &S::unused, &S::transform_k, &S::transform_v);
+             &S::window_sinks, &S::unused, &S::transform_k, &S::transform_v, &S::means_k,
+             &S::means_v);
 KVANT_STRUCT(kvant_cache_args, &S::layer_count, &S::layer_stride, &S::layers, &S::capacity_tokens, &S::page_tokens, &S::flags,
              &S::model_id, &S::rope, &S::policy, &S::slab_bytes);
 KVANT_STRUCT(kvant_policy_args, &S::kind, &S::sink_pages, &S::ttl_ms);

@@ -8,7 +8,8 @@
 //            The bytes are those of host/format_<name>.cpp. Two tokens of one dispatch must not have the same slot;
 //            tokens that share a word of the scale plane may (atomics on disjoint bits). No barrier, no subgroup
 //            operation. Where attention mass is counted, that of the tokens written begins at 0.
-//            FLAGS: KVANT_ROTATE_K, KVANT_ROTATE_V: rows are rotated first, as host/rotation.cpp does it.
+//            FLAGS: KVANT_ROTATE_K, KVANT_ROTATE_V: rows are rotated first, as host/rotation.cpp does it. KVANT_CENTRE_K, KVANT_CENTRE_V: then
+//            the head's mean is subtracted.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -35,6 +36,7 @@ layout(std430, binding = 2) readonly buffer KTensor { uint k_tensor[]; };
 layout(std430, binding = 3) readonly buffer VTensor { uint v_tensor[]; };
 layout(std430, binding = 4) readonly buffer Slots { int slots[]; };
 layout(std430, binding = 5) writeonly buffer Mass { uint mass_words[]; };
+layout(std430, binding = 6) readonly buffer Means { float means[]; };
 
 KV_REGION_STORE(k, k_words16, k_words)
 KV_REGION_STORE(v, v_words16, v_words)
@@ -43,7 +45,7 @@ IO_INPUT(v_in, v_tensor)
 KV_ROTATED_LOAD(k_rotated, k_in_load4)
 KV_ROTATED_LOAD(v_rotated, v_in_load4)
 
-#define APPEND_SIDE(name, rotate, format, head_dim, offset, token_stride, head_stride)                                \
+#define APPEND_SIDE(name, rotate, centre, format, head_dim, offset, token_stride, head_stride, means_offset)          \
   void append_##name(uint unit) {                                                                                     \
     uint blocks = kv_blocks(format, head_dim);                                                                        \
     uint block = unit % blocks;                                                                                       \
@@ -58,16 +60,30 @@ KV_ROTATED_LOAD(v_rotated, v_in_load4)
       vec4 x[16];                                                                                                     \
       for (uint i = 0u; i < 16u; ++i) x[i] = vec4(0.0);                                                               \
       if ((FLAGS & rotate) != 0u) {                                                                                   \
-        for (uint s = 0u; s < 2u; ++s) {                                                                              \
-          vec4 span[8];                                                                                               \
-          if (32u * s < limit) {                                                                                      \
-            name##_rotated(IO_TYPE_IN, head_dim, row, begin / 32u + s, span);                                         \
-            for (uint i = 0u; i < 8u; ++i) x[8u * s + i] = span[i];                                                   \
-          }                                                                                                           \
+        vec4 low[8];                                                                                                  \
+        vec4 high[8];                                                                                                 \
+        name##_rotated(IO_TYPE_IN, head_dim, row, begin / 32u, low);                                                  \
+        for (uint i = 0u; i < 8u; ++i) high[i] = vec4(0.0);                                                           \
+        /* Not one beside the other: their registers would not do. */                                                 \
+        [[dont_unroll]] for (uint s = 1u; 32u * s < limit; ++s)                                                       \
+          name##_rotated(IO_TYPE_IN, head_dim, row, begin / 32u + s, high);                                           \
+        for (uint i = 0u; i < 8u; ++i) {                                                                              \
+          x[i] = low[i];                                                                                              \
+          x[i + 8u] = high[i];                                                                                        \
         }                                                                                                             \
       } else {                                                                                                        \
         for (uint i = 0u; i < 16u; ++i) {                                                                             \
           if (4u * i < limit) x[i] = name##_in_load4(IO_TYPE_IN, row + begin + 4u * i);                               \
+        }                                                                                                             \
+      }                                                                                                               \
+      if ((FLAGS & centre) != 0u) {                                                                                   \
+        uint mean = means_offset + head * head_dim + begin;                                                           \
+        for (uint i = 0u; i < 16u; ++i) {                                                                             \
+          if (4u * i < limit) {                                                                                       \
+            uint at = mean + 4u * i;                                                                                  \
+            precise vec4 centred = x[i] - vec4(means[at], means[at + 1u], means[at + 2u], means[at + 3u]);            \
+            x[i] = centred;                                                                                           \
+          }                                                                                                           \
         }                                                                                                             \
       }                                                                                                               \
       uvec4 codes[16];                                                                                                \
@@ -79,8 +95,9 @@ KV_ROTATED_LOAD(v_rotated, v_in_load4)
     }                                                                                                                 \
   }
 
-APPEND_SIDE(k, KVANT_ROTATE_K, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride)
-APPEND_SIDE(v, KVANT_ROTATE_V, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride)
+APPEND_SIDE(k, KVANT_ROTATE_K, KVANT_CENTRE_K, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride, 0u)
+APPEND_SIDE(v, KVANT_ROTATE_V, KVANT_CENTRE_V, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride,
+            params.v_means_offset)
 
 void clear_mass(uint row) {
   int slot = slots[params.slots_offset + row / params.kv_heads * params.slots_stride];

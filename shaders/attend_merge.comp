@@ -3,7 +3,8 @@
 // keys.
 // Tensors: PARTIAL rows and log-sum-exps of attend_decode or attend_prefill -> OUT row, LSE. A workgroup per (query,
 // head).
-// Constants: LOCAL_SIZE, HEAD_DIM_V, IO_TYPE_OUT, FLAGS (sinks, log-sum-exp, KVANT_ROTATE_V: the mean is rotated back). Grid: x = merge items, y = q_heads.
+// Constants: LOCAL_SIZE, HEAD_DIM_V, IO_TYPE_OUT, FLAGS (sinks, log-sum-exp, KVANT_CENTRE_V: the KV head's mean of V is added by
+// the share that the keys have of the softmax; KVANT_ROTATE_V: then the row is rotated back). Grid: x = merge items, y = q_heads.
 // Numeric contract: weights exp(lse_s - max lse) / sum in fp32, splits added in order; empty splits (lse = -infinity)
 // are skipped, not multiplied; no key at all gives zeros and a log-sum-exp of -infinity (with sinks: the sink's logit).
 #extension GL_GOOGLE_include_directive : require
@@ -25,9 +26,11 @@ layout(std430, set = 0, binding = 1) writeonly buffer Output { uint out_words[];
 layout(std430, set = 0, binding = 2) readonly buffer Meta { uint meta[]; };
 layout(std430, set = 0, binding = 3) readonly buffer Heads { float heads[]; };
 layout(std430, set = 0, binding = 4) writeonly buffer LogSumExp { float lse_words[]; };
+layout(std430, set = 0, binding = 5) readonly buffer Means { float means[]; };
 
 IO_OUTPUT(out, out_words)
 
+const bool CENTRED = (FLAGS & KVANT_CENTRE_V) != 0u;
 const bool ROTATED = (FLAGS & KVANT_ROTATE_V) != 0u;
 const uint SPANS = (HEAD_DIM_V + 31u) / 32u;
 shared vec4 rotated_row[ROTATED ? SPANS * 8u : 1u];  // zero beyond the head dimension
@@ -63,11 +66,13 @@ void main() {
   float sum = 0.0;
   for (uint s = 0u; s < item.split_count; ++s)
     sum += softmax_weight(partial_words[params.partial_lse_offset + first + s * item.split_stride], largest);
+  const float of_keys = sum;
   float joint = largest;
   float factor = 1.0;
   if ((FLAGS & KVANT_ATTEND_SINKS) != 0u) factor = softmax_join(joint, sum, heads[params.sinks_offset + head], 1.0);
   factor = sum == 0.0 ? 0.0 : factor / sum;
 
+  const float held = of_keys * factor;
   const uint out_row = params.out_offset + item.q_row * params.out_token_stride + head * params.out_head_stride;
   for (uint e = gl_LocalInvocationID.x * 4u; e < (ROTATED ? SPANS * 32u : HEAD_DIM_V); e += LOCAL_SIZE * 4u) {
     vec4 x = vec4(0.0);
@@ -78,6 +83,10 @@ void main() {
       const float weight = softmax_weight(lse, largest) * factor;
       const uint w = row * HEAD_DIM_V + e;
       x += weight * vec4(partial_words[w], partial_words[w + 1u], partial_words[w + 2u], partial_words[w + 3u]);
+    }
+    if (CENTRED && e < HEAD_DIM_V) {
+      const uint w = head / params.group * HEAD_DIM_V + e;
+      x += held * vec4(means[w], means[w + 1u], means[w + 2u], means[w + 3u]);
     }
     if (ROTATED)
       rotated_row[e / 4u] = x;

@@ -2,12 +2,12 @@
 //
 // Tensors    out [token][kv_head][head_dim] of IO_TYPE_OUT; 16-bit types need an even offset and even strides, because
 //            an invocation writes whole words. ReadParams in params/pages.h.
-// Constants  FORMAT_K, HEAD_DIM_K (multiple of 8), PAGE_TOKENS, IO_TYPE_OUT name the side that is read; FLAGS: KVANT_ROTATE_K.
+// Constants  FORMAT_K, HEAD_DIM_K (multiple of 8), PAGE_TOKENS, IO_TYPE_OUT name the side that is read; FLAGS: KVANT_ROTATE_K, KVANT_CENTRE_K.
 // Grid       params::read_grid: one invocation per span of 32 elements (token, head, span), looping by the grid's
 //            width. At most params::kMaxUnits units.
 // Contract   A negative slot gives a row of zeros where write_zero_rows is 1; slots of other slabs leave their row
-//            alone. Values are those of host/format_<name>.cpp, rotated back as host/rotation.cpp does it where FLAGS say that the side is
-//            rotated; f16 and bf16 output is rounded to nearest even.
+//            alone. Values are those of host/format_<name>.cpp, the head's mean added and rotated back as host/rotation.cpp does it, where FLAGS
+//            say that the side is centred or rotated; f16 and bf16 output is rounded to nearest even.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -28,24 +28,35 @@ layout(std430, binding = 0) readonly buffer Words16 { uvec4 words16[]; };
 layout(std430, binding = 0) readonly buffer Words { uint words[]; };
 layout(std430, binding = 1) writeonly buffer Output { uint out_words[]; };
 layout(std430, binding = 2) readonly buffer Slots { int slots[]; };
+layout(std430, binding = 3) readonly buffer Means { float means[]; };
 
 KV_REGION(region, words16, words)
 IO_OUTPUT(out, out_words)
 
-void decode(uint base16, uint token, uint span, out vec4 x[8]) {
+void decode(uint base16, uint head, uint token, uint span, out vec4 x[8]) {
   uvec4 codes[8];
   uint high;
   uint scale;
   region_load_span(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS, base16, token, span, codes, high, scale);
   kv_decode_span(FORMAT_K, codes, high, scale, x);
+  if ((FLAGS & KVANT_CENTRE_K) != 0u) {
+    for (uint i = 0u; i < 8u; ++i) {
+      uint e = 32u * span + 4u * i;
+      if (e < HEAD_DIM_K) {
+        uint at = head * HEAD_DIM_K + e;
+        precise vec4 whole = x[i] + vec4(means[at], means[at + 1u], means[at + 2u], means[at + 3u]);
+        x[i] = whole;
+      }
+    }
+  }
 }
 
-void decode_rotated(uint base16, uint token, uint span, out vec4 x[8]) {
+void decode_rotated(uint base16, uint head, uint token, uint span, out vec4 x[8]) {
   RotationBlock block = rotation_block(HEAD_DIM_K, span);
   for (uint i = 0u; i < 8u; ++i) x[i] = vec4(0.0);
   for (uint other = 0u; other < max(block.spans, 1u); ++other) {
     vec4 y[8];
-    decode(base16, token, block.first + other, y);
+    decode(base16, head, token, block.first + other, y);
     rotation_add(block, other, y, x);
   }
   rotation_within(HEAD_DIM_K, block, x);
@@ -66,9 +77,9 @@ void read_span(uint unit) {
     if (present) {
       uint base16 = (page * params.kv_heads + head) * kv_head_words16(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS);
       if ((FLAGS & KVANT_ROTATE_K) != 0u)
-        decode_rotated(base16, uint(slot) % PAGE_TOKENS, span, x);
+        decode_rotated(base16, head, uint(slot) % PAGE_TOKENS, span, x);
       else
-        decode(base16, uint(slot) % PAGE_TOKENS, span, x);
+        decode(base16, head, uint(slot) % PAGE_TOKENS, span, x);
     }
     uint destination = params.out_offset + token * params.out_token_stride + head * params.out_head_stride + 32u * span;
     for (uint i = 0u; i < 8u; ++i) {

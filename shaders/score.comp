@@ -78,11 +78,15 @@ void main() {
     const uint head = row_head(tile, lane);
     const bool valid = row_is_valid(item, tile, lane);
     const float lse = valid ? lse_words[params.lse_offset + (seq.q_begin + query) * params.q_heads + head] : SOFTMAX_EMPTY;
-    row_sum[lane] = lse;
+    row_largest[lane] = lse;
     row_end[lane] = lse != SOFTMAX_EMPTY ? end : 0u;
     row_hooks[lane] = hook_row(seq, query, head);
   }
   barrier();
+  if (HAS_CENTRE) {
+    shift_rows(tile, lane);
+    barrier();
+  }
   const uint pages = params.pages_offset + seq.page_begin;  // one scalar instead of two
   // One count for all lanes: a loop that lanes leave one by one keeps their masks in scalar registers.
   for (uint first = begin; first < end; first += LOCAL_SIZE * 4u) {
@@ -93,12 +97,13 @@ void main() {
       dot_keys(local_page(page), tile, token, scores);
       vec4 mass = vec4(0.0);
       [[unroll]] for (uint row = 0u; row < ROWS; ++row) {
-        const float lse = row_sum[row];
+        const float lse = row_largest[row];
+        const float shift = HAS_CENTRE ? row_sum[row] : 0.0;
         const uint keys_end = row_end[row];
         const HookRow hooks = row_hooks[row];
         [[unroll]] for (uint u = 0u; u < 4u; ++u) {
           const bool visible = token + u < keys_end && hook_visible(seq, hooks, token + u, 0.0);
-          mass[u] += visible ? mass_of(hook_logit(hooks, token + u, scores[row][u], 0.0), lse) : 0.0;
+          mass[u] += visible ? mass_of(hook_logit(hooks, token + u, scores[row][u] + shift, 0.0), lse) : 0.0;
         }
       }
       [[unroll]] for (uint u = 0u; u < 4u; ++u) add_mass(local_page(page), tile, token + u, mass[u]);

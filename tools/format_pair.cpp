@@ -11,14 +11,27 @@ namespace {
 
 struct SideChoice {
   std::vector<FormatFacts> formats;
-  bool rotate = false;
+  uint32_t transform = 0;
 };
+
+std::string suffix(uint32_t transform) {
+  if (transform == 0) {
+    return "";
+  }
+  return std::string("+") + ((transform & KVANT_TRANSFORM_CENTRE) != 0 ? "c" : "") + ((transform & KVANT_TRANSFORM_ROTATE) != 0 ? "r" : "");
+}
 
 Outcome<SideChoice> parse_side(const Library& library, std::string name) {
   SideChoice side;
-  side.rotate = name.size() > 2 && name.ends_with("+r");
-  if (side.rotate) {
-    name.resize(name.size() - 2);
+  const std::size_t plus = name.find('+');
+  if (plus != std::string::npos) {
+    for (const char letter : name.substr(plus + 1)) {
+      side.transform |= letter == 'r' ? KVANT_TRANSFORM_ROTATE : letter == 'c' ? KVANT_TRANSFORM_CENTRE : 0;
+    }
+    if (suffix(side.transform) != name.substr(plus) && name.substr(plus) != "+rc") {
+      return Failure{"\"" + name + "\" ends with \"" + name.substr(plus) + "\"; expected +c (centred), +r (rotated) or +cr", Exit::kUsage};
+    }
+    name.resize(plus);
   }
   if (name == "all") {
     side.formats = library.formats();
@@ -26,7 +39,7 @@ Outcome<SideChoice> parse_side(const Library& library, std::string name) {
   }
   const auto format = library.format(name);
   if (!format.ok()) {
-    return Failure{format.failure().message + ", or all; +r behind it for rotated rows", format.failure().exit};
+    return Failure{format.failure().message + ", or all; +c, +r or +cr behind it for centred and rotated rows", format.failure().exit};
   }
   side.formats.push_back(*format);
   return side;
@@ -40,6 +53,11 @@ void add_once(std::vector<FormatPair>& pairs, const FormatPair& pair) {
 
 }  // namespace
 
+std::string FormatPair::name() const {
+  const std::string of_k = k.name + suffix(transform_k), of_v = v.name + suffix(transform_v);
+  return of_k == of_v ? of_k : of_k + "/" + of_v;
+}
+
 Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::string& list) {
   std::vector<FormatPair> pairs;
   std::istringstream stream(list);
@@ -51,7 +69,7 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     }
     if (slash == std::string::npos) {
       for (const FormatFacts& format : ks->formats) {
-        add_once(pairs, {format, format, ks->rotate, ks->rotate});
+        add_once(pairs, {format, format, ks->transform, ks->transform});
       }
       continue;
     }
@@ -61,7 +79,7 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     }
     for (const FormatFacts& k : ks->formats) {
       for (const FormatFacts& v : vs->formats) {
-        add_once(pairs, {k, v, ks->rotate, vs->rotate});
+        add_once(pairs, {k, v, ks->transform, vs->transform});
       }
     }
   }
@@ -79,8 +97,8 @@ CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_head
   shape.head_dim = head_dim;
   shape.format_k = pair.k.id;
   shape.format_v = pair.v.id;
-  shape.rotate_k = pair.rotate_k;
-  shape.rotate_v = pair.rotate_v;
+  shape.transform_k = pair.transform_k;
+  shape.transform_v = pair.transform_v;
   shape.capacity_tokens = capacity_tokens;
   return shape;
 }

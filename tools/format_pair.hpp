@@ -1,4 +1,4 @@
-// Configurations of a cache (which format K has and which V, and whether their rows are rotated) as the command line spells them: the one place that reads
+// Configurations of a cache (which format K has and which V, and whether their rows are centred and rotated) as the command line spells them: the one place that reads
 // them, names them and makes caches of them.
 #pragma once
 
@@ -13,18 +13,15 @@ namespace kvant::tools {
 struct FormatPair {
   FormatFacts k;
   FormatFacts v;
-  bool rotate_k = false;
-  bool rotate_v = false;
+  uint32_t transform_k = 0;  // KVANT_TRANSFORM_*
+  uint32_t transform_v = 0;
   bool operator==(const FormatPair& other) const {
-    return k.id == other.k.id && v.id == other.v.id && rotate_k == other.rotate_k && rotate_v == other.rotate_v;
+    return k.id == other.k.id && v.id == other.v.id && transform_k == other.transform_k && transform_v == other.transform_v;
   }
-  std::string name() const {
-    const std::string of_k = k.name + (rotate_k ? "+r" : ""), of_v = v.name + (rotate_v ? "+r" : "");
-    return of_k == of_v ? of_k : of_k + "/" + of_v;
-  }
+  std::string name() const;
 };
 
-// "q8_0,q8_0/q4_0,t4+r" -> pairs, "+r" for rotated rows, duplicates left out; an unknown format is an error that lists the known ones. "all" stands
+// "q8_0,q8_0/q4_0,t4+cr" -> pairs, "+c" for centred rows, "+r" for rotated ones, duplicates left out; an unknown format is an error that lists the known ones. "all" stands
 // for each format: "all" is every format with itself, "all/q4_0" every K beside a V of q4_0, "all/all" every pair.
 Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::string& list);
 

@@ -212,8 +212,8 @@ Outcome<std::shared_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, co
   layer.kv_heads = shape.kv_heads;
   layer.head_dim_k = shape.head_dim;
   layer.format_k = shape.format_k;
-  layer.transform_k = shape.rotate_k ? KVANT_TRANSFORM_ROTATE : 0;
-  layer.transform_v = shape.rotate_v ? KVANT_TRANSFORM_ROTATE : 0;
+  layer.transform_k = shape.transform_k;
+  layer.transform_v = shape.transform_v;
   layer.format_v = shape.format_v;
   const std::vector<kvant_layer_args> layers(shape.layers, layer);
   kvant_cache_args args{};

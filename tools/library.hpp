@@ -129,8 +129,8 @@ struct CacheShape {
   bool prefixes = false;      // with a prefix cache,
   std::string model_id = {};  // whose keys name the model
   bool mass = false;          // with room for attention mass
-  bool rotate_k = false;      // rows lie rotated in pages
-  bool rotate_v = false;
+  uint32_t transform_k = 0;   // KVANT_TRANSFORM_*: how rows lie in pages
+  uint32_t transform_v = 0;
 };
 
 // What a memory limit may do.

@@ -21,7 +21,7 @@ void finish_row(AttendSeq seq, AttendItem item, Tile tile, uint row, float large
   float sum = row_sum[row];
   float factor = 1.0;
   if (HAS_SINKS && is_final) {
-    const float sink = heads[params.sinks_offset + head];
+    const float sink = head_fact(params.sinks_offset + head);
     factor = softmax_join(largest, sum, sink, 1.0);
   }
   row_rescale[row] = sum == 0.0 ? 0.0 : factor / sum;
@@ -69,6 +69,7 @@ void attend() {
   float largest = SOFTMAX_EMPTY;
   uint parity = 0u;
   barrier();
+  if (HAS_CENTRE) shift_rows(tile, lane);
   if (K_PASSES == 1u) load_lane_queries(lane % K_LANES);
 
 #ifdef USE_KV_LOOP

@@ -52,4 +52,22 @@ void stage_queries(AttendSeq seq, AttendItem item, Tile tile, uint lane) {
     }
   }
 }
+
+// What centring took from the dot products of each row, into row_sum. After a barrier behind stage_queries; the next one makes it known.
+void shift_rows(Tile tile, uint lane) {
+  const uint lanes = LOCAL_SIZE / ROWS;
+  const uint row = min(lane / lanes, ROWS - 1u);
+  vec4 sum = vec4(0.0);
+  for (uint quad = lane < ROWS * lanes ? lane % lanes : HEAD_DIM_K / 4u; quad < HEAD_DIM_K / 4u; quad += lanes) {
+    const uint at = tile.kv_head * HEAD_DIM_K + quad * 4u;
+    sum = fma(queries[row * K_SPANS * 8u + quad], vec4(heads[at], heads[at + 1u], heads[at + 2u], heads[at + 3u]), sum);
+  }
+  lane_values[lane] = (sum.x + sum.y) + (sum.z + sum.w);
+  barrier();
+  if (lane < ROWS) {
+    float all = 0.0;
+    for (uint i = 0u; i < lanes; ++i) all += lane_values[lane * lanes + i];
+    row_sum[lane] = all;
+  }
+}
 #endif

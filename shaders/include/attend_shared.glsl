@@ -33,5 +33,5 @@ shared vec4 queries[ROWS * K_SPANS * 8u];  // zero beyond the head dimension
 shared float lane_values[LOCAL_SIZE];
 shared float row_largest[ROWS * 2u];       // of the chunks before and up to the current one, by parity
 shared float row_rescale[ROWS];            // what the current chunk's larger maximum makes of earlier sums
-shared float row_sum[ROWS];
+shared float row_sum[ROWS];                // of weights; where K is centred, until then, q . the mean of K
 #endif

@@ -7,6 +7,7 @@ const uint ROW_LANES = LOCAL_SIZE / ROWS;
 // Logits of the lane's tokens, in place; returns the largest.
 float make_logits(AttendSeq seq, HookRow hooks, uint begin, uint end, uint groups, uint row, uint row_lane) {
   float largest = SOFTMAX_EMPTY;
+  const float shift = HAS_CENTRE ? row_sum[row] : 0.0;
   for (uint g = row_lane; g < groups; g += ROW_LANES) {
     vec4 x = pool[row * GROUPS + g];
     [[unroll]] for (uint plane = 1u; plane < SCORE_PLANES; ++plane) x += pool[(plane * ROWS + row) * GROUPS + g];
@@ -14,7 +15,7 @@ float make_logits(AttendSeq seq, HookRow hooks, uint begin, uint end, uint group
       const uint token = begin + g * 4u + u;
       const float bias = hook_bias(hooks, token, token < end);
       const bool visible = token < end && x[u] != SOFTMAX_EMPTY && hook_visible(seq, hooks, token, bias);
-      x[u] = visible ? hook_logit(hooks, token, x[u], bias) : SOFTMAX_EMPTY;
+      x[u] = visible ? hook_logit(hooks, token, x[u] + shift, bias) : SOFTMAX_EMPTY;
       largest = max(largest, x[u]);
     }
     pool[row * GROUPS + g] = x;

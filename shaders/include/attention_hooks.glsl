@@ -13,6 +13,7 @@
 #define HAS_SOFT_CAP ((FLAGS & KVANT_ATTEND_SOFT_CAP) != 0u)
 #define HAS_CUSTOM_MASK ((FLAGS & KVANT_ATTEND_CUSTOM_MASK) != 0u)
 #define HAS_LSE ((FLAGS & KVANT_ATTEND_LSE) != 0u)
+#define HAS_CENTRE ((FLAGS & KVANT_CENTRE_K) != 0u)
 #ifdef KVANT_SCORE
 #define HAS_BIAS false
 #else
@@ -33,11 +34,14 @@ struct HookRow {
 #endif
 };
 
+// Sink logits and slopes lie in META where HEADS holds the means of K.
+float head_fact(uint at) { return HAS_CENTRE ? uintBitsToFloat(meta[at]) : heads[at]; }
+
 HookRow hook_row(AttendSeq seq, uint query, uint q_head) {
   HookRow row;
   row.position = seq.q_pos_begin + int(query);
   row.query = query;
-  row.slope = HAS_ALIBI ? heads[params.slopes_offset + q_head] : 0.0;
+  row.slope = HAS_ALIBI ? head_fact(params.slopes_offset + q_head) : 0.0;
 #ifndef KVANT_SCORE
   row.bias = 0u;
   if (HAS_BIAS)

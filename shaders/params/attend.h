@@ -54,7 +54,7 @@ struct MergeItem {
 
 // attend_decode, attend_prefill. Bindings: 0 K region, 1 V region, 2 Q [q][q_head][head_dim_k], 3 OUT [q][q_head][head_dim_v],
 // 4 META (AttendSeq[], AttendItem[], kv_indices, masks, by word offset), 5 PARTIAL, 6 HEADS (per query head: sink logits, then
-// ALiBi slopes), 7 LSE [q][q_head], or, with KVANT_ATTEND_BIAS, BIAS.
+// ALiBi slopes; with KVANT_CENTRE_K the means of K, and what else is said to lie in HEADS lies in META), 7 LSE [q][q_head], or, with KVANT_ATTEND_BIAS, BIAS.
 // BIAS: f16, finite numbers and minus infinity. Its element for query i of a sequence, query head h and key t:
 // mask_offset + i * bias_query_stride + (h % bias_heads) * bias_head_stride + t, odd offsets and strides included. Only keys of
 // the item are looked up, but as halves of 32-bit words: the binding's size is a multiple of 4. AttendSeq::mask_row_words is 0,
@@ -97,11 +97,12 @@ struct AttendParams {
 // MASS: a fixed-point number of 64 bits per token of a page and KV head, low word first, in units of 2^-32 of a query head's
 // attention: [page][kv_head][PAGE_TOKENS]. Sums of whole numbers: their order does not matter. Grid: as attend_decode.
 
-// attend_merge. Bindings: 0 PARTIAL, 1 OUT, 2 META (MergeItem[]), 3 HEADS, 4 LSE. Grid: x = merge items, y = q_heads.
+// attend_merge. Bindings: 0 PARTIAL, 1 OUT, 2 META (MergeItem[]), 3 HEADS, 4 LSE, 5 means of V. Grid: x = merge items, y = q_heads.
 struct MergeParams {
   uint item_begin;
   uint items_offset;
   uint q_heads;
+  uint group;           // query heads of a KV head
   uint partial_lse_offset;
   uint out_offset;
   uint out_token_stride;

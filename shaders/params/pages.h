@@ -8,7 +8,8 @@ namespace kvant::params {
 #endif
 
 // append: tensors K, V [token][kv_head][head_dim] -> pages, quantized; slot = page * page_tokens + offset, negative = skip.
-// Bindings: 0 K region of the slab, 1 V region, 2 K tensor, 3 V tensor, 4 slots (int), 5 MASS of the slab (attend.h).
+// Bindings: 0 K region of the slab, 1 V region, 2 K tensor, 3 V tensor, 4 slots (int), 5 MASS of the slab (attend.h), 6 means of K, then of V
+// (where FLAGS have KVANT_CENTRE_*).
 // Grid: x covers token * kv_head * row unit, y = side (0 K, 1 V).
 struct AppendParams {
   uint tokens;
@@ -25,10 +26,11 @@ struct AppendParams {
   uint v_head_stride;
   uint mass_offset;     // words in MASS to the layer's first KV head, and from page to page; a stride of 0: no mass is counted
   uint mass_page_stride;
+  uint v_means_offset;  // words of binding 6 to V's
 };
 
 // read: pages -> tensor [token][kv_head][head_dim], dequantized, one side; a negative slot gives a row of zeros.
-// Bindings: 0 region of the slab, 1 output tensor, 2 slots. FORMAT_K and HEAD_DIM_K name the side read.
+// Bindings: 0 region of the slab, 1 output tensor, 2 slots, 3 means of the side. FORMAT_K and HEAD_DIM_K name the side read.
 struct ReadParams {
   uint tokens;
   uint kv_heads;
@@ -39,6 +41,25 @@ struct ReadParams {
   uint out_token_stride;
   uint out_head_stride;
   uint write_zero_rows; // 1 in exactly one dispatch of a read: it writes the rows of negative slots
+};
+
+// Of the mean square of the rows' norms, what the square of the mean's norm must exceed to be worth subtracting.
+#define KVANT_CENTRE_GAIN 0.1f
+
+// means: the mean of a step's first rows by KV head, or zeros where it would not pay (docs/centring.md). Bindings: 0 K tensor, 1 V tensor, 2 slots,
+// 3 means of K, then of V. Grid: x = KV head, y = side.
+struct MeansParams {
+  uint tokens;          // that are looked at, at least one of them with a slot
+  float inverse;        // 1 / those with a slot
+  uint slots_offset;
+  uint k_offset;        // offsets and strides as append's
+  uint k_token_stride;
+  uint k_head_stride;
+  uint v_offset;
+  uint v_token_stride;
+  uint v_head_stride;
+  uint v_means_offset;
+  uint sides;           // 1: K, 2: V, 3: both are written
 };
 
 // copy: whole pages of one side, word by word. Bindings: 0 source region, 1 destination region, 2 pairs (uint[2]: local source

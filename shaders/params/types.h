@@ -36,6 +36,10 @@ using uint = std::uint32_t;
 // Attention rotates Q. Of V, attend_merge takes the output back: then no item is final unless it has no keys.
 #define KVANT_ROTATE_K 256u
 #define KVANT_ROTATE_V 512u
+// From what is stored of K or V a mean per KV head and element was subtracted (docs/centring.md): f32 [kv_head][head_dim], of rotated rows where
+// rows are rotated. append subtracts it, read adds it back; attention adds q . mean to each dot product, attend_merge the mean to the output.
+#define KVANT_CENTRE_K 1024u
+#define KVANT_CENTRE_V 2048u
 
 #ifdef __cplusplus
 }  // namespace kvant::params

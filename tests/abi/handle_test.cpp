@@ -100,6 +100,7 @@ std::vector<Call> all_calls(Places& p) {
       {"paged_plan", Kind::cache,
        [=, &p](void* h) { return a.paged_plan(cac(h), &paged_args, reinterpret_cast<kvant_step**>(&p.pointer)); }},
       {"paged_read", Kind::cache, [=](void* h) { return a.paged_read(cac(h), 0, 0, 1, &slot, &out); }},
+      {"cache_means", Kind::cache, [=, &p](void* h) { return a.cache_means(cac(h), 0, 0, p.floats.data(), p.floats.size()); }},
       {"paged_copy", Kind::cache, [=](void* h) { return a.paged_copy(cac(h), 1, &pages[0], &pages[1]); }},
       {"step_run", Kind::step, [=](void* h) { return a.step_run(static_cast<kvant_step*>(h), 0, &run_args); }},
       {"step_commit", Kind::step, [=](void* h) { return a.step_commit(static_cast<kvant_step*>(h)); }},

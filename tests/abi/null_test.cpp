@@ -83,6 +83,7 @@ TEST_CASE("NULL: device, cache and sequence calls") {
       {"cache_create", "args.layers", [&] { return api().cache_create(d, &cache_args, &no_cache); }},
       {"cache_create", "out_cache", [&] { return api().cache_create(d, &cache_args, nullptr); }},
       {"cache_stats", "stats", [&] { return api().cache_stats(cache, nullptr); }},
+      {"cache_means", "out", [&] { return api().cache_means(cache, 0, 0, nullptr, 1); }},
       {"sequence_create", "out_sequence", [&] { return api().sequence_create(cache, nullptr); }},
       {"sequence_fork", "out_child", [&] { return api().sequence_fork(cache, sequence, 0, nullptr); }},
       {"sequence_length", "out_tokens", [&] { return api().sequence_length(cache, sequence, nullptr); }},

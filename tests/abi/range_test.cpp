@@ -136,7 +136,19 @@ TEST_CASE("ranges: cache and layer arguments") {
   layers.refuse(&kvant_layer_args::format_v, 1001, "format_v (1001)");
   layers.refuse(&kvant_layer_args::window, 0x80000000u, "window (2147483648)");
   layers.refuse(&kvant_layer_args::window_sinks, 4, "window_sinks (4)");
-  layers.refuse(&kvant_layer_args::transform_k, 2, "layers[0].transform_k (0x2)");
+  layers.refuse(&kvant_layer_args::transform_k, 4, "layers[0].transform_k (0x4)");
+  float means[1024] = {};  // as many as the layer's rows have, or more
+  REQUIRE(layer.kv_heads * layer.head_dim_k <= 1024);
+  layers.refuse(&kvant_layer_args::means_k, static_cast<const float*>(means), "layers[0].means_k is not NULL without KVANT_TRANSFORM_CENTRE");
+  kvant_layer_args centred = layer;
+  centred.transform_k = KVANT_TRANSFORM_CENTRE;
+  centred.means_k = means;
+  means[3] = HUGE_VALF;
+  kvant_cache_args with_means = args;
+  with_means.layers = &centred;
+  kvant_cache* none = nullptr;
+  check_error(api().cache_create(session.device, &with_means, &none), kInvalid, "cache_create", "layers[0].means_k[3] (inf) is not finite");
+  CHECK(none == nullptr);
   layers.refuse(&kvant_layer_args::transform_v, 0x80000001u, "layers[0].transform_v (0x80000001)");
 
   kvant_layer_args two[2] = {layer, layer};

@@ -122,7 +122,7 @@ void StructCases::add_caches() {
   layer.format_k = layer.format_v = 1;
   layer.window = 32;
   layer.window_sinks = 4;
-  layer.transform_k = layer.transform_v = KVANT_TRANSFORM_ROTATE;
+  layer.transform_k = layer.transform_v = KVANT_TRANSFORM_ROTATE | KVANT_TRANSFORM_CENTRE;
   add<kvant_layer_args>(layer, [args, create](kvant_layer_args* given) mutable {
     args.layers = given;
     return create(&args);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "attend_configs.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -50,7 +51,7 @@ std::string attend_name(const Case& c, const std::string& config) {
   name += "." + std::string(rule_name(c.rule));
   if (c.window != 0) name += ".w" + to_string(c.window) + (c.window_sinks != 0 ? "s" + to_string(c.window_sinks) : "");
   name += flag(c.sinks, ".sinks") + flag(c.alibi, ".alibi") + flag(c.soft_cap, ".cap") + flag(c.lse, ".lse") +
-          flag(c.holes, ".holes") + rotation_name(c);
+          flag(c.holes, ".holes") + transform_name(c);
   name +=
       "." + std::string(io_name(c.in)) + "-" + std::string(io_name(c.out)) + "." + std::string(data_class_name(c.data));
   name += c.placement == Placement::host ? ".host" : c.placement == Placement::buffer ? ".buffer" : ".strided";

@@ -8,6 +8,7 @@
 #include "formats.hpp"
 #include "rotation.hpp"
 #include "rotation_truth.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -81,6 +82,10 @@ AttentionInputs make_attention_inputs(std::uint64_t seed, const Case& c) {
     in.q_position.push_back(c.rule == MaskRule::cross ? static_cast<std::int32_t>(5 + 3 * b)
                                                       : static_cast<std::int32_t>(s.kv_len - s.q_len));
   }
+  in.means_k = given_means(seed, c, Side::k, c.kv_heads);
+  in.means_v = given_means(seed, c, Side::v, c.kv_heads);
+  in.stored_k = stored_means(seed, c, Side::k, c.kv_heads);
+  in.stored_v = stored_means(seed, c, Side::v, c.kv_heads);
   make_pages(seed, c, in);
   if (c.rule == MaskRule::custom || c.rule == MaskRule::tree) make_masks(seed, c, in);
   const Random heads(seed, c.name, stream_heads);
@@ -117,12 +122,11 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
   if (c.out == IoType::bf16) p.out_rounding = 0x1p-7;
   // What lies in the pages. Where K is rotated the problem is that of rotated keys and queries, whose f32 values are certain; where V is,
   // the result is taken back afterwards (attention_truth).
-  const auto rotate = [](std::span<float> rows, std::uint32_t dim, bool yes) {
-    for (std::size_t at = 0; yes && at < rows.size(); at += dim) rotate_row(rows.subspan(at, dim));
-  };
-  const auto decoded = [&](FormatId id, std::vector<float> rows, std::uint32_t dim, bool rotated) {
+  p.mean_k = in.stored_k;
+  p.mean_v = in.stored_v;
+  const auto decoded = [&](FormatId id, std::vector<float> rows, std::uint32_t dim, Side side) {
     const FormatInfo& format = format_info(id);
-    rotate(rows, dim, rotated);
+    store_rows(rows, c, side, side == Side::k ? in.stored_k : in.stored_v);
     Bytes row(static_cast<std::size_t>(canonical_row_bytes(format, dim)));
     std::vector<float> out(rows.size());
     for (std::size_t at = 0; at < rows.size(); at += dim) {
@@ -134,8 +138,8 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
   std::uint32_t q_begin = 0;
   for (std::uint32_t b = 0; b < c.batch; ++b) {
     reference::DenseSequence s;
-    s.k = decoded(c.format_k, in.k[b], c.dim_k, c.rotate_k);
-    s.v = decoded(c.format_v, in.v[b], c.dim_v, c.rotate_v);
+    s.k = decoded(c.format_k, in.k[b], c.dim_k, Side::k);
+    s.v = decoded(c.format_v, in.v[b], c.dim_v, Side::v);
     s.kv_len = in.shapes[b].kv_len;
     s.q_len = in.shapes[b].q_len;
     s.q_begin = q_begin;
@@ -148,7 +152,7 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
       s.mask_kv_begin = in.mask_kv_begin[b];
     }
     std::vector<float> q = in.q[b];
-    rotate(q, c.dim_k, c.rotate_k);
+    for (std::size_t at = 0; c.rotate_k && at < q.size(); at += c.dim_k) rotate_row(std::span(q).subspan(at, c.dim_k));
     p.q.insert(p.q.end(), q.begin(), q.end());
     q_begin += s.q_len;
     p.sequences.push_back(std::move(s));

@@ -40,7 +40,8 @@ class AttentionRun {
 
   Status run(AttentionOutput& output) {
     CacheSpec spec;
-    spec.layers = {LayerSpec{c_.kv_heads, c_.dim_k, c_.dim_v, c_.format_k, c_.format_v, c_.window, c_.window_sinks, c_.rotate_k, c_.rotate_v}};
+    spec.layers = {LayerSpec{c_.kv_heads, c_.dim_k, c_.dim_v, c_.format_k, c_.format_v, c_.window, c_.window_sinks, c_.rotate_k, c_.rotate_v,
+                              c_.centre_k, c_.centre_v, in_.means_k, in_.means_v}};
     spec.page_tokens = c_.page_tokens;
     spec.capacity_tokens = std::uint64_t{in_.pool_pages} * c_.page_tokens;
     spec.external_pages = c_.tables != Tables::sequence;

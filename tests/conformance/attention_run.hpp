@@ -24,6 +24,7 @@ struct AttentionInputs {
   std::vector<std::uint32_t> mask_kv_begin;
   std::vector<std::int32_t> q_position;
   std::vector<float> sinks, slopes;
+  std::vector<float> means_k, means_v, stored_k, stored_v;  // of centred sides, as given and as they are stored
   float scale = 0.0f, soft_cap = 0.0f;
   std::uint32_t pages_per_slab = 0;              // 0: as the executor likes
 };

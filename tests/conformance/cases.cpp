@@ -10,7 +10,7 @@ namespace kvant::conformance {
 std::string_view op_name(Op op) {
   static constexpr std::string_view kNames[] = {"append", "read",  "copy",     "convert", "quantize",
                                                 "attend", "merge", "sequence", "relation", "gather", "rotate", "score",
-                                                "transfer", "import", "extract", "rope", "hadamard"};
+                                                "transfer", "import", "extract", "rope", "hadamard", "means"};
   return kNames[static_cast<std::size_t>(op)];
 }
 
@@ -31,12 +31,6 @@ std::string_view io_name(IoType type) {
     default: return "f32";
   }
 }
-
-std::string rotation_name(const Case& c) {
-  return !c.rotate_k && !c.rotate_v ? "" : std::string(".rot") + (c.rotate_k ? "K" : "") + (c.rotate_v ? "V" : "");
-}
-
-std::uint32_t rotation_flags(const Case& c) { return (c.rotate_k ? KVANT_ROTATE_K : 0) | (c.rotate_v ? KVANT_ROTATE_V : 0); }
 
 Subset subset_of(std::uint32_t number, std::uint32_t quick, std::uint32_t smoke) {
   if (number % smoke == 0) return Subset::smoke;

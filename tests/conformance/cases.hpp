@@ -32,6 +32,7 @@ enum class Op : std::uint32_t {
   extract,   // and back
   rope,      // pairs of elements by positions, in an engine's tensors
   hadamard,  // rows by the Hadamard matrix
+  means,     // of the rows of a step
   count
 };
 std::string_view op_name(Op op);
@@ -64,6 +65,7 @@ struct Case {
   std::uint32_t window = 0, window_sinks = 0;
   bool sinks = false, alibi = false, soft_cap = false, lse = false, holes = false;
   bool rotate_k = false, rotate_v = false;  // rows lie rotated in pages
+  bool centre_k = false, centre_v = false;  // and less means that are given
   IoType in = IoType::f32, out = IoType::f32;
   DataClass data = DataClass::normal;
   AttendConfig config;                    // attend, relation, score: forced; the kernel it names is the module under test
@@ -97,9 +99,6 @@ void add_score_cases(std::vector<Case>& out);
 void add_strided_cases(std::vector<Case>& out);
 
 std::string_view io_name(IoType type);
-// ".rotK", ".rotV", ".rotKV" or nothing.
-std::string rotation_name(const Case& c);
-std::uint32_t rotation_flags(const Case& c);  // KVANT_ROTATE_*
 // Every quick-th case is quick, every smoke-th smoke; smoke is a multiple of quick.
 Subset subset_of(std::uint32_t number, std::uint32_t quick, std::uint32_t smoke);
 

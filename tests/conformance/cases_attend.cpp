@@ -56,10 +56,12 @@ void add_module(std::vector<Case>& out, KernelId module, std::uint32_t number, S
   const std::uint32_t apart = base ? 2 : 6, v_formats = (n_formats + apart - 1) / apart;
   std::uint32_t n = 0;
   for (const auto& row : pairwise_rows({static_cast<std::uint32_t>(formats_k.size()), v_formats, 10, 9, 4, 3, 7, 2, 3, 3, 3, 2, 2,
-                                        2, 2, 3, 3, 8, 3, 8, 2, 2, 3, 3})) {
+                                        2, 2, 3, 3, 8, 3, 8, 2, 2, 3, 3, 3, 3})) {
     Case c;
     c.rotate_k = row[22] == 0;
     c.rotate_v = row[23] == 0;
+    c.centre_k = row[24] == 0;
+    c.centre_v = row[25] == 0;
     c.format_k = formats()[formats_k[row[0]]].id;
     c.format_v = formats()[(row[1] * apart + formats_k[row[0]] + number) % n_formats].id;
     c.dim_k = kDims[row[2]].k;

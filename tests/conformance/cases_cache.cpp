@@ -5,6 +5,7 @@
 
 #include "attend_configs.hpp"
 #include "cases.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -36,12 +37,14 @@ void add_sequence(std::vector<Case>& out) {
         c.tables = Tables::sequence;
         c.rotate_k = n % 5 < 2;
         c.rotate_v = n % 5 == 1 || n % 5 == 3;
+        c.centre_k = n % 3 == 0;
+        c.centre_v = n % 4 < 2;
         c.subset = turn == 0 ? subset_of(n + 3, 5, 15) : Subset::full;
         ++n;
         c.name = std::string("sequence.") + kNames[script] + "." + std::string(k.name) + "-" +
                  std::string(format_info(c.format_v).name) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) +
                  ".h" + to_string(c.kv_heads) + "x" + to_string(c.group) + ".n" + to_string(c.length) + ".p" +
-                 to_string(c.page_tokens) + rotation_name(c);
+                 to_string(c.page_tokens) + transform_name(c);
         out.push_back(c);
       }
 }
@@ -72,13 +75,15 @@ void add_relations(std::vector<Case>& out) {
         c.lse = true;
         c.rotate_k = n % 5 < 2;
         c.rotate_v = n % 5 == 1 || n % 5 == 3;
+        c.centre_k = n % 3 == 0;
+        c.centre_v = n % 4 < 2;
         c.subset = subset_of(n, 17, 51);
         const auto configs = module_configs(module, attend_shape(c));
         if (configs.empty()) continue;
         c.config = configs[n++ % configs.size()];
         c.name = "relation." + std::string(relation_name(c.relation)) + "." + std::string(kernel_info(module).name) +
                  "." + std::string(format_info(c.format_k).name) + "-" + std::string(format_info(c.format_v).name) +
-                 ".d" + to_string(c.dim_k) + ".g" + to_string(c.group) + ".p" + to_string(c.page_tokens) + rotation_name(c) + "." + config_key(c.config);
+                 ".d" + to_string(c.dim_k) + ".g" + to_string(c.group) + ".p" + to_string(c.page_tokens) + transform_name(c) + "." + config_key(c.config);
         out.push_back(c);
       }
 }

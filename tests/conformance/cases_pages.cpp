@@ -6,6 +6,7 @@
 
 #include "cases.hpp"
 #include "pairwise.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -33,14 +34,14 @@ void name_append(Case& c) {
   c.name = "append." + fmt(c.format_k) + "-" + fmt(c.format_v) + ".d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) + ".h" +
            to_string(c.kv_heads) + ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + "." +
            std::string(io_name(c.in)) + "." + std::string(data_class_name(c.data)) +
-           (c.tables == Tables::shuffled ? ".shuffled" : ".identity") + (c.placement == Placement::strided ? ".strided" : "") + rotation_name(c);
+           (c.tables == Tables::shuffled ? ".shuffled" : ".identity") + (c.placement == Placement::strided ? ".strided" : "") + transform_name(c);
 }
 
 // append: K and V formats and head dimensions independent. Every format is K and V of a quick case.
 void add_append(std::vector<Case>& out) {
   std::uint32_t n = 0;
   std::set<FormatId> seen_k, seen_v;
-  for (const auto& row : pairwise_rows({format_count(), format_count(), 9, 9, 4, 6, 2, 3, 8, 2, 2, 3, 3})) {
+  for (const auto& row : pairwise_rows({format_count(), format_count(), 9, 9, 4, 6, 2, 3, 8, 2, 2, 3, 3, 3, 3})) {
     Case c;
     c.op = Op::append;
     c.format_k = format_at(row[0]);
@@ -56,6 +57,8 @@ void add_append(std::vector<Case>& out) {
     c.placement = row[10] == 0 ? Placement::buffer : Placement::strided;
     c.rotate_k = row[11] == 0;
     c.rotate_v = row[12] == 0;
+    c.centre_k = row[13] == 0;
+    c.centre_v = row[14] == 0;
     c.subset = subset_of(n++, 8, 32);
     if (c.subset == Subset::full && c.dim_k + c.dim_v <= 256 && (!seen_k.contains(c.format_k) || !seen_v.contains(c.format_v)))
       c.subset = Subset::quick;
@@ -85,12 +88,12 @@ void add_append(std::vector<Case>& out) {
 void name_read(Case& c) {
   c.name = "read." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".n" + to_string(c.length) +
            ".p" + to_string(c.page_tokens) + "." + std::string(io_name(c.out)) + "." + std::string(data_class_name(c.data)) +
-           (c.placement == Placement::strided ? ".strided" : "") + rotation_name(c);
+           (c.placement == Placement::strided ? ".strided" : "") + transform_name(c);
 }
 
 void add_read(std::vector<Case>& out) {
   std::uint32_t n = 0;
-  for (const auto& row : pairwise_rows({format_count(), 9, 4, 6, 2, 3, 8, 2, 2})) {
+  for (const auto& row : pairwise_rows({format_count(), 9, 4, 6, 2, 3, 8, 2, 2, 2})) {
     Case c;
     c.op = Op::read;
     c.format_k = format_at(row[0]);
@@ -102,6 +105,7 @@ void add_read(std::vector<Case>& out) {
     c.data = kData[row[6]];
     c.placement = row[7] == 0 ? Placement::buffer : Placement::strided;
     c.rotate_k = row[8] == 0;
+    c.centre_k = row[9] == 0;
     c.subset = subset_of(n++, 4, 24);
     name_read(c);
     out.push_back(c);
@@ -182,7 +186,7 @@ void add_quantize(std::vector<Case>& out) {
 void add_merge(std::vector<Case>& out) {
   constexpr std::array<std::uint32_t, 6> kSplits{1, 2, 3, 7, 33, 130};
   std::uint32_t n = 0;
-  for (const auto& row : pairwise_rows({6, 9, 4, 3, 3, 2, 2, 2, 2})) {
+  for (const auto& row : pairwise_rows({6, 9, 4, 3, 3, 2, 2, 2, 2, 2})) {
     Case c;
     c.op = Op::merge;
     c.splits = kSplits[row[0]];
@@ -194,10 +198,11 @@ void add_merge(std::vector<Case>& out) {
     c.lse = row[6] != 0;
     c.placement = row[7] == 0 ? Placement::buffer : Placement::strided;
     c.rotate_v = row[8] == 0;
+    c.centre_v = row[9] == 0;
     c.subset = subset_of(n++, 3, 12);
     c.name = "merge.s" + to_string(c.splits) + ".d" + to_string(c.dim_v) + ".h" + to_string(c.kv_heads) + ".q" +
              to_string(c.queries) + "." + std::string(io_name(c.out)) + (c.sinks ? ".sinks" : "") + (c.lse ? ".lse" : "") +
-             (c.placement == Placement::strided ? ".strided" : "") + rotation_name(c);
+             (c.placement == Placement::strided ? ".strided" : "") + transform_name(c);
     out.push_back(c);
   }
 }
@@ -217,6 +222,31 @@ void add_gather(std::vector<Case>& out) {
                to_string(c.page_tokens) + ".pages" + to_string(c.batch);
       out.push_back(c);
     }
+}
+
+// Rows with a mean that pays and without, by DataClass; variant: which sides are asked for.
+void add_means(std::vector<Case>& out) {
+  std::uint32_t n = 0;
+  for (const auto& row : pairwise_rows({9, 9, 4, 4, 3, 8, 2, 3, 2, 2})) {
+    Case c;
+    c.op = Op::means;
+    c.dim_k = kDims[row[0]];
+    c.dim_v = kDims[row[1]];
+    c.kv_heads = kHeads[row[2]];
+    const std::uint32_t lengths[] = {32, 37, 101, 1024};
+    c.length = lengths[row[3]];
+    c.in = kIo[row[4]];
+    c.data = kData[row[5]];
+    c.placement = row[6] == 0 ? Placement::buffer : Placement::strided;
+    c.variant = 1 + row[7];
+    c.rotate_k = row[8] == 0;
+    c.rotate_v = row[9] == 0;
+    c.subset = subset_of(n++, 6, 18);
+    c.name = "means.d" + to_string(c.dim_k) + "-" + to_string(c.dim_v) + ".h" + to_string(c.kv_heads) + ".n" + to_string(c.length) + "." +
+             std::string(io_name(c.in)) + "." + std::string(data_class_name(c.data)) + ".sides" + to_string(c.variant) +
+             (c.placement == Placement::strided ? ".strided" : "") + transform_name(c);
+    out.push_back(c);
+  }
 }
 
 void add_rotate(std::vector<Case>& out) {
@@ -248,6 +278,7 @@ void add_page_cases(std::vector<Case>& out) {
   add_merge(out);
   add_gather(out);
   add_rotate(out);
+  add_means(out);
 }
 
 }  // namespace kvant::conformance

@@ -5,6 +5,7 @@
 #include "attend_configs.hpp"
 #include "cases.hpp"
 #include "pairwise.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -28,7 +29,7 @@ std::string score_name(const Case& c) {
                      to_string(c.batch) + ".q" + to_string(c.queries) + ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens);
   name += "." + std::string(rule_name(c.rule));
   if (c.window != 0) name += ".w" + to_string(c.window) + "s" + to_string(c.window_sinks);
-  return name + flag(c.sinks, ".sinks") + flag(c.alibi, ".alibi") + flag(c.soft_cap, ".cap") + flag(c.lse, ".lse") + rotation_name(c) + "." +
+  return name + flag(c.sinks, ".sinks") + flag(c.alibi, ".alibi") + flag(c.soft_cap, ".cap") + flag(c.lse, ".lse") + transform_name(c) + "." +
          std::string(io_name(c.in)) + "." + std::string(data_class_name(c.data)) +
          (c.placement == Placement::host ? ".host" : c.placement == Placement::buffer ? ".buffer" : ".strided") + "." + config_key(c.config);
 }
@@ -38,7 +39,7 @@ void add_module(std::vector<Case>& out, KernelId module) {
   const std::array<std::uint32_t, 3> queries =
       is_prefill(module) ? std::array<std::uint32_t, 3>{3, 17, 32} : std::array<std::uint32_t, 3>{1, 2, 3};
   std::uint32_t n = is_prefill(module) ? 2 : 0;
-  for (const auto& row : pairwise_rows({n_formats, 7, 6, 3, 3, 5, 2, 3, 2, 2, 2, 2, 2, 3, 5, 3, 3, 2})) {
+  for (const auto& row : pairwise_rows({n_formats, 7, 6, 3, 3, 5, 2, 3, 2, 2, 2, 2, 2, 3, 5, 3, 3, 2, 2})) {
     Case c;
     c.op = Op::score;
     c.tables = Tables::sequence;
@@ -62,6 +63,7 @@ void add_module(std::vector<Case>& out, KernelId module) {
     c.data = kData[row[14]];
     c.placement = static_cast<Placement>(row[15]);
     c.rotate_k = row[17] != 0;
+    c.centre_k = row[18] != 0;
     c.subset = subset_of(n++, 23, 46);
     if (c.subset == Subset::smoke && c.dim_k > 128) c.subset = Subset::quick;
     const auto configs = module_configs(module, attend_shape(c));

@@ -57,6 +57,7 @@ TEST_CASE("import") { run_smoke(Op::import, 2); }
 TEST_CASE("extract") { run_smoke(Op::extract, 2); }
 TEST_CASE("rope") { run_smoke(Op::rope, 3); }
 TEST_CASE("hadamard") { run_smoke(Op::hadamard, 2); }
+TEST_CASE("means") { run_smoke(Op::means, 2); }
 
 TEST_SUITE_END();
 

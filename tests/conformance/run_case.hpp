@@ -40,6 +40,7 @@ CaseResult run_import_case(const RunContext& context, const Case& c);
 CaseResult run_extract_case(const RunContext& context, const Case& c);
 CaseResult run_rope_case(const RunContext& context, const Case& c);
 CaseResult run_hadamard_case(const RunContext& context, const Case& c);
+CaseResult run_means_case(const RunContext& context, const Case& c);
 
 // ---- shared by them ----
 

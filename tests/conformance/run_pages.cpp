@@ -7,6 +7,7 @@
 #include "params/pages.h"
 #include "run_case.hpp"
 #include "tensor_layout.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -45,7 +46,7 @@ SpecValues base_spec(Executor& executor, KernelId kernel, const Case& c) {
   spec[KVANT_SPEC_PAGE_TOKENS] = c.page_tokens;
   spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(c.in);
   spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(c.out);
-  spec[KVANT_SPEC_FLAGS] = rotation_flags(c);
+  spec[KVANT_SPEC_FLAGS] = transform_flags(c);
   return spec;
 }
 
@@ -68,6 +69,11 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
   const TensorLayout layout_v = make_layout(c.in, c.length, c.kv_heads, c.dim_v, c.placement);
   const auto k = make_tensor(Random(context.seed, c.name, 1), c.data, c.length, c.kv_heads, c.dim_k);
   const auto v = make_tensor(Random(context.seed, c.name, 2), c.data, c.length, c.kv_heads, c.dim_v);
+  std::vector<float> means = stored_means(context.seed, c, Side::k, c.kv_heads);
+  const auto v_means_offset = static_cast<std::uint32_t>(means.size());
+  const std::vector<float> means_v = stored_means(context.seed, c, Side::v, c.kv_heads);
+  means.insert(means.end(), means_v.begin(), means_v.end());
+  means.resize(std::max<std::size_t>(means.size(), 4));
   const bool shuffled = c.tables == Tables::shuffled;
   const auto order = first_slots(random, c, pages, shuffled);
   std::vector<std::int32_t> slots(4, -1);  // an offset before the first
@@ -99,9 +105,10 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
     const std::uint32_t layer_words = c.kv_heads * c.page_tokens * 2;  // masses of the first of two layers
     KVANT_ASSIGN(const Buffer mass, bench.make_filled(std::uint64_t{layer_words} * 2 * 4 * pages, kPoisonByte));
     CommandList list;
+    KVANT_ASSIGN(const Buffer in_means, bench.make(to_bytes(std::span<const float>(means))));
     Dispatch& d = list.add_dispatch(KernelId::append, "append", true);
     d.spec = base_spec(executor, KernelId::append, c);
-    d.bindings = {pool_k.range, pool_v.range, in_k.range, in_v.range, in_slots.range, mass.range};
+    d.bindings = {pool_k.range, pool_v.range, in_k.range, in_v.range, in_slots.range, mass.range, in_means.range};
     d.groups = params::append_grid(c.length, c.kv_heads, c.dim_k, format_k.block, c.dim_v, format_v.block,
                                    d.spec[KVANT_SPEC_LOCAL_SIZE], executor.limits().max_groups[0]);
     set_push(d, params::AppendParams{.tokens = c.length,
@@ -117,7 +124,8 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
                                      .v_token_stride = layout_v.token_stride,
                                      .v_head_stride = layout_v.head_stride,
                                      .mass_offset = 0,
-                                     .mass_page_stride = layer_words * 2});
+                                     .mass_page_stride = layer_words * 2,
+                                     .v_means_offset = v_means_offset});
     KVANT_TRY(bench.run(list));
     KVANT_ASSIGN(Bytes out_k, bench.fetch(pool_k));
     KVANT_ASSIGN(Bytes out_v, bench.fetch(pool_v));
@@ -150,9 +158,12 @@ CaseResult run_read_case(const RunContext& context, const Case& c) {
     KVANT_ASSIGN(const Buffer out, bench.make_filled(layout.bytes(), kCanaryByte));
     KVANT_ASSIGN(const Buffer in_slots, bench.make(to_bytes(std::span<const std::int32_t>(used))));
     CommandList list;
+    std::vector<float> means = stored_means(context.seed, c, Side::k, c.kv_heads);
+    means.resize(std::max<std::size_t>(means.size(), 4));
+    KVANT_ASSIGN(const Buffer in_means, bench.make(to_bytes(std::span<const float>(means))));
     Dispatch& d = list.add_dispatch(KernelId::read, "read", true);
     d.spec = base_spec(executor, KernelId::read, c);
-    d.bindings = {region.range, out.range, in_slots.range};
+    d.bindings = {region.range, out.range, in_slots.range, in_means.range};
     d.groups = params::read_grid(c.length, c.kv_heads, c.dim_k, d.spec[KVANT_SPEC_LOCAL_SIZE], executor.limits().max_groups[0]);
     set_push(d, params::ReadParams{.tokens = c.length,
                                    .kv_heads = c.kv_heads,

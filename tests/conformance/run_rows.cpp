@@ -9,6 +9,7 @@
 #include "run_case.hpp"
 #include "tensor_layout.hpp"
 #include "probe_executor.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -45,10 +46,13 @@ CaseResult run_quantize_case(const RunContext& context, const Case& c) {
 
 namespace {
 
+constexpr std::uint32_t kMergeGroup = 2;  // query heads of a KV head
+
 struct MergeData {
   std::uint32_t rows = 0;        // of PARTIAL
   std::vector<float> partial;    // [rows][dim], then [rows]
   std::vector<float> sinks;
+  std::vector<float> means;      // of V, as they are stored; zeros where it is not centred
   std::vector<params::MergeItem> items;
 };
 
@@ -76,6 +80,8 @@ MergeData make_merge_data(const RunContext& context, const Case& c) {
       }
   }
   for (std::uint32_t head = 0; head < c.kv_heads; ++head) data.sinks.push_back(static_cast<float>(random.normal(n++)));
+  data.means = stored_means(context.seed, c, Side::v, c.kv_heads / kMergeGroup);
+  data.means.resize(std::size_t{c.kv_heads} / kMergeGroup * c.dim_v, 0.0f);
   return data;
 }
 
@@ -106,14 +112,15 @@ MergeTruth merge_truth(const Case& c, const MergeData& data) {
       for (std::uint32_t s = 0; s < c.splits; ++s) sum += std::exp(lse(s) - largest);
       // exp: 3 + 2|x| ulp; sums of `splits` terms; one division.
       for (std::uint32_t d = 0; d < c.dim_v; ++d) {
+        const double mean = static_cast<double>(data.means[std::size_t{head / kMergeGroup} * c.dim_v + d]);
         double value = 0.0, magnitude = 0.0, error = 0.0;
         for (std::uint32_t s = 0; s < c.splits; ++s) {
           const double p = std::exp(lse(s) - largest) / sum;
           if (p == 0.0) continue;
-          const double term = p * static_cast<double>(data.partial[std::size_t{row(s)} * c.dim_v + d]);
-          value += term;
-          magnitude += std::fabs(term);
-          error += std::fabs(term) * (6 + 5 * (largest - lse(s))) * kU;
+          const double x = static_cast<double>(data.partial[std::size_t{row(s)} * c.dim_v + d]), size = std::fabs(x) + std::fabs(mean);
+          value += p * (x + mean);
+          magnitude += p * size;
+          error += p * size * (6 + 5 * (largest - lse(s))) * kU;
         }
         const std::size_t i = cell * c.dim_v + d;
         t.out[i] = value;
@@ -144,18 +151,20 @@ CaseResult run_merge_case(const RunContext& context, const Case& c) {
     KVANT_ASSIGN(const Buffer out, bench.make_filled(layout.bytes(), kCanaryByte));
     KVANT_ASSIGN(const Buffer meta, bench.make(to_bytes(std::span<const params::MergeItem>(items))));
     KVANT_ASSIGN(const Buffer heads, bench.make(to_bytes(std::span<const float>(data.sinks))));
+    KVANT_ASSIGN(const Buffer means, bench.make(to_bytes(std::span<const float>(data.means))));
     KVANT_ASSIGN(const Buffer lse, bench.make_filled(lse_layout.bytes(), kCanaryByte));
     CommandList list;
     Dispatch& d = list.add_dispatch(KernelId::attend_merge, "merge", true);
     d.spec[KVANT_SPEC_LOCAL_SIZE] = executor.page_kernel_config(KernelId::attend_merge).local_size;
     d.spec[KVANT_SPEC_HEAD_DIM_V] = c.dim_v;
     d.spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(c.out);
-    d.spec[KVANT_SPEC_FLAGS] = (c.sinks ? KVANT_ATTEND_SINKS : 0u) | (c.lse ? KVANT_ATTEND_LSE : 0u) | rotation_flags(c);
-    d.bindings = {partial.range, out.range, meta.range, heads.range, lse.range};
+    d.spec[KVANT_SPEC_FLAGS] = (c.sinks ? KVANT_ATTEND_SINKS : 0u) | (c.lse ? KVANT_ATTEND_LSE : 0u) | transform_flags(c);
+    d.bindings = {partial.range, out.range, meta.range, heads.range, lse.range, means.range};
     d.groups = {c.queries, c.kv_heads, 1};
     set_push(d, params::MergeParams{.item_begin = 0,
                                     .items_offset = 0,
                                     .q_heads = c.kv_heads,
+                                    .group = kMergeGroup,
                                     .partial_lse_offset = data.rows * c.dim_v,
                                     .out_offset = layout.offset,
                                     .out_token_stride = layout.token_stride,

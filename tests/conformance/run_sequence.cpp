@@ -11,9 +11,9 @@
 #include "cache_debug.hpp"
 #include "cpu_executor.hpp"
 #include "run_case.hpp"
-#include "rotation.hpp"
 #include "step.hpp"
 #include "probe_executor.hpp"
+#include "transforms.hpp"
 
 namespace kvant::conformance {
 
@@ -40,6 +40,10 @@ class Script {
       layer.format_v = formats[1];
       layer.rotate_k = c_.rotate_k;
       layer.rotate_v = c_.rotate_v;
+      layer.centre_k = c_.centre_k;
+      layer.centre_v = c_.centre_v;
+      layer.means_k = given_means(context_.seed, c_, Side::k, c_.kv_heads);
+      layer.means_v = given_means(context_.seed, c_, Side::v, c_.kv_heads);
       spec.layers.push_back(layer);
     }
     spec.page_tokens = c_.page_tokens;
@@ -67,12 +71,12 @@ class Script {
   }
 
   // Rows as they lie in pages, and as they were appended.
-  std::vector<float> stored(std::vector<float> x, std::uint32_t side) const { return turned(std::move(x), side, rotate_row); }
-  std::vector<float> given_back(std::vector<float> x, std::uint32_t side) const { return turned(std::move(x), side, rotate_row_back); }
-
-  std::vector<float> turned(std::vector<float> x, std::uint32_t side, void (*turn)(std::span<float>)) const {
-    if (side == 0 ? c_.rotate_k : c_.rotate_v)
-      for (std::size_t at = 0; at < x.size(); at += dim(side)) turn(std::span(x).subspan(at, dim(side)));
+  std::vector<float> stored(std::vector<float> x, std::uint32_t side) const {
+    store_rows(x, c_, static_cast<Side>(side), stored_means(context_.seed, c_, static_cast<Side>(side), c_.kv_heads));
+    return x;
+  }
+  std::vector<float> given_back(std::vector<float> x, std::uint32_t side) const {
+    give_back_rows(x, c_, static_cast<Side>(side), stored_means(context_.seed, c_, static_cast<Side>(side), c_.kv_heads));
     return x;
   }
 

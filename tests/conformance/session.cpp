@@ -116,7 +116,7 @@ CaseResult Session::run(const Case& c, std::uint64_t seed) {
   static constexpr Runner kRunners[] = {run_append_case,   run_read_case,   run_copy_case,   run_convert_case,
                                         run_quantize_case, run_attend_case, run_merge_case,  run_sequence_case,
                                         run_relation_case, run_gather_case, run_rotate_case, run_score_case,
-                                        run_transfer_case, run_import_case, run_extract_case, run_rope_case, run_hadamard_case};
+                                        run_transfer_case, run_import_case, run_extract_case, run_rope_case, run_hadamard_case, run_means_case};
   static_assert(std::size(kRunners) == static_cast<std::size_t>(Op::count));
   CaseResult result;
   if (plan() != nullptr) {

@@ -26,6 +26,7 @@ std::vector<KernelId> kernels_of(const Case& c) {
     case Op::extract: return {KernelId::extract};
     case Op::rope: return {KernelId::rope};
     case Op::hadamard: return {KernelId::hadamard};
+    case Op::means: return {KernelId::means};
     case Op::count: break;
   }
   return {};

@@ -85,7 +85,7 @@ std::vector<std::byte> sealed_state(FuzzInput& in) {
     switch (in.below(5)) {
       case 0:
         type = static_cast<std::uint32_t>(StateRecord::header);
-        write_state_header(spec, cache_content_key(spec), fields);
+        write_state_header(spec, cache_content_key(spec), {}, fields);
         break;
       case 1:
         type = static_cast<std::uint32_t>(StateRecord::page);

@@ -34,8 +34,9 @@ class Check {
   Check(DeviceContext& context, std::string family, std::string kernels)
       : context_(context), family_(std::move(family)), kernels_(std::move(kernels)), budget_(isa::budget_of(family_)) {}
 
-  void attend(const AttendShape& shape, const AttendConfig& config, const std::string& what, const std::string& role) {
-    const SpecValues spec = attend_spec(shape, config, KVANT_ATTEND_CAUSAL);
+  void attend(const AttendShape& shape, const AttendConfig& config, const std::string& what, const std::string& role,
+              std::uint32_t transforms = 0) {
+    const SpecValues spec = attend_spec(shape, config, KVANT_ATTEND_CAUSAL | transforms);
     Pipeline p;
     p.shape = what;
     p.config = std::to_string(config.local_size) + "x" + std::to_string(config.heads_per_tile) + "x" +
@@ -45,15 +46,18 @@ class Check {
     compile(config.kernel, spec, config.subgroup_size, std::move(p));
   }
 
-  void page_kernel(KernelId kernel, const FormatInfo& format, std::uint32_t dim) { page_kernel(kernel, format, format, dim); }
+  void page_kernel(KernelId kernel, const FormatInfo& format, std::uint32_t dim, std::uint32_t flags = 0) {
+    page_kernel(kernel, format, format, dim, flags);
+  }
 
-  void page_kernel(KernelId kernel, const FormatInfo& format, const FormatInfo& to, std::uint32_t dim) {
+  void page_kernel(KernelId kernel, const FormatInfo& format, const FormatInfo& to, std::uint32_t dim, std::uint32_t flags = 0) {
     SpecValues spec{};
     spec[KVANT_SPEC_LOCAL_SIZE] = choose_page_kernel_config(kernel, context_.plan()).local_size;
     spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(format.id);
     spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(to.id);
     spec[KVANT_SPEC_HEAD_DIM_K] = spec[KVANT_SPEC_HEAD_DIM_V] = dim;
     spec[KVANT_SPEC_PAGE_TOKENS] = 16;
+    spec[KVANT_SPEC_FLAGS] = flags;
     if (kernel == KernelId::transfer) {
       spec[KVANT_SPEC_TRANSFER_UNIT] = std::max({format.canonical_block, to.canonical_block, 2u});
       spec[KVANT_SPEC_TRANSFER_INDEX] = 1;
@@ -63,7 +67,7 @@ class Check {
       spec[KVANT_SPEC_ROPE_FACTORS] = 1;
     }
     Pipeline p;
-    p.shape = std::string(format.name) + (format.id == to.id ? "" : "-" + std::string(to.name)) + " d" + std::to_string(dim);
+    p.shape = std::string(format.name) + (format.id == to.id ? "" : "-" + std::string(to.name)) + " d" + std::to_string(dim) + (flags != 0 ? " cr" : "");
     p.config = std::to_string(spec[KVANT_SPEC_LOCAL_SIZE]);
     p.role = "page";
     p.head_dim = dim;
@@ -106,6 +110,9 @@ class Check {
   std::string lines_;
 };
 
+// Rows centred and rotated.
+constexpr std::uint32_t kTransforms = KVANT_ROTATE_K | KVANT_ROTATE_V | KVANT_CENTRE_K | KVANT_CENTRE_V;
+
 void check_attention(Check& check, const DevicePlan& plan, FormatId format, std::uint32_t dim, std::uint32_t group,
                      std::uint32_t queries) {
   AttendShape shape;
@@ -124,6 +131,8 @@ void check_attention(Check& check, const DevicePlan& plan, FormatId format, std:
   score.subgroup_size = 0;
   check.attend(shape, score, what, "masses");
   if (format != FormatId::q4_0 || dim != 128 || group != 4) return;
+  check.attend(shape, chosen, what + " cr", "chosen", kTransforms);
+  check.attend(shape, score, what + " cr", "masses", kTransforms);
   // Every module that tuning passes over, with the config of most lanes and as many rows as the chosen one: a CPU's, with
   // four rows and one lane a key, would never be taken here.
   std::map<KernelId, AttendConfig> others;
@@ -163,8 +172,11 @@ void check_shapes(Check& check, const DevicePlan& plan, bool all) {
     }
     for (const FormatId id : {FormatId::f32, FormatId::f16, FormatId::bf16}) check.page_kernel(KernelId::rope, format_info(id), dim);
     for (const FormatId id : {FormatId::f32, FormatId::f16}) check.page_kernel(KernelId::hadamard, format_info(id), dim);
-    for (const KernelId kernel : {KernelId::copy, KernelId::rotate, KernelId::attend_merge})
+    for (const KernelId kernel : {KernelId::copy, KernelId::rotate, KernelId::means, KernelId::attend_merge})
       check.page_kernel(kernel, format_info(FormatId::f16), dim);
+    for (const KernelId kernel : {KernelId::means, KernelId::attend_merge}) check.page_kernel(kernel, format_info(FormatId::f16), dim, kTransforms);
+    for (const FormatId id : kSample)
+      for (const KernelId kernel : {KernelId::append, KernelId::read}) check.page_kernel(kernel, format_info(id), dim, kTransforms);
   }
 }
 

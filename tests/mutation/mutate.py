@@ -67,7 +67,7 @@ def checks_of(path, build):
     if path.startswith("shaders/"):
         name = pathlib.Path(path).stem
         first = {"append": "append*", "read": "read*", "copy": "copy*", "convert": "convert*", "gather": "gather*",
-                 "rotate": "rotate*", "attend_merge": "merge*", "score": "score*", "rope": "rope*", "hadamard": "hadamard*"}.get(name)
+                 "rotate": "rotate*", "attend_merge": "merge*", "score": "score*", "rope": "rope*", "hadamard": "hadamard*", "means": "means*"}.get(name)
         if name.startswith("format_") or name == "nf4":
             first = "append*"
         commands = [conform + ["--subset", "quick", "--filter", first]] if first else []

@@ -168,6 +168,7 @@ Status CpuExecutor::run_dispatch(const Command& command) {
   const std::string_view name = info.name;
   if (name == "append") run_append(call);
   else if (name == "read") run_read(call);
+  else if (name == "means") run_means(call);
   else if (name == "copy") run_copy(call);
   else if (name == "convert") run_convert(call);
   else if (name == "gather") run_gather(call);

@@ -34,6 +34,10 @@ bool may_see(const DenseProblem& problem, const DenseSequence& seq, std::uint32_
   return problem.window == 0 || kv < problem.window_sinks || distance < static_cast<std::int64_t>(problem.window);
 }
 
+double mean_of(const std::vector<float>& means, std::uint32_t kv_head, std::uint32_t dim, std::uint32_t d) {
+  return means.empty() ? 0.0 : static_cast<double>(means[std::size_t{kv_head} * dim + d]);
+}
+
 // A key's logit and the bound on its error: the certain one of f32, and six standard deviations of what narrower arithmetic
 // adds, whose certain bound would be so wide that faults pass.
 struct Score {
@@ -71,8 +75,9 @@ Score score(const DenseProblem& problem, const DenseSequence& seq, const float* 
   double dot = 0.0, magnitude = 0.0;
   for (std::uint32_t d = 0; d < problem.dim_k; ++d) {
     const double term = static_cast<double>(q[d]) * static_cast<double>(k[d]);
-    dot += term;
-    magnitude += std::fabs(term);
+    const double shift = static_cast<double>(q[d]) * mean_of(problem.mean_k, kv_head, problem.dim_k, d);
+    dot += term + shift;
+    magnitude += std::fabs(term) + std::fabs(shift);
   }
   const double dot_error = (sum_rounding(problem.dim_k) + 4 * kU32) * magnitude + 6.0 * std::sqrt(dot_variance(problem, q, k));
   Score s{kv, dot * problem.scale, dot_error * std::fabs(problem.scale)};
@@ -140,8 +145,9 @@ DenseResult dense_attention(const DenseProblem& problem) {
           mean_error += s.weight * s.error;
           const float* v = v_row(s);
           for (std::uint32_t d = 0; d < problem.dim_v; ++d) {
-            out[d] += s.weight * static_cast<double>(v[d]);
-            weight[d] += std::fabs(s.weight * static_cast<double>(v[d]));
+            const double x = static_cast<double>(v[d]), mean = mean_of(problem.mean_v, head / group, problem.dim_v, d);
+            out[d] += s.weight * (x + mean);
+            weight[d] += s.weight * (std::fabs(x) + std::fabs(mean));
           }
         }
         const double sink_error =
@@ -155,7 +161,7 @@ DenseResult dense_attention(const DenseProblem& problem) {
         for (const Score& s : scores) {
           const float* v = v_row(s);
           for (std::uint32_t d = 0; d < problem.dim_v; ++d)
-            spread[d] += s.weight * std::fabs(static_cast<double>(v[d]) - out[d]) * s.error;
+            spread[d] += s.weight * std::fabs(static_cast<double>(v[d]) + mean_of(problem.mean_v, head / group, problem.dim_v, d) - out[d]) * s.error;
         }
         const double rounding = 2 * sum_rounding(static_cast<double>(scores.size())) + 16 * kU32;
         for (std::uint32_t d = 0; d < problem.dim_v; ++d)

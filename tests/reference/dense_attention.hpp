@@ -28,6 +28,7 @@ struct DenseProblem {
   std::uint32_t window = 0, window_sinks = 0;
   double scale = 1.0, soft_cap = 0.0;
   std::vector<float> sinks, slopes;     // per query head, or empty; where there is a bias, the slope is its factor
+  std::vector<float> mean_k, mean_v;    // [kv_head][dim], added to every decoded row; or empty
   std::uint32_t bias_heads = 1;         // head h has the rows of h % bias_heads
   Arithmetic arithmetic = Arithmetic::f32;
   // Relative rounding of the output's type: 2^-24 (f32), 2^-11 (f16), 2^-8 (bf16), and its smallest step.

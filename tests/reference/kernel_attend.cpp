@@ -23,6 +23,7 @@ struct Attention {
   std::vector<std::vector<float>> rows_k{}, rows_v{};
 
   View& meta() { return call.bindings[4]; }
+  View& facts() { return call.bindings[has(KVANT_CENTRE_K) ? 4 : 6]; }  // sinks and slopes
   bool has(std::uint32_t flag) const { return (flags & flag) != 0; }
 };
 
@@ -101,6 +102,9 @@ std::vector<Key> logits(Attention& a, const params::AttendSeq& seq, const params
   if (a.has(KVANT_ROTATE_K)) q = rotated(q);
   if (a.call.mutation == Mutation::swap_heads && a.p.kv_heads == 1)
     for (double& x : q) x = -x;
+  double shift = 0.0;
+  for (std::uint32_t d = 0; a.has(KVANT_CENTRE_K) && d < a.dim_k; ++d)
+    shift += q[d] * static_cast<double>(a.call.bindings[6].float_at(std::uint64_t{kv_head} * a.dim_k + d));
   std::vector<Key> keys;
   for (std::uint32_t kv = item.kv_begin; kv < item.kv_end && a.call.log->empty(); ++kv) {
     Key key{kv, 0, 0.0};
@@ -108,13 +112,13 @@ std::vector<Key> logits(Attention& a, const params::AttendSeq& seq, const params
     const double added = bias(a, seq, q_index, q_head, kv);
     if (added == -std::numeric_limits<double>::infinity()) continue;
     const std::vector<float>& row = decoded_row(a, true, item, kv, key.local, kv_head);
-    double s = 0.0;
+    double s = shift;
     for (std::uint32_t d = 0; d < a.dim_k; ++d) s += q[d] * static_cast<double>(row[d]);
     s *= static_cast<double>(a.p.scale);
     if (a.has(KVANT_ATTEND_SOFT_CAP)) s = static_cast<double>(a.p.soft_cap) * std::tanh(s / static_cast<double>(a.p.soft_cap));
     const double distance = static_cast<double>(std::int64_t{kv} - q_pos);
     if (a.has(KVANT_ATTEND_ALIBI))
-      s += static_cast<double>(a.call.bindings[6].float_at(std::uint64_t{a.p.slopes_offset} + q_head)) *
+      s += static_cast<double>(a.facts().float_at(std::uint64_t{a.p.slopes_offset} + q_head)) *
            (a.has(KVANT_ATTEND_BIAS) ? added : distance);
     else
       s += added;
@@ -141,7 +145,7 @@ void attend_row(Attention& a, const params::AttendSeq& seq, const params::Attend
   double largest = -std::numeric_limits<double>::infinity();
   for (const Key& key : keys) largest = std::max(largest, key.logit);
   const bool use_sink = is_final && a.has(KVANT_ATTEND_SINKS);
-  const double sink = use_sink ? static_cast<double>(a.call.bindings[6].float_at(std::uint64_t{a.p.sinks_offset} + q_head)) : 0.0;
+  const double sink = use_sink ? static_cast<double>(a.facts().float_at(std::uint64_t{a.p.sinks_offset} + q_head)) : 0.0;
   if (use_sink) largest = std::max(largest, sink);
 
   std::vector<double> out(a.dim_v, 0.0);
@@ -158,8 +162,8 @@ void attend_row(Attention& a, const params::AttendSeq& seq, const params::Attend
   const double lse = sum > 0.0 ? largest + std::log(sum) : -std::numeric_limits<double>::infinity();
 
   if (is_final) {
-    if (a.has(KVANT_ROTATE_V) && item.kv_begin != item.kv_end) {
-      a.call.log->report("an item with keys is final although V is rotated");
+    if ((a.has(KVANT_ROTATE_V) || a.has(KVANT_CENTRE_V)) && item.kv_begin != item.kv_end) {
+      a.call.log->report("an item with keys is final although V is rotated or centred");
       return;
     }
     const std::uint64_t q_row = std::uint64_t{seq.q_begin} + item.q_begin + query;

@@ -38,6 +38,11 @@ void run_merge(KernelCall& call) {
           out[d] += weight * static_cast<double>(partial.float_at(row_of(s) * dim + d));
       }
       for (double& x : out) x = sum > 0.0 ? x / sum : 0.0;
+      if ((flags & KVANT_CENTRE_V) != 0 && sum > 0.0) {
+        const double keys = sum - (use_sink ? std::exp(sink - largest) : 0.0);
+        for (std::uint32_t d = 0; d < dim; ++d)
+          out[d] += keys / sum * static_cast<double>(call.bindings[5].float_at(std::uint64_t{head / p.group} * dim + d));
+      }
       if ((flags & KVANT_ROTATE_V) != 0) out = rotated_back(out);
       const std::uint64_t first =
           p.out_offset + std::uint64_t{item.q_row} * p.out_token_stride + std::uint64_t{head} * p.out_head_stride;

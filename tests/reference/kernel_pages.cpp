@@ -4,6 +4,7 @@
 
 #include "formats.hpp"
 #include "kernels.hpp"
+#include "means.hpp"
 #include "params/pages.h"
 #include "rotation.hpp"
 
@@ -39,12 +40,17 @@ struct TensorPlace {
   std::uint64_t offset, token_stride, head_stride;
 };
 
+struct Transform {
+  bool rotate, centre;
+  std::uint32_t means_offset;  // words of binding 6
+};
+
 std::int32_t append_slot(View& slots, const params::AppendParams& p, std::uint32_t token) {
   return static_cast<std::int32_t>(slots.word(std::uint64_t{p.slots_offset} + std::uint64_t{token} * p.slots_stride));
 }
 
 void append_side(KernelCall& call, const params::AppendParams& p, const Region& region, View& planes, View& tensor,
-                 View& slots, const TensorPlace& place, bool rotate) {
+                 View& slots, const TensorPlace& place, const Transform& transform) {
   std::vector<float> row(region.head_dim);
   for (std::uint32_t token = 0; token < p.tokens; ++token) {
     const std::int32_t slot = append_slot(slots, p, token);
@@ -55,7 +61,9 @@ void append_side(KernelCall& call, const params::AppendParams& p, const Region& 
       const std::uint64_t first = place.offset + token * place.token_stride + head * place.head_stride;
       for (std::uint32_t d = 0; d < region.head_dim; ++d)
         row[d] = static_cast<float>(load_element(tensor, place.type, first + d));
-      if (rotate) rotate_row(row);
+      if (transform.rotate) rotate_row(row);
+      for (std::uint32_t d = 0; transform.centre && d < region.head_dim; ++d)
+        row[d] -= call.bindings[6].float_at(transform.means_offset + std::uint64_t{head} * region.head_dim + d);
       if (std::byte* out = region.head(planes, page - p.page_begin, head, "writes"))
         encode_planar_row(*region.format, region.layout, out, static_cast<std::uint32_t>(slot) % region.page_tokens, row);
       if (!call.log->empty()) return;
@@ -67,11 +75,12 @@ void append_side(KernelCall& call, const params::AppendParams& p, const Region& 
 
 void run_append(KernelCall& call) {
   const auto p = call.params<params::AppendParams>();
-  const std::uint32_t in = call.spec[KVANT_SPEC_IO_TYPE_IN];
+  const std::uint32_t in = call.spec[KVANT_SPEC_IO_TYPE_IN], flags = call.spec[KVANT_SPEC_FLAGS];
   const auto k = make_region(call, call.spec[KVANT_SPEC_FORMAT_K], call.spec[KVANT_SPEC_HEAD_DIM_K], p.kv_heads);
   if (k && call.groups[1] >= 1)
     append_side(call, p, *k, call.bindings[0], call.bindings[2], call.bindings[4],
-                {in, p.k_offset, p.k_token_stride, p.k_head_stride}, (call.spec[KVANT_SPEC_FLAGS] & KVANT_ROTATE_K) != 0);
+                {in, p.k_offset, p.k_token_stride, p.k_head_stride},
+                {(flags & KVANT_ROTATE_K) != 0, (flags & KVANT_CENTRE_K) != 0, 0});
   for (std::uint32_t token = 0; k && p.mass_page_stride != 0 && token < p.tokens && call.log->empty(); ++token) {
     const std::int32_t slot = append_slot(call.bindings[4], p, token);
     const std::uint32_t page = static_cast<std::uint32_t>(slot) / k->page_tokens;
@@ -86,14 +95,15 @@ void run_append(KernelCall& call) {
   const auto v = make_region(call, call.spec[KVANT_SPEC_FORMAT_V], call.spec[KVANT_SPEC_HEAD_DIM_V], p.kv_heads);
   if (v)
     append_side(call, p, *v, call.bindings[1], call.bindings[3], call.bindings[4],
-                {in, p.v_offset, p.v_token_stride, p.v_head_stride}, (call.spec[KVANT_SPEC_FLAGS] & KVANT_ROTATE_V) != 0);
+                {in, p.v_offset, p.v_token_stride, p.v_head_stride},
+                {(flags & KVANT_ROTATE_V) != 0, (flags & KVANT_CENTRE_V) != 0, p.v_means_offset});
 }
 
 void run_read(KernelCall& call) {
   const auto p = call.params<params::ReadParams>();
   const auto region = make_region(call, call.spec[KVANT_SPEC_FORMAT_K], call.spec[KVANT_SPEC_HEAD_DIM_K], p.kv_heads);
   if (!region) return;
-  const std::uint32_t out_type = call.spec[KVANT_SPEC_IO_TYPE_OUT];
+  const std::uint32_t out_type = call.spec[KVANT_SPEC_IO_TYPE_OUT], flags = call.spec[KVANT_SPEC_FLAGS];
   std::vector<float> row(region->head_dim);
   for (std::uint32_t token = 0; token < p.tokens; ++token) {
     const auto slot = static_cast<std::int32_t>(call.bindings[2].word(std::uint64_t{p.slots_offset} + token));
@@ -105,13 +115,36 @@ void run_read(KernelCall& call) {
       if (slot >= 0) {
         if (const std::byte* in = region->head(call.bindings[0], page - p.page_begin, head, "reads"))
           decode_planar_row(*region->format, region->layout, in, static_cast<std::uint32_t>(slot) % region->page_tokens, row);
-        if ((call.spec[KVANT_SPEC_FLAGS] & KVANT_ROTATE_K) != 0) rotate_row_back(row);
+        for (std::uint32_t d = 0; (flags & KVANT_CENTRE_K) != 0 && d < region->head_dim; ++d)
+          row[d] += call.bindings[3].float_at(std::uint64_t{head} * region->head_dim + d);
+        if ((flags & KVANT_ROTATE_K) != 0) rotate_row_back(row);
       }
       const std::uint64_t first =
           p.out_offset + std::uint64_t{token} * p.out_token_stride + std::uint64_t{head} * p.out_head_stride;
       for (std::uint32_t d = 0; d < region->head_dim; ++d)
         store_element(call.bindings[1], out_type, first + d, static_cast<double>(row[d]));
       if (!call.log->empty()) return;
+    }
+  }
+}
+
+void run_means(KernelCall& call) {
+  const auto p = call.params<params::MeansParams>();
+  const std::uint32_t in = call.spec[KVANT_SPEC_IO_TYPE_IN], flags = call.spec[KVANT_SPEC_FLAGS];
+  for (const bool is_v : {false, true}) {
+    if ((p.sides & (is_v ? 2u : 1u)) == 0 || call.groups[1] < (is_v ? 2u : 1u)) continue;
+    const std::uint32_t dim = call.spec[is_v ? KVANT_SPEC_HEAD_DIM_V : KVANT_SPEC_HEAD_DIM_K];
+    for (std::uint32_t head = 0; head < call.groups[0] && call.log->empty(); ++head) {
+      std::vector<float> rows;
+      for (std::uint32_t token = 0; token < p.tokens; ++token) {
+        if (static_cast<std::int32_t>(call.bindings[2].word(std::uint64_t{p.slots_offset} + token)) < 0) continue;
+        const std::uint64_t first = (is_v ? p.v_offset : p.k_offset) + std::uint64_t{token} * (is_v ? p.v_token_stride : p.k_token_stride) +
+                                    std::uint64_t{head} * (is_v ? p.v_head_stride : p.k_head_stride);
+        for (std::uint32_t d = 0; d < dim; ++d) rows.push_back(static_cast<float>(load_element(call.bindings[is_v ? 1 : 0], in, first + d)));
+      }
+      const std::vector<float> mean = mean_of_rows(rows, dim, p.inverse, (flags & (is_v ? KVANT_ROTATE_V : KVANT_ROTATE_K)) != 0);
+      for (std::uint32_t d = 0; d < dim; ++d)
+        call.bindings[3].store(((is_v ? p.v_means_offset : 0) + std::uint64_t{head} * dim + d) * 4, mean[d]);
     }
   }
 }

@@ -42,6 +42,7 @@ struct KernelCall {
 
 void run_append(KernelCall& call);
 void run_read(KernelCall& call);
+void run_means(KernelCall& call);
 void run_copy(KernelCall& call);
 void run_convert(KernelCall& call);
 void run_gather(KernelCall& call);

@@ -104,7 +104,7 @@ TEST_CASE("host gaps: a saved state that names a page twice for different tokens
     StateWriter writer(sink_of(bytes));
     REQUIRE(writer.begin().ok());
     RecordFields fields;
-    write_state_header(model.spec, cache_debug(*model.cache).prefix_index()->content(), fields);
+    write_state_header(model.spec, cache_debug(*model.cache).prefix_index()->content(), {}, fields);
     REQUIRE(writer.record(StateRecord::header, fields.data()).ok());
     const std::uint32_t token_bytes[] = {32 * 2 * 2, 2 * 32 * (4 + 2)};
     for (std::uint32_t g = 0; g < 2; ++g)

@@ -163,7 +163,7 @@ TEST_CASE("host state: whole records that lie are refused") {
   };
   const auto header = [&](StateWriter& writer, const CacheSpec& other) {
     RecordFields fields;
-    write_state_header(other, cache_debug(*from.cache).prefix_index()->content(), fields);
+    write_state_header(other, cache_debug(*from.cache).prefix_index()->content(), {}, fields);
     REQUIRE(writer.record(StateRecord::header, fields.data()).ok());
   };
   const auto other_spec = [&](auto change, const char* part) {

@@ -211,10 +211,10 @@ TEST_CASE("host state_plan: the header names the first field of a layer that dif
   const PrefixKey content = sha256({});
   const auto answer = [&](const CacheSpec& saved, const PrefixKey& key, std::size_t more = 0) {
     RecordFields fields;
-    write_state_header(saved, key, fields);
+    write_state_header(saved, key, {}, fields);
     Bytes bytes(fields.data().begin(), fields.data().end());
     bytes.resize(bytes.size() + more);
-    return check_state_header(spec, content, FieldReader(bytes));
+    return check_state_header(spec, content, FieldReader(bytes), {});
   };
   CHECK(answer(spec, content).ok());
   CHECK(answer(spec, content, 1).code() == StatusCode::data_loss);
@@ -235,7 +235,8 @@ TEST_CASE("host state_plan: the header names the first field of a layer that dif
   differs([](LayerSpec& l) { l.window = 65; }, text("window", "65", "64"));
   differs([](LayerSpec& l) { l.window_sinks = 4; }, text("window_sinks", "4", "0"));
   differs([](LayerSpec& l) { l.format_k = FormatId::f16; }, text("a format", "f16", "f32"));
-  differs([](LayerSpec& l) { l.rotate_v = true; }, text("a format", "f32 rotated", "f32"));
+  differs([](LayerSpec& l) { l.rotate_v = true; }, text("a format", "f16 rotated", "f16"));
+  differs([](LayerSpec& l) { l.centre_v = l.rotate_v = true; }, text("a format", "f16 centred rotated", "f16"));
   differs([](LayerSpec& l) { l.format_v = FormatId::bf16; }, text("a format", "bf16", "f16"));
 }
 

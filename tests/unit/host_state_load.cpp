@@ -46,7 +46,7 @@ Result<std::vector<LoadedSequence>> load(PrefixModel& model, const Written& writ
   StateWriter writer(sink_of(bytes));
   REQUIRE(writer.begin().ok());
   RecordFields fields;
-  write_state_header(model.spec, cache_debug(*model.cache).prefix_index()->content(), fields);
+  write_state_header(model.spec, cache_debug(*model.cache).prefix_index()->content(), {}, fields);
   REQUIRE(writer.record(StateRecord::header, fields.data()).ok());
   const std::size_t token_bytes[] = {32 * 2 * 2, 2 * 32 * (4 + 2)};
   for (std::uint32_t g = 0; g < 2; ++g)

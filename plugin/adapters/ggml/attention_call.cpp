@@ -162,6 +162,7 @@ Status record_sequences(Work& work, const Attention& a, const AttentionPages& pa
   const Window out = work.window(buffer_id(a.out), offset_of(a.out) + first * a.out->nb[3], count * a.out->nb[3]);
   call.q = q.range;
   call.out = out.range;
+  call.merge_heads = call.heads;
   call.lse_or_bias = bias.range;
   fill_params(call, a, q, out, slopes_word);
   record_attend(work.list(), call, [&pages](std::uint32_t slab) {

@@ -138,11 +138,17 @@ typedef struct kvant_layer_args {
   uint32_t unused;            /* padding until 1.1, not read */
   uint32_t transform_k;       /* since 1.2: KVANT_TRANSFORM_*, how rows lie in pages */
   uint32_t transform_v;
+  const float* means_k;       /* with KVANT_TRANSFORM_CENTRE [kv_heads][head_dim], finite, of rows as they are appended; NULL: measured. */
+  const float* means_v;       /* Read during the call. */
 } kvant_layer_args;
-/* Rows are multiplied by a fixed orthonormal matrix before they are quantized, queries or outputs likewise (docs/rotation.md): outliers spread over
- * the row, and narrow formats err less. Results differ from those without by quantization and rounding alone. Canonical bytes
- * (sequence_export, and what a step takes as such) are those of the rotated rows. Not for engines that rotate K or V themselves. */
+/* How rows lie in pages. Attention is the same but for quantization and rounding, and reading gives rows as they were appended; canonical bytes
+ * (sequence_export, and what a step takes as such) are those of the rows as they lie.
+ * ROTATE: rows are multiplied by a fixed orthonormal matrix before they are quantized, queries or outputs likewise (docs/rotation.md): outliers
+ * spread over the row, and narrow formats err less. Not for engines that rotate K or V themselves.
+ * CENTRE: a mean per KV head is subtracted first (docs/centring.md). If it is not given, the first rows of a layer decide, 32 at least in one run,
+ * whether it pays and what it is; then it stays. Such a cache takes no tiers, and loads states only that were saved under the same means. */
 #define KVANT_TRANSFORM_ROTATE 1u
+#define KVANT_TRANSFORM_CENTRE 2u
 
 /* Eviction policies of the prefix cache (docs/policies.md). */
 #define KVANT_POLICY_LRU 0u       /* least recently used first */
@@ -461,7 +467,12 @@ typedef struct kvant_api {
   kvant_error* (*prefix_clear)(kvant_cache* cache, uint64_t* out_pages);
   kvant_error* (*prefix_policy)(kvant_cache* cache, const kvant_policy_args* policy);
   kvant_error* (*prefix_stats)(kvant_cache* cache, kvant_prefix_stats* stats);
-  /* end of versions 1.1 and 1.2: append below only */
+  /* end of version 1.1 */
+
+  /* What a layer's side is centred by, [kv_heads][head_dim] of rows as they are appended; zeros if by nothing. To be given to a later cache
+   * as means_k or means_v. `count`: of `out`, exact. side: 0 K, 1 V. Waits for the device. [one-thread-per-object: cache] */
+  kvant_error* (*cache_means)(kvant_cache* cache, uint32_t layer, uint32_t side, float* out, uint64_t count);
+  /* end of version 1.2: append below only */
 } kvant_api;
 
 /* The one exported symbol. host_version: the newest version the host was compiled against (KVANT_VERSION). Returns the table,

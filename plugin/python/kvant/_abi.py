@@ -1,8 +1,9 @@
 """kvant.h in ctypes: the structs and the function table, field by field in the header's order."""
 import ctypes as c
 
-VERSION = 1 << 16 | 1
+VERSION = 1 << 16 | 2
 SIDE_K, SIDE_V = 0, 1
+TRANSFORM_ROTATE, TRANSFORM_CENTRE = 1, 2
 TYPE_F32, TYPE_F16, TYPE_BF16 = 0, 1, 2
 DEVICE_BEST = 0xFFFFFFFF
 CACHE_EXTERNAL_PAGES = 1
@@ -41,7 +42,7 @@ FormatInfo = _struct("FormatInfo", ("name", _str), ("block_elements", _u32), ("b
                      ("bits_per_element", c.c_double))
 LayerArgs = _struct("LayerArgs", ("kv_heads", _u32), ("head_dim_k", _u32), ("head_dim_v", _u32), ("format_k", _u32),
                     ("format_v", _u32), ("window", _u32), ("window_sinks", _u32), ("unused", _u32), ("transform_k", _u32),
-                    ("transform_v", _u32))
+                    ("transform_v", _u32), ("means_k", _ptr), ("means_v", _ptr))
 PolicyArgs = _struct("PolicyArgs", ("kind", _u32), ("sink_pages", _u32), ("ttl_ms", _u64))
 CacheArgs = _struct("CacheArgs", ("layer_count", _u32), ("layer_stride", _u32), ("layers", c.POINTER(LayerArgs)),
                     ("capacity_tokens", _u64), ("page_tokens", _u32), ("flags", _u32), ("model_id", _str), ("rope", _str),
@@ -113,4 +114,5 @@ class Api(c.Structure):
         ("sequence_open", _call(_ptr, c.POINTER(SequenceArgs), _pu64, _pu64)),
         ("prefix_find", _call(_ptr, c.POINTER(SequenceArgs), _pu64)), ("prefix_clear", _call(_ptr, _pu64)),
         ("prefix_policy", _call(_ptr, c.POINTER(PolicyArgs))), ("prefix_stats", _call(_ptr, c.POINTER(PrefixStats))),
+        ("cache_means", _call(_ptr, _u32, _u32, _ptr, _u64)),
     ]

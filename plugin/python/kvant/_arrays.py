@@ -49,6 +49,16 @@ def integers(name, values, dtype, size=None):
     return np.ascontiguousarray(array, dtype)
 
 
+def rows(name, values, shape):
+    """float32 of that shape; None stays None."""
+    if values is None:
+        return None
+    array = np.ascontiguousarray(values, np.float32)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; expected {shape}")
+    return array
+
+
 def floats(name, values, size):
     """[size] float32, one number per query head; None stays None."""
     if values is None:

@@ -2,6 +2,8 @@
 import ctypes as c
 from typing import NamedTuple
 
+import numpy as np
+
 from . import _abi, _arrays
 from ._object import Object
 
@@ -18,6 +20,9 @@ class Layer(NamedTuple):
     window: int = 0         # sliding window in tokens, the query's own included; 0: none
     window_sinks: int = 0   # first tokens that stay visible outside the window
     rotate: str = ""        # sides whose rows are rotated before they are quantized: "", "k", "v" or "kv"
+    centre: str = ""        # sides from whose rows a mean per KV head is subtracted first: "", "k", "v" or "kv"
+    means_k: object = None  # of a centred side: [kv_heads][head_dim], as Cache.means gives them; None: measured over the first rows
+    means_v: object = None
 
     def dim(self, side):
         return self.head_dim_v or self.head_dim if side == "v" else self.head_dim
@@ -41,7 +46,8 @@ class Pool(Object):
     def __init__(self, device, layers, capacity, page_tokens, flags, keep=None, **more_args):
         self._context, api, self._api = device._context, device._api, device._api
         self.layers = [Layer(*layer) for layer in layers]
-        array = (_abi.LayerArgs * len(self.layers))(*[self._layer_args(i) for i in range(len(self.layers))])
+        kept = []  # means, until the library has read them
+        array = (_abi.LayerArgs * len(self.layers))(*[self._layer_args(i, kept) for i in range(len(self.layers))])
         args = _abi.CacheArgs(layer_count=len(self.layers), layers=array, capacity_tokens=_arrays.count("capacity", capacity, 64),
                               page_tokens=_arrays.count("page_tokens", page_tokens), flags=flags, **more_args)
         self.page_tokens = args.page_tokens or 16
@@ -51,14 +57,20 @@ class Pool(Object):
     def _create(self, device, args):
         return self._make(self._api.cache_create, device._handle, c.byref(args))
 
-    def _layer_args(self, index):
+    def _layer_args(self, index, kept):
         layer = self.layers[index]
-        if layer.rotate not in ("", "k", "v", "kv"):
-            raise ValueError(f"layers[{index}].rotate is {layer.rotate!r}, not '', 'k', 'v' or 'kv'")
+        for name in ("rotate", "centre"):
+            if getattr(layer, name) not in ("", "k", "v", "kv"):
+                raise ValueError(f"layers[{index}].{name} is {getattr(layer, name)!r}, not '', 'k', 'v' or 'kv'")
+        for side in "kv":
+            means = _arrays.rows(f"layers[{index}].means_{side}", getattr(layer, f"means_{side}"), (layer.kv_heads, layer.dim(side)))
+            kept.append(means)
         fields = {"kv_heads": layer.kv_heads, "head_dim_k": layer.head_dim, "head_dim_v": layer.head_dim_v,
                   "window": layer.window, "window_sinks": layer.window_sinks,
-                  "transform_k": int("k" in layer.rotate), "transform_v": int("v" in layer.rotate)}
-        return _abi.LayerArgs(format_k=self._context.format_id(layer.format_k), format_v=self._context.format_id(layer.format_v),
+                  **{f"transform_{side}": _abi.TRANSFORM_ROTATE * (side in layer.rotate) | _abi.TRANSFORM_CENTRE * (side in layer.centre)
+                     for side in "kv"}}
+        means_k, means_v = (None if means is None else means.ctypes.data for means in kept[-2:])
+        return _abi.LayerArgs(means_k=means_k, means_v=means_v, format_k=self._context.format_id(layer.format_k), format_v=self._context.format_id(layer.format_v),
                               **{name: _arrays.count(f"layers[{index}].{name}", value) for name, value in fields.items()})
 
     def stats(self):
@@ -66,6 +78,13 @@ class Pool(Object):
         stats = _abi.CacheStats()
         self._call(self._api.cache_stats, self._handle, c.byref(stats))
         return Stats(*(getattr(stats, name) for name in Stats._fields))
+
+    def means(self, layer, side):
+        """What a centred side ("k" or "v") is centred by, float32 [kv_heads][head_dim]; zeros if by nothing, or nothing yet."""
+        index, side_id, spec = self._place(layer, side)
+        out = np.empty((spec.kv_heads, spec.dim(side)), np.float32)
+        self._call(self._api.cache_means, self._handle, index, side_id, out.ctypes.data, out.size)
+        return out
 
     def convert(self, layer, side, name):
         """Re-encodes one side ("k" or "v") of a layer into the format `name`, on the device. No step may be open."""

@@ -91,6 +91,32 @@ def check_rotation(device, random):
     refused(ValueError, "layers[0].rotate is 'x'", device.cache, [kvant.Layer(1, 64, "f16", "f16", rotate="x")], 32)
 
 
+def check_centring(device, random):
+    """Centred keys and values: the same attention and the same rows, but for rounding; what was measured can be given."""
+    k, v = random_rows(random, (TOKENS, KV_HEADS), (TOKENS, KV_HEADS))
+    k[..., 3] += 50
+    q, = random_rows(random, (QUERIES, Q_HEADS))
+    positions = np.arange(TOKENS - QUERIES, TOKENS)
+    means = None
+    for rotate in ("", "kv", "kv"):
+        cache = device.cache([kvant.Layer(KV_HEADS, DIM, "f32", "f32", rotate=rotate, centre="kv", means_k=means)], capacity=64)
+        if means is None:
+            assert not cache.means(0, "k").any()
+        sequence = cache.sequence()
+        with cache.step([(sequence, TOKENS, QUERIES)]) as step:
+            out = step.run(0, k=k, v=v, q=q)
+        assert np.abs(out - attention(q, k, v, positions)[0]).max() < 1e-3
+        for side, rows in (("k", k), ("v", v)):
+            assert np.abs(cache.read(sequence, 0, side) - rows).max() < 1e-4
+        assert np.abs(cache.means(0, "k") - k.mean(0)).max() < 1e-4
+        means = cache.means(0, "k") if means is None else means
+        cache.close()
+    refused(ValueError, "layers[0].centre is 'x'", device.cache, [kvant.Layer(1, 64, "f16", "f16", centre="x")], 32)
+    refused(ValueError, "layers[0].means_v has shape (64,); expected (1, 64)", device.cache,
+            [kvant.Layer(1, 64, "f16", "f16", centre="v", means_v=np.zeros(64))], 32)
+    refused(kvant.ErrorCode.INVALID_ARGUMENT, "means_k is not NULL without", device.cache, [kvant.Layer(1, 64, "f16", "f16", means_k=np.zeros((1, 64)))], 32)
+
+
 def check_types(cache, sequence, k, v, q):
     """Every element type goes in and comes out; out is the caller's array, a part of a wider one."""
     positions = np.arange(TOKENS - QUERIES, TOKENS)
@@ -122,3 +148,4 @@ def check_attention(device, random):
     cache.close()
     check_window(device, random)
     check_rotation(device, random)
+    check_centring(device, random)
