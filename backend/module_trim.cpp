@@ -19,6 +19,7 @@ enum : std::uint32_t {
   kOpName = 5,
   kOpMemberName = 6,
   kOpLine = 8,
+  kOpEntryPoint = 15,
   kOpTypeVoid = 19,
   kOpFunction = 54,
   kOpFunctionParameter = 55,
@@ -85,15 +86,21 @@ struct Function {
   std::set<Id> calls;
 };
 
-// The functions whose bodies may go.
-std::set<Id> unused_functions(std::span<const std::uint32_t> words, std::span<const std::uint32_t> formats) {
+// The functions whose bodies may go, and those that nobody calls then.
+struct Unused {
+  std::set<Id> bodies, whole;
+};
+Unused unused_functions(std::span<const std::uint32_t> words, std::span<const std::uint32_t> formats) {
   std::map<Id, Function> functions;
   std::map<Id, std::string_view> names;
   Id void_type = 0, current = 0;
+  std::vector<Id> entries;
   for_each_instruction(words, [&](std::uint32_t op, std::span<const std::uint32_t> word) {
     if (op == kOpName) {
       const char* text = reinterpret_cast<const char*>(&word[2]);
       names[word[1]] = std::string_view(text, strnlen(text, (word.size() - 2) * sizeof(std::uint32_t)));
+    } else if (op == kOpEntryPoint) {
+      entries.push_back(word[2]);
     } else if (op == kOpTypeVoid) {
       void_type = word[1];
     } else if (op == kOpFunction) {
@@ -104,40 +111,52 @@ std::set<Id> unused_functions(std::span<const std::uint32_t> words, std::span<co
     }
   });
   const std::set<std::string_view> used = used_names(formats);
-  std::set<Id> kept;
-  std::vector<Id> open;
+  Unused unused;
+  // Functions that are called from `open` on, those in unused.bodies included, but not what they would call.
+  const auto called = [&](std::vector<Id> open) {
+    std::set<Id> seen;
+    while (!open.empty()) {
+      const Id id = open.back();
+      open.pop_back();
+      if (!seen.insert(id).second || unused.bodies.contains(id)) continue;
+      for (const Id callee : functions[id].calls) open.push_back(callee);
+    }
+    return seen;
+  };
+  std::vector<Id> of_used;
   for (const auto& [id, function] : functions)
-    if (used.contains(function.format)) open.push_back(id);
-  while (!open.empty()) {
-    const Id id = open.back();
-    open.pop_back();
-    if (!kept.insert(id).second) continue;
-    for (const Id callee : functions[id].calls) open.push_back(callee);
-  }
-  std::set<Id> unused;
+    if (used.contains(function.format)) of_used.push_back(id);
+  const std::set<Id> kept = called(of_used);
   for (const auto& [id, function] : functions)
-    if (!function.format.empty() && !used.contains(function.format) && function.is_void && !kept.contains(id)) unused.insert(id);
+    if (!function.format.empty() && !used.contains(function.format) && function.is_void && !kept.contains(id)) unused.bodies.insert(id);
+  if (unused.bodies.empty()) return unused;
+  const std::set<Id> reached = called(entries);
+  for (const auto& [id, function] : functions)
+    if (!reached.contains(id)) unused.whole.insert(id);
   return unused;
 }
 
 }  // namespace
 
 std::vector<std::uint32_t> trim_module(std::span<const std::uint32_t> words, std::span<const std::uint32_t> formats) {
-  const std::set<Id> unused = unused_functions(words, formats);
-  if (unused.empty()) return {words.begin(), words.end()};
-  std::set<Id> gone;  // results inside of the bodies that go
-  bool inside = false, first_label = false;
+  const Unused unused = unused_functions(words, formats);
+  if (unused.bodies.empty()) return {words.begin(), words.end()};
+  std::set<Id> gone;  // results of what goes
+  bool inside = false, whole = false, first_label = false;
   const auto stays = [&](std::uint32_t op, std::span<const std::uint32_t> word) {
     if (op == kOpFunction) {
-      inside = unused.contains(word[2]);
+      whole = unused.whole.contains(word[2]);
+      inside = whole || unused.bodies.contains(word[2]);
       first_label = true;
-      return true;
+      return !whole;
     }
-    if (!inside || op == kOpFunctionParameter) return true;
+    if (!inside) return true;
     if (op == kOpFunctionEnd) {
       inside = false;
-      return true;
+      return !whole;
     }
+    if (whole) return false;
+    if (op == kOpFunctionParameter) return true;
     return op == kOpLabel && std::exchange(first_label, false);
   };
   for_each_instruction(words, [&](std::uint32_t op, std::span<const std::uint32_t> word) {

@@ -9,7 +9,7 @@
 namespace kvant {
 
 // `words`: a module of kernels.def, with the names of its functions. Bodies of functions <symbol>_encode_block, _decode_span and _int8_span
-// become empty unless their format is among `formats` (ids), or a function of one of these calls them.
+// become empty unless their format is among `formats` (ids), or a function of one of these calls them; functions that nobody calls any more go.
 std::vector<std::uint32_t> trim_module(std::span<const std::uint32_t> words, std::span<const std::uint32_t> formats);
 
 }  // namespace kvant

@@ -64,6 +64,9 @@ TEST_CASE("module_trim: bodies of other formats go, those that a used one calls 
   CHECK(q4.at("q8h_encode_block") > kEmpty);
   CHECK(q4.at("q8_0_encode_block") == kEmpty);  // q8h packs as q8_0 does, but does not call its encoder
   CHECK(q4.at("t4_encode_block") == kEmpty);
+  // What encoders of the trellis formats call goes with them.
+  CHECK_FALSE(q4.contains("trellis_distances"));
+  CHECK(function_sizes(trimmed(KernelId::append, {FormatId::t4})).at("trellis_distances") > 20);
   const auto reading = function_sizes(trimmed(KernelId::read, {FormatId::q8h}));
   CHECK(reading.at("q8_0_decode_span") > kEmpty);  // called
   CHECK(reading.at("q4_0_decode_span") == kEmpty);
