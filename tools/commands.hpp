@@ -18,6 +18,7 @@ void add_replay_command(CLI::App& app);
 void add_top_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 void add_memory_curve_command(CLI::App& app);
+void add_plan_formats_command(CLI::App& app);
 
 // Options of every command that opens the library and a device.
 struct HostOptions {
@@ -33,7 +34,8 @@ CLI::Validator at_least(uint32_t least);
 // The texts of options that several commands have.
 inline constexpr const char* kModelHelp = "GGUF file: a path, or a name in the models folder";
 inline constexpr const char* kFormatsHelp =
-    "comma-separated formats, or pairs K/V; all stands for each format: all, all/q4_0, all/all";
+    "comma-separated formats, or pairs K/V; all stands for each format: all, all/q4_0, all/all; "
+    "+c behind a name for centred rows, +r for rotated ones; or a preset: accurate, default, small, tiny; or @FILE, a plan of plan-formats";
 
 // Opens both.
 Outcome<std::shared_ptr<Device>> open_device(const HostOptions& options);

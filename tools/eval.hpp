@@ -115,7 +115,8 @@ Outcome<std::string> read_text(const std::string& path);
 // Perplexity and divergence. The first run must be the reference, f32 and plain keys: its logits are kept.
 class TextEval {
  public:
-  static Outcome<TextEval> load(const std::string& path, const EvalModel& model, uint32_t chunks);
+  // At most `chunks` of the text, its first ones, or its last ones.
+  static Outcome<TextEval> load(const std::string& path, const EvalModel& model, uint32_t chunks, bool last = false);
   Outcome<TextFigures> run(EvalModel& model, const std::shared_ptr<Device>& device, const FormatPair& pair,
                            double& bits_per_element, Progress& progress);
   uint32_t chunks() const { return static_cast<uint32_t>(chunks_.size()); }

@@ -68,7 +68,7 @@ Outcome<std::vector<float>> score(EvalModel& model, engine::CacheAttention& atte
 
 }  // namespace
 
-Outcome<TextEval> TextEval::load(const std::string& path, const EvalModel& model, uint32_t chunks) {
+Outcome<TextEval> TextEval::load(const std::string& path, const EvalModel& model, uint32_t chunks, bool last) {
   const auto text = read_text(path);
   if (!text.ok()) {
     return text.failure();
@@ -79,8 +79,10 @@ Outcome<TextEval> TextEval::load(const std::string& path, const EvalModel& model
   tokens.insert(tokens.begin(), model.tokenizer.bos());
   const uint32_t length = model.llama.config().context;
   TextEval eval;
-  for (uint32_t i = 0; i < chunks && size_t{i + 1} * length <= tokens.size(); ++i) {
-    std::vector<uint32_t> chunk(tokens.begin() + i * length, tokens.begin() + (i + 1) * length);
+  const size_t whole = tokens.size() / length, count = std::min<size_t>(chunks, whole), first = last ? whole - count : 0;
+  for (size_t i = first; i < first + count; ++i) {
+    const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(i * length);
+    std::vector<uint32_t> chunk(begin, begin + length);
     chunk[0] = model.tokenizer.bos();
     eval.chunks_.push_back(std::move(chunk));
   }

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <sstream>
 
+#include "format_plan.hpp"
+
 namespace kvant::tools {
 
 namespace {
@@ -53,7 +55,15 @@ void add_once(std::vector<FormatPair>& pairs, const FormatPair& pair) {
 
 }  // namespace
 
+std::span<const Preset> presets() {
+  static constexpr Preset kPresets[] = {{"accurate", "q8h+cr"}, {"default", "t4+cr"}, {"small", "t4+cr/t3+cr"}, {"tiny", "t4+cr/t2+cr"}};
+  return kPresets;
+}
+
 std::string FormatPair::name() const {
+  if (!label.empty()) {
+    return label;
+  }
   const std::string of_k = k.name + suffix(transform_k), of_v = v.name + suffix(transform_v);
   return of_k == of_v ? of_k : of_k + "/" + of_v;
 }
@@ -62,6 +72,19 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
   std::vector<FormatPair> pairs;
   std::istringstream stream(list);
   for (std::string name; std::getline(stream, name, ',');) {
+    if (name.starts_with('@')) {
+      auto plan = read_plan(library, name.substr(1));
+      if (!plan.ok()) {
+        return plan.failure();
+      }
+      add_once(pairs, *plan);
+      continue;
+    }
+    for (const Preset& preset : presets()) {
+      if (name == preset.name) {
+        name = preset.pair;
+      }
+    }
     const size_t slash = name.find('/');
     const auto ks = parse_side(library, name.substr(0, slash));
     if (!ks.ok()) {
@@ -69,7 +92,7 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     }
     if (slash == std::string::npos) {
       for (const FormatFacts& format : ks->formats) {
-        add_once(pairs, {format, format, ks->transform, ks->transform});
+        add_once(pairs, {format, format, ks->transform, ks->transform, {}, {}});
       }
       continue;
     }
@@ -79,7 +102,7 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     }
     for (const FormatFacts& k : ks->formats) {
       for (const FormatFacts& v : vs->formats) {
-        add_once(pairs, {k, v, ks->transform, vs->transform});
+        add_once(pairs, {k, v, ks->transform, vs->transform, {}, {}});
       }
     }
   }
@@ -99,6 +122,7 @@ CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_head
   shape.format_v = pair.v.id;
   shape.transform_k = pair.transform_k;
   shape.transform_v = pair.transform_v;
+  shape.by_layer = pair.by_layer;
   shape.capacity_tokens = capacity_tokens;
   return shape;
 }

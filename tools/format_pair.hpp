@@ -2,6 +2,7 @@
 // them, names them and makes caches of them.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,15 +16,26 @@ struct FormatPair {
   FormatFacts v;
   uint32_t transform_k = 0;  // KVANT_TRANSFORM_*
   uint32_t transform_v = 0;
+  // Of a plan, a pair of its own for each layer: then k and v are the first one's, and `label` is the name.
+  std::vector<LayerFormats> by_layer = {};
+  std::string label = {};
   bool operator==(const FormatPair& other) const {
-    return k.id == other.k.id && v.id == other.v.id && transform_k == other.transform_k && transform_v == other.transform_v;
+    return k.id == other.k.id && v.id == other.v.id && transform_k == other.transform_k && transform_v == other.transform_v &&
+           label == other.label;
   }
   std::string name() const;
 };
 
 // "q8_0,q8_0/q4_0,t4+cr" -> pairs, "+c" for centred rows, "+r" for rotated ones, duplicates left out; an unknown format is an error that lists the known ones. "all" stands
-// for each format: "all" is every format with itself, "all/q4_0" every K beside a V of q4_0, "all/all" every pair.
+// for each format; a preset's name for what it is made of (presets()); "@FILE" for a plan of kvant plan-formats. "all" is every format with itself, "all/q4_0" every K beside a V of q4_0, "all/all" every pair.
 Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::string& list);
+
+// Names that stand for pairs, from the most bits to the fewest (docs/accuracy.md).
+struct Preset {
+  const char* name;
+  const char* pair;
+};
+std::span<const Preset> presets();
 
 // Of a cache so configured, every layer alike.
 CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_heads, uint32_t head_dim,

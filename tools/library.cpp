@@ -215,7 +215,17 @@ Outcome<std::shared_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, co
   layer.transform_k = shape.transform_k;
   layer.transform_v = shape.transform_v;
   layer.format_v = shape.format_v;
-  const std::vector<kvant_layer_args> layers(shape.layers, layer);
+  std::vector<kvant_layer_args> layers(shape.layers, layer);
+  if (!shape.by_layer.empty() && shape.by_layer.size() != shape.layers) {
+    return Failure{"a plan for " + std::to_string(shape.by_layer.size()) + " layers does not fit a model of " + std::to_string(shape.layers),
+                   Exit::kUsage};
+  }
+  for (size_t i = 0; i < shape.by_layer.size(); ++i) {
+    layers[i].format_k = shape.by_layer[i].format_k;
+    layers[i].format_v = shape.by_layer[i].format_v;
+    layers[i].transform_k = shape.by_layer[i].transform_k;
+    layers[i].transform_v = shape.by_layer[i].transform_v;
+  }
   kvant_cache_args args{};
   args.struct_size = sizeof(args);
   args.layer_count = shape.layers;
@@ -230,6 +240,10 @@ Outcome<std::shared_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, co
     args.flags |= KVANT_CACHE_MASS;
   }
   KVANT_TRY(cache->check(cache->api().cache_create(cache->device_->handle(), &args, &cache->handle_)));
+  for (uint32_t i = 0; i < shape.by_layer.size(); ++i) {
+    KVANT_TRY(cache->memory_weight(i, KVANT_SIDE_K, shape.by_layer[i].weight_k));
+    KVANT_TRY(cache->memory_weight(i, KVANT_SIDE_V, shape.by_layer[i].weight_v));
+  }
   return cache;
 }
 

@@ -118,6 +118,16 @@ class Device {
   bool profiling_ = false;
 };
 
+// One layer's formats and how rows lie in pages (KVANT_TRANSFORM_*), and how much its sides mind being narrowed (memory_weight).
+struct LayerFormats {
+  uint32_t format_k = 0;
+  uint32_t format_v = 0;
+  uint32_t transform_k = 0;
+  uint32_t transform_v = 0;
+  double weight_k = 1;
+  double weight_v = 1;
+};
+
 struct CacheShape {
   uint32_t layers = 1;
   uint32_t kv_heads = 1;
@@ -131,6 +141,7 @@ struct CacheShape {
   bool mass = false;          // with room for attention mass
   uint32_t transform_k = 0;   // KVANT_TRANSFORM_*: how rows lie in pages
   uint32_t transform_v = 0;
+  std::vector<LayerFormats> by_layer = {};  // instead of these, if not empty: one a layer
 };
 
 // What a memory limit may do.

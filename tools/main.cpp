@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   add_top_command(app);
   add_report_command(app);
   add_memory_curve_command(app);
+  add_plan_formats_command(app);
 #if defined(KVANT_HAS_CONFORM)
   add_conform_command(app);
 #endif

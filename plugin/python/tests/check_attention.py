@@ -1,5 +1,9 @@
 """Masks, ALiBi, soft-cap, sinks, log-sum-exp, windows and element types against numpy. Few kinds of run: each compiles a
 pipeline or two. Keys and values are f16, so that what the cache holds is known."""
+import json
+import os
+import tempfile
+
 import numpy as np
 from support import DIM, KV_HEADS, Q_HEADS, attention, close, differ, random_rows, refused
 
@@ -117,6 +121,38 @@ def check_centring(device, random):
     refused(kvant.ErrorCode.INVALID_ARGUMENT, "means_k is not NULL without", device.cache, [kvant.Layer(1, 64, "f16", "f16", means_k=np.zeros((1, 64)))], 32)
 
 
+def check_presets(device, random):
+    """Presets and plans name layers that a cache takes; a format with fewer bits errs more."""
+    k, v = random_rows(random, (TOKENS, KV_HEADS), (TOKENS, KV_HEADS))
+    errors = []
+    for name in kvant.PRESETS:
+        layer = kvant.preset(name, KV_HEADS, DIM)
+        assert layer.rotate == layer.centre == "kv"
+        cache = device.cache([layer], capacity=64)
+        sequence = cache.sequence()
+        with cache.step([(sequence, TOKENS, 0)]) as step:
+            step.run(0, k=k, v=v)
+        errors.append(float(np.square(cache.read(sequence, 0, "v") - v).mean()))
+        cache.close()
+    assert errors == sorted(errors) and errors[0] < 1e-4 and errors[-1] > 10 * errors[1]
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "plan.json")
+
+        def write(layers):
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"plan": 1, "layers": layers}, file)
+
+        write([{"k": "q8h", "v": "t3+r"}, {"k": "t4+cr", "v": "f16+c"}])
+        first, second = kvant.plan_layers(path, KV_HEADS, DIM)
+        assert (first.format_k, first.format_v, first.rotate, first.centre) == ("q8h", "t3", "v", "")
+        assert (second.format_k, second.format_v, second.rotate, second.centre) == ("t4", "f16", "k", "kv")
+        write([{"k": "q8h"}])
+        refused(ValueError, "is no plan", kvant.plan_layers, path, 1, 64)
+        write([{"k": "q8h", "v": "t4+x"}])
+        refused(ValueError, "'t4+x' ends with '+x'", kvant.plan_layers, path, 1, 64)
+    refused(ValueError, "'best' is not a preset", kvant.preset, "best", 1, 64)
+
+
 def check_types(cache, sequence, k, v, q):
     """Every element type goes in and comes out; out is the caller's array, a part of a wider one."""
     positions = np.arange(TOKENS - QUERIES, TOKENS)
@@ -149,3 +185,4 @@ def check_attention(device, random):
     check_window(device, random)
     check_rotation(device, random)
     check_centring(device, random)
+    check_presets(device, random)
