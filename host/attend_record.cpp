@@ -83,6 +83,10 @@ void record_attend(CommandList& list, const AttendCall& call, const std::functio
         Dispatch& dispatch = list.add_dispatch(config.kernel, kernel_info(config.kernel).name.data(), barrier);
         barrier = false;
         dispatch.spec = spec;
+        if (items.slab != kNoSlab) {
+          dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(place.format_k);
+          dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(place.format_v);
+        }
         std::memcpy(dispatch.push.data(), &attend, sizeof attend);
         dispatch.bindings[0] = place.k;
         dispatch.bindings[1] = place.v;

@@ -4,21 +4,23 @@
 #include <functional>
 
 #include "executor.hpp"
+#include "formats.hpp"
 #include "planner.hpp"
 
 namespace kvant {
 
-// Where the keys and values of a slab lie, and the first page's number.
+// Where the keys and values of a slab lie, the first page's number, and what they are.
 struct AttendSlab {
   BufferRange k, v;
   std::uint32_t first_page = 0;
+  FormatId format_k{}, format_v{};
 };
 
 // What all dispatches of a call have in common. Offsets within `params` and `merges_offset` are words of `meta`.
 struct AttendCall {
   const AttendPlan* plan = nullptr;
   AttendConfig config;
-  AttendShape shape;                // formats, head dimensions, heads and page_tokens are read
+  AttendShape shape;                // formats (where an item has no keys), head dimensions, heads and page_tokens are read
   std::uint32_t io_in = 0, io_out = 0;  // KVANT_IO_*
   std::uint32_t flags = 0;          // KVANT_ATTEND_*
   std::uint32_t merges_offset = 0;

@@ -35,6 +35,7 @@ Result<std::unique_ptr<Cache>> create_cache(Executor& executor, const CacheSpec&
   auto cache = std::make_unique<CacheImpl>(executor, spec, log, std::move(geometry));
   KVANT_TRY(cache->open_prefixes());
   KVANT_TRY(cache->create_means());
+  KVANT_TRY(cache->open_protection());
   KVANT_TRY(cache->preallocate(spec.preallocate_bytes));
   return std::unique_ptr<Cache>(std::move(cache));
 }
@@ -89,6 +90,10 @@ Status CacheImpl::preallocate(std::uint64_t bytes) {
 MemoryUse CacheImpl::memory_use() const {
   MemoryUse use;
   use.pool_bytes = slabs_.allocated_bytes() + means_.bytes();
+  if (wide_ != nullptr) {
+    use.pool_bytes += wide_->allocated_bytes();
+    use.used_bytes += wide_->used_bytes();
+  }
   for (std::size_t g = 0; g < pools_.size(); ++g) {
     use.used_bytes += page_bytes(static_cast<std::uint32_t>(g)) * pools_[g].used_pages();
     use.used_pages += pools_[g].used_pages();
@@ -167,6 +172,7 @@ Status CacheImpl::destroy_sequence(SequenceId id) {
   if (sequence->node != nullptr) prefixes_->unpin(sequence->node, now_ms());
   const std::uint64_t tokens = sequence->length, before = free_pages();
   shrink_sequence(*sequence, pools_, 0, geometry_.page_tokens);
+  drop_copies(*sequence, 0);
   event(EventKind::sequence_destroyed, tokens, free_pages() - before, id);
   sequences_.erase(static_cast<std::uint64_t>(id));
   return {};
@@ -180,6 +186,7 @@ Status CacheImpl::truncate_sequence(SequenceId id, std::uint64_t tokens) {
                                               std::to_string(sequence->length)};
   KVANT_TRY(check_history(*sequence, geometry_.groups, tokens, geometry_.page_tokens));
   shrink_sequence(*sequence, pools_, tokens, geometry_.page_tokens);
+  drop_copies(*sequence, tokens + geometry_.page_tokens - 1);
   forget_tokens(*sequence, tokens);
   sequence->reused = std::min(sequence->reused, tokens);
   if (tokens == 0) {
@@ -238,9 +245,12 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
   child.pruned = tokens != 0 && parent->pruned;
   child.least_length = tokens != 0 ? parent->least_length : 0;
   child.reused = tokens;
+  Rollback forget_copies([&] { drop_copies(child, 0); });
+  if (wide_ != nullptr) wide_->share(*parent, child, full);
   Sequence& kept = sequences_[next_sequence_];  // an empty one; the rest cannot fail
   kept = std::move(child);
   undo.complete();
+  forget_copies.complete();
   if (parent->node != nullptr) {
     kept.node = parent->node;
     while (kept.node->depth > full) kept.node = kept.node->parent;

@@ -42,6 +42,15 @@ struct LayerSpec {
   bool operator==(const LayerSpec&) const = default;
 };
 
+// Tokens that attention reads in f16 although their layers' formats are narrower (wide_pages.hpp). Both counts 0: none.
+struct ProtectionSpec {
+  std::uint32_t first_tokens = 0;     // of a sequence
+  std::uint32_t newest_tokens = 0;    // that a query sees, its own included
+  bool k = false, v = false;          // sides that have copies
+  std::uint64_t capacity_tokens = 0;  // copies of all sequences together; 0 = an eighth of the pool, or what one sequence needs
+  bool any() const { return (k || v) && (first_tokens != 0 || newest_tokens != 0); }
+};
+
 struct CacheSpec {
   std::vector<LayerSpec> layers;      // equal kv_heads, head dims and window form a layer group
   std::uint32_t page_tokens = 16;     // 16 or 32
@@ -57,6 +66,7 @@ struct CacheSpec {
   std::uint64_t preallocate_bytes = 0;  // of slabs, allocated at creation, at most the pool
   std::uint32_t events = 1024;          // that are held for readers; CacheConfig's default
   bool attention_mass = false;          // room to count what attention each token gets: 8 bytes per token, layer and KV head
+  ProtectionSpec protection = {};
 };
 
 // How a sequence begins. `tokens` are the ids of what is going to be appended, as far as they are known: those that the cache
@@ -217,9 +227,9 @@ class Cache {
   virtual Status truncate_sequence(SequenceId sequence, std::uint64_t tokens) = 0;
   virtual Result<std::uint64_t> sequence_length(SequenceId sequence) const = 0;
 
-  // The prefix cache. Errors of all three: failed_precondition without one.
   // What was subtracted from a side's rows, [kv_head][head_dim], as they were appended; zeros where nothing was. Errors: invalid_argument.
   virtual Result<std::vector<float>> means(std::uint32_t layer, Side side) = 0;
+  // The prefix cache. Errors of all three: failed_precondition without one.
   virtual Status set_policy(const PolicySpec& policy) = 0;
   virtual Result<std::uint64_t> clear_prefixes() = 0;  // gives the pages that left; those in use stay
   virtual Result<PrefixCounters> prefix_counters() const = 0;

@@ -33,14 +33,15 @@ std::uint32_t attend_flags(const RunArgs& args, const GroupGeometry& group, bool
 
 }  // namespace
 
-AttendVariant& CacheImpl::find_variant(std::uint32_t group, const AttendRequest& request) {
+AttendVariant& CacheImpl::find_variant(std::uint32_t group, bool wide, const AttendRequest& request) {
   for (std::size_t i = 0; i < step_.variant_count; ++i)
-    if (step_.variants[i].group == group && step_.variants[i].request == request) return step_.variants[i];
+    if (step_.variants[i].group == group && step_.variants[i].wide == wide && step_.variants[i].request == request) return step_.variants[i];
   if (step_.variant_count == step_.variants.size()) step_.variants.emplace_back();
   AttendVariant& variant = step_.variants[step_.variant_count];
   variant.group = group;
+  variant.wide = wide;
   variant.request = request;
-  planner_.plan(step_.groups[group].batch, geometry_.groups[group], geometry_.page_tokens, request, variant.plan);
+  planner_.plan(wide ? step_.wide[group].batch : step_.groups[group].batch, geometry_.groups[group], geometry_.page_tokens, request, variant.plan);
   variant.items_offset = meta_.append(std::span<const params::AttendItem>(variant.plan.items));
   variant.merges_offset = meta_.append(std::span<const params::MergeItem>(variant.plan.merges));
   ++step_.variant_count;  // only now: one that is not whole must not be found
@@ -67,6 +68,10 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
       shape.total_queries = 1;
       shape.max_kv_len = shape.total_kv_len = kInvariantLength;
     }
+    if (run.wide) {  // one kernel for pages and copies: one that takes the copies' formats takes the pages' as well
+      shape.format_k = static_cast<std::uint32_t>(wide_->geometry().layers[run.layer].sides[0].format);
+      shape.format_v = static_cast<std::uint32_t>(wide_->geometry().layers[run.layer].sides[1].format);
+    }
     AttendConfig config = executor_.attend_config(shape);
     if (attend_override_) config = attend_override_(shape, config);
 
@@ -81,13 +86,15 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     request.merge_all = (run.transforms & (KVANT_ROTATE_V | KVANT_CENTRE_V)) != 0;
     const std::uint64_t most_bytes = executor_.limits().max_binding_bytes;
     request.partial_rows = std::min(kPartialBytes, most_bytes) / row_bytes;
-    const AttendVariant& variant = find_variant(run.group, request);
+    const AttendVariant& variant = find_variant(run.group, run.wide, request);
     const std::uint64_t partial_bytes = variant.plan.max_partial_rows * row_bytes;
     if (partial_bytes > most_bytes)
       return {StatusCode::resource_exhausted, "the partial results of one query take " + std::to_string(partial_bytes) +
                                                   " bytes, the device binds at most " + std::to_string(most_bytes)};
     KVANT_TRY(partial_.ensure(partial_bytes, run.recording ? &retired_ : nullptr));
-    run.parts[run.part_count++] = {static_cast<std::size_t>(&variant - step_.variants.data()), config};
+    const auto at = static_cast<std::size_t>(&variant - step_.variants.data());
+    const bool apart = args.mass && run.wide;
+    run.parts[run.part_count++] = {at, apart ? static_cast<std::size_t>(&find_variant(run.group, false, request) - step_.variants.data()) : at, config};
   }
   if (!args.mass || args.lse.present()) return {};
   const std::uint64_t lse_bytes = std::uint64_t{step_.queries} * args.q_heads * sizeof(float);
@@ -99,7 +106,7 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
 void CacheImpl::record_attention(const LayerRun& run) {
   const RunArgs& args = *run.args;
   const GroupGeometry& group = geometry_.groups[run.group];
-  const GroupTables& tables = step_.groups[run.group];
+  const GroupTables& tables = tables_of(run);
 
   AttendCall call;
   call.shape = run.attend_shape(geometry_);
@@ -136,8 +143,12 @@ void CacheImpl::record_attention(const LayerRun& run) {
   attend.window_sinks = group.window_sinks;
 
   const auto slab = [this, &run](std::uint32_t index) {
-    return AttendSlab{slabs_.region(run.layer, Side::k, index), slabs_.region(run.layer, Side::v, index),
-                      geometry_.groups[run.group].first_page(index)};
+    const bool copies = index >= geometry_.groups[run.group].slab_count;
+    const SlabStore& slabs = copies ? wide_->slabs() : slabs_;
+    const LayerGeometry& layer = copies ? wide_->geometry().layers[run.layer] : geometry_.layers[run.layer];
+    const std::uint32_t own = copies ? index - geometry_.groups[run.group].slab_count : index;
+    return AttendSlab{slabs.region(run.layer, Side::k, own), slabs.region(run.layer, Side::v, own), geometry_.groups[run.group].first_page(index),
+                      layer.sides[0].format, layer.sides[1].format};
   };
   for (const LayerRun::Part& part : std::span(run.parts).first(run.part_count)) {
     const AttendVariant& variant = step_.variants[part.variant];

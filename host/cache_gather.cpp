@@ -298,6 +298,7 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
     }
     const bool windows = std::any_of(geometry_.groups.begin(), geometry_.groups.end(), [](const auto& g) { return g.window != 0; });
     const std::uint64_t left = windows ? 0 : std::uint64_t{move.first_page} * page_tokens;
+    drop_copies(sequence, left);
     shrink_sequence(sequence, pools_, left, page_tokens);
     forget_tokens(sequence, left);
     if (left == 0) {
@@ -311,6 +312,7 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
     sequence.tables[g].shrink(move.first_page, pools_[g]);
     for (const std::int32_t page : move.pages[g]) sequence.tables[g].push(page);
   }
+  drop_copies(sequence, same);
   sequence.length = kept.size();
   sequence.reused = std::min(sequence.reused, same);
   forget_tokens(sequence, same);

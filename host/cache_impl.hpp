@@ -1,7 +1,7 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
 // cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_mass.cpp and cache_prune.cpp (attention mass),
-// cache_convert.cpp, cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp (saving and loading),
+// cache_convert.cpp, cache_protect.cpp (protected tokens), cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp (saving and loading),
 // cache_stats.cpp and cache_debug.cpp.
 #pragma once
 
@@ -31,6 +31,7 @@
 #include "step.hpp"
 #include "tensor_io.hpp"
 #include "tier_blob.hpp"
+#include "wide_pages.hpp"
 
 namespace kvant {
 
@@ -120,6 +121,7 @@ class CacheImpl final : public Cache, public CacheDebug {
 
   Status preallocate(std::uint64_t bytes);  // after construction
   Status create_means() { return means_.create(spec_); }  // after construction
+  Status open_protection();  // after construction
   void end_step();  // aborts the open step; called by ~Step
 
  private:
@@ -204,16 +206,30 @@ class CacheImpl final : public Cache, public CacheDebug {
   struct LayerRun;  // one layer's bound tensors and what is asked of it
   Status check_run(const Step& step, std::uint32_t layer, const RunArgs& args, LayerRun& run) const;
   Status record_run(LayerRun& run);
-  void record_append(const LayerRun& run);
+  // Of one store's pages: the cache's own, or the copies.
+  void record_append(const LayerRun& run, const GroupTables& tables, const Geometry& geometry, const SlabStore& slabs, bool barrier);
   void record_means(const LayerRun& run);
   Status bind_heads(LayerRun& run);
+
+  // cache_protect.cpp
+  void take_copies(std::span<const StepEntry> entries);
+  Status prepare_copies();
+  void release_copies();
+  void build_wide_tables(std::span<const StepEntry> entries);
+  void find_stale_copies();
+  void commit_copies(const StepSequence& entry, std::uint32_t index);
+  void drop_copies(Sequence& sequence, std::uint64_t first_token);
+  void drop_prefix_copies(bool all);
+  void drop_all_copies();
+  std::uint64_t copies_share(std::uint64_t limit_bytes) const;  // of a memory limit
+  const GroupTables& tables_of(const LayerRun& run) const;
 
   // cache_attend.cpp
   struct QueryClass {
     std::uint32_t least, most;
   };
   Status prepare_attention(LayerRun& run);
-  AttendVariant& find_variant(std::uint32_t group, const AttendRequest& request);
+  AttendVariant& find_variant(std::uint32_t group, bool wide, const AttendRequest& request);
   void record_attention(const LayerRun& run);
 
   // cache_io.cpp
@@ -322,6 +338,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   CacheJournal journal_;
   std::vector<PagePool> pools_;  // per layer group
   SlabStore slabs_;
+  std::unique_ptr<WidePages> wide_;  // null: no token is protected
   LayerMeans means_;
   std::function<std::uint64_t()> clock_;
   std::unique_ptr<PrefixIndex> prefixes_;  // null: no prefix cache

@@ -100,6 +100,7 @@ Status CacheImpl::import_layer(Step& step, std::uint32_t layer, std::span<const 
   KVANT_TRY(import_side(layer, Side::v, v));
   means_.settle(layer, false);  // the rows lie under what the engine knows: means that come later would not be theirs
   step_.appended[layer] = true;
+  step_.imported[layer] = true;
   return {};
 }
 

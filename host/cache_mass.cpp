@@ -43,9 +43,10 @@ void CacheImpl::record_scores(const LayerRun& run, params::AttendParams attend) 
   const MassPlace place = mass_place(run.layer);
   attend.mass_offset = place.offset;
   attend.mass_page_stride = place.page_stride;
+  attend.pages_offset = step_.groups[run.group].pages_offset;
   bool barrier = true;
   for (const LayerRun::Part& part : std::span(run.parts).first(run.part_count)) {
-    const AttendVariant& variant = step_.variants[part.variant];
+    const AttendVariant& variant = step_.variants[part.scored];
     const AttendConfig& config = part.config;
     const std::uint32_t tiles = (args.q_heads / run.kv_heads + config.heads_per_tile - 1) / config.heads_per_tile;
     attend.items_offset = variant.items_offset;

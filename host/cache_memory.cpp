@@ -68,7 +68,7 @@ Status CacheImpl::set_sensitivity(std::uint32_t layer, Side side, double weight)
 Result<MemoryPlan> CacheImpl::plan_limit(std::uint64_t limit_bytes, const MemoryOptions& options) const {
   if (spec_.external_pages)
     return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it alone knows which are free");
-  return plan_memory(memory_state(), limit_bytes == 0 ? UINT64_MAX : limit_bytes, options);
+  return plan_memory(memory_state(), limit_bytes == 0 ? UINT64_MAX : limit_bytes - copies_share(limit_bytes), options);
 }
 
 Result<std::string> CacheImpl::plan_limit_text(std::uint64_t limit_bytes, const MemoryOptions& options) const {
@@ -154,6 +154,11 @@ Status CacheImpl::set_memory_limit(std::uint64_t limit_bytes, const MemoryOption
     if (plan.slab_limit[g] < pools_[g].slabs()) KVANT_TRY(compact(g, plan.slab_limit[g]));
     pools_[g].set_slab_limit(plan.slab_limit[g]);
   }
+  if (wide_ != nullptr) {
+    const std::uint64_t share = limit_bytes == 0 ? UINT64_MAX : copies_share(limit_bytes);
+    if (wide_->most_bytes() > share) drop_all_copies();
+    wide_->set_limit(share);
+  }
   event(EventKind::limit_changed, limit_bytes_, limit_bytes);
   limit_bytes_ = limit_bytes;
   return {};
@@ -166,7 +171,7 @@ Status CacheImpl::check_limit(std::uint32_t layer, Side side, FormatId format) c
   const std::uint64_t before = allocated_bytes(state);
   state.layers[layer].format[static_cast<std::size_t>(side)] = format;
   const std::uint64_t after = allocated_bytes(state);
-  if (after <= limit_bytes_ || after <= before) return {};
+  if (after <= limit_bytes_ - copies_share(limit_bytes_) || after <= before) return {};
   return {StatusCode::resource_exhausted, "layer " + std::to_string(layer) + " in " + std::string(format_info(format).name) +
                                               " would take the slabs to " + std::to_string(after) +
                                               " bytes, beyond the memory limit of " + std::to_string(limit_bytes_)};

@@ -120,6 +120,7 @@ void CacheImpl::release_taken() {
   for (auto taken = step_.taken.rbegin(); taken != step_.taken.rend(); ++taken)
     pools_[taken->group].release(static_cast<std::uint32_t>(taken->page));
   step_.taken.clear();
+  release_copies();
 }
 
 void CacheImpl::build_tables(std::span<const StepEntry> entries) {
@@ -199,7 +200,7 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   retired_.clear();
   step_.clear();
   expire_prefixes();
-  if (std::all_of(pools_.begin(), pools_.end(), [](const PagePool& pool) { return pool.used_pages() == 0; })) means_.reopen();
+  if (means_.waiting() && std::all_of(pools_.begin(), pools_.end(), [](const PagePool& pool) { return pool.used_pages() == 0; })) means_.reopen();
   Rollback undo([this] {
     release_taken();
     step_.clear();
@@ -208,6 +209,7 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   KVANT_TRY(take_pages());
   KVANT_TRY(prepare_pages());
   build_tables(entries);
+  if (wide_ != nullptr) build_wide_tables(entries);
   reserve_commit();
   planned_at_ = std::chrono::steady_clock::now();
   std::unique_ptr<Step> step = open_step();
@@ -261,12 +263,15 @@ Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
   }
   step_.taken.clear();  // they belong to the sequences now
   measure_prompt();
-  for (const StepSequence& entry : step_.sequences) {
+  for (std::uint32_t e = 0; e < step_.sequences.size(); ++e) {
+    const StepSequence& entry = step_.sequences[e];
     entry.sequence->length = entry.old_length + entry.append;
+    if (wide_ != nullptr) commit_copies(entry, e);
     learn_tokens(entry);
     publish(*entry.sequence);
     drop_past_window(*entry.sequence, geometry_.groups, pools_, entry.old_length, geometry_.page_tokens);
   }
+  step_.wide_taken.clear();
   end_step();
   step.reset();
   return {};

@@ -73,6 +73,8 @@ void CacheImpl::share_prefix(const PrefixMatch& match, Sequence& sequence) {
       sequence.tables[g].push(page);
     }
   }
+  for (std::uint32_t i = 0; i < match.chain.size(); ++i)
+    if (match.chain[i]->copies != nullptr) wide_->adopt(sequence, i, *match.chain[i]->copies);
   // A last page that is not taken whole stays shared until the sequence writes into it; it is not one of its published pages.
   const std::uint64_t full = match.tokens / page_tokens;
   if (full > 0) sequence.node = match.chain[full - 1];
@@ -88,7 +90,10 @@ Result<SequenceStart> CacheImpl::create_sequence(const SequenceSpec& spec) {
   sequence.tables.resize(geometry_.groups.size());
   sequence.publish = {spec.priority, spec.ttl_ms};
   sequence.whole = spec.whole;
-  Rollback undo([&] { shrink_sequence(sequence, pools_, 0, geometry_.page_tokens); });
+  Rollback undo([&] {
+    shrink_sequence(sequence, pools_, 0, geometry_.page_tokens);
+    drop_copies(sequence, 0);
+  });
   if (prefixes_ != nullptr) {
     expire_prefixes();
     sequence.tokens.assign(spec.tokens.begin(), spec.tokens.end());
@@ -231,6 +236,7 @@ void CacheImpl::publish_page(Sequence& sequence) {
     }
     prefixes_->touch(node, now_ms());
   }
+  if (wide_ != nullptr && node->copies == nullptr) node->copies = wide_->hold(sequence, index);
   move_to_node(sequence, node);
 }
 

@@ -36,7 +36,9 @@ Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs
   run.append = step_.fresh_tokens != 0 && args.k.present();
   run.attend = step_.queries != 0 && args.q.present();
   run.transforms = geometry_.layers[layer].transforms;
-  if (run.append && measured_rows(step_.groups[run.group].batch) >= LayerMeans::kLeastTokens) run.measure = means_.open_sides(layer);
+  if (run.append && means_.open_sides(layer) != 0 && measured_rows(step_.groups[run.group].batch) >= LayerMeans::kLeastTokens)
+    run.measure = means_.open_sides(layer);
+  run.wide = wide_ != nullptr && step_.wide[run.group].any && (run.append || !step_.imported[layer]);
 
   if (step_.fresh_tokens != 0 && !step_.appended[layer] && !args.k.present())
     return {StatusCode::invalid_argument, "the step appends " + std::to_string(step_.fresh_tokens) +
@@ -120,10 +122,9 @@ void CacheImpl::record_means(const LayerRun& run) {
   dispatch.groups = {run.kv_heads, 2, 1};
 }
 
-void CacheImpl::record_append(const LayerRun& run) {
-  const GroupTables& tables = step_.groups[run.group];
-  const LayerGeometry& layer = geometry_.layers[run.layer];
-  const GroupGeometry& group = geometry_.groups[run.group];
+void CacheImpl::record_append(const LayerRun& run, const GroupTables& tables, const Geometry& geometry, const SlabStore& slabs, bool barrier) {
+  const LayerGeometry& layer = geometry.layers[run.layer];
+  const GroupGeometry& group = geometry.groups[run.group];
   const std::uint32_t block_k = format_info(layer.sides[0].format).block,
                       block_v = format_info(layer.sides[1].format).block;
   const std::uint32_t local_size = executor_.page_kernel_config(KernelId::append).local_size;
@@ -131,9 +132,6 @@ void CacheImpl::record_append(const LayerRun& run) {
       params::append_units(1, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v);
   const auto most_tokens = static_cast<std::uint32_t>(params::kMaxUnits / token_units);
 
-  const MassPlace mass = mass_place(run.layer);
-
-  bool barrier = true;  // after uploads, and after what an earlier list did to META and the pages
   for (const AppendSpan& span : tables.batch.appends) {
     for (std::uint32_t done = 0; done < span.count;) {
       const std::uint32_t first = span.first + done;
@@ -150,8 +148,10 @@ void CacheImpl::record_append(const LayerRun& run) {
       append.v_offset = run.v.offset + first * run.v.token_stride;
       append.v_token_stride = run.v.token_stride;
       append.v_head_stride = run.v.head_stride;
-      append.mass_offset = mass.offset;
-      append.mass_page_stride = mass.page_stride;
+      if (const BufferRange mass = slabs.mass(run.group, span.slab); mass.buffer != BufferId::none) {
+        append.mass_offset = mass_place(run.layer).offset;
+        append.mass_page_stride = mass_place(run.layer).page_stride;
+      }
       append.v_means_offset = means_.v_offset(run.layer);
       Dispatch& dispatch = list_.add_dispatch(KernelId::append, "append", barrier);
       barrier = false;
@@ -164,12 +164,12 @@ void CacheImpl::record_append(const LayerRun& run) {
       dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(run.args->k.type);
       dispatch.spec[KVANT_SPEC_FLAGS] = layer.transforms;
       std::memcpy(dispatch.push.data(), &append, sizeof append);
-      dispatch.bindings[0] = slabs_.region(run.layer, Side::k, span.slab);
-      dispatch.bindings[1] = slabs_.region(run.layer, Side::v, span.slab);
+      dispatch.bindings[0] = slabs.region(run.layer, Side::k, span.slab);
+      dispatch.bindings[1] = slabs.region(run.layer, Side::v, span.slab);
       dispatch.bindings[2] = run.k.range;
       dispatch.bindings[3] = run.v.range;
       dispatch.bindings[4] = meta_.range();
-      dispatch.bindings[5] = slabs_.mass(run.group, span.slab);
+      dispatch.bindings[5] = slabs.mass(run.group, span.slab);
       dispatch.bindings[6] = means_.range(run.layer);
       dispatch.groups = params::append_grid(append.tokens, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v,
                                             block_v, local_size, executor_.limits().max_groups[0]);
@@ -223,7 +223,11 @@ Status CacheImpl::record_run(LayerRun& run) {
     }
   }
   if (run.measure != 0) record_means(run);
-  if (run.append) record_append(run);
+  if (run.append) {
+    // The barrier is for uploads, and for what an earlier list did to META and the pages.
+    record_append(run, step_.groups[run.group], geometry_, slabs_, true);
+    if (run.wide) record_append(run, step_.wide[run.group], wide_->geometry(), wide_->slabs(), step_.groups[run.group].batch.appends.empty());
+  }
   if (run.attend) record_attention(run);
   return {};
 }
@@ -248,6 +252,7 @@ Status CacheImpl::run(Step& step, std::uint32_t layer, const RunArgs& args) {
   undo.complete();
   if (!run.append) return {};
   means_.settle(layer, run.measure != 0);
+  step_.imported[layer] = false;
   step_.appended[layer] = true;
   journal_.layers[layer].appended_tokens += step_.fresh_tokens;
   sample_error(layer, args);

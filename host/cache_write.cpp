@@ -29,6 +29,7 @@ Status CacheImpl::extend_sequence(SequenceId id, std::uint64_t tokens) {
   entry.append = static_cast<std::uint32_t>(tokens - sequence->length);
   KVANT_ASSIGN(std::unique_ptr<Step> step, plan({&entry, 1}));
   step_.appended.assign(step_.appended.size(), true);
+  step_.imported.assign(step_.imported.size(), true);
   KVANT_TRY(clear_fresh_mass());
   step_.fresh_tokens = 0;  // nothing was computed: no measure of the engine's speed
   forget_tokens(*sequence, sequence->length);  // ids that were told ahead are not those of empty pages
@@ -100,6 +101,7 @@ Status CacheImpl::write_in_place(Sequence& sequence, std::uint32_t layer, std::u
   const std::uint32_t g = geometry_.layers[layer].group, page_tokens = geometry_.page_tokens;
   KVANT_TRY(make_private(sequence, g, static_cast<std::uint32_t>(begin / page_tokens),
                          static_cast<std::uint32_t>(divide_up(begin + count, page_tokens))));
+  drop_copies(sequence, begin);
   forget_tokens(sequence, begin);  // what is going to be written is not what the ids stand for any more
   step_.clear();
   meta_.clear();

@@ -45,6 +45,7 @@ CacheSpec cold_spec(const CacheConfig& config, const CacheSpec& hot) {
   set_formats(cold.layers, *format_pair_from_text(config.hybrid.cold_format));
   cold.preallocate_bytes = 0;
   cold.attention_mass = false;  // nobody attends there
+  cold.protection = {};
   return cold;
 }
 

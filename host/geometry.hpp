@@ -54,8 +54,15 @@ struct GroupGeometry {
   // Attention mass, if the cache counts it: of a page, all layers of the group one after the other (params/attend.h, MASS).
   std::uint64_t mass_page_bytes = 0, mass_layer_bytes = 0;
 
-  std::uint32_t slab_of(std::uint32_t page) const { return page / pages_per_slab; }
-  std::uint32_t first_page(std::uint32_t slab) const { return slab * pages_per_slab; }
+  // Of wide copies (wide_pages.hpp), whose ids and slabs the planner sees behind these: page total_pages is the first of slab slab_count.
+  std::uint32_t wide_pages_per_slab = 0;
+
+  std::uint32_t slab_of(std::uint32_t page) const {
+    return page < total_pages ? page / pages_per_slab : slab_count + (page - total_pages) / wide_pages_per_slab;
+  }
+  std::uint32_t first_page(std::uint32_t slab) const {
+    return slab < slab_count ? slab * pages_per_slab : total_pages + (slab - slab_count) * wide_pages_per_slab;
+  }
   std::uint32_t pages_in(std::uint32_t slab) const;  // the last slab may hold fewer
 };
 

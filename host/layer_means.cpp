@@ -65,12 +65,15 @@ BufferRange LayerMeans::range(std::uint32_t layer, Side side) const {
 
 void LayerMeans::settle(std::uint32_t layer, bool measured) {
   Layer& facts = layers_[layer];
-  if (facts.state == State::open) facts.state = measured ? State::settled : State::passed;
+  if (facts.state != State::open) return;
+  facts.state = measured ? State::settled : State::passed;
+  waiting_ = waiting_ || !measured;
 }
 
 void LayerMeans::reopen() {
   for (Layer& layer : layers_)
     if (layer.state == State::passed) layer.state = State::open;
+  waiting_ = false;
 }
 
 bool LayerMeans::any_measured() const {
@@ -145,7 +148,7 @@ Status LayerMeans::adopt(std::span<const float> saved) {
   KVANT_TRY(for_measured([&](std::uint32_t layer, Side side, std::uint64_t first, std::uint64_t count) -> Status {
     if (layers_[layer].state != State::open) return {};
     if (taken.empty() || taken.back() != layer) taken.push_back(layer);
-    return const_cast<LayerMeans*>(this)->upload(layer, side, saved.subspan(first, count));
+    return upload(layer, side, saved.subspan(first, count));
   }));
   for (const std::uint32_t layer : taken) settle(layer, true);
   return {};

@@ -38,6 +38,8 @@ class LayerMeans {
   std::uint32_t open_sides(std::uint32_t layer) const { return layers_[layer].state == State::open ? layers_[layer].measured : 0; }
   // Rows went into the layer's pages: measured, or with means of zero because they were too few.
   void settle(std::uint32_t layer, bool measured);
+  // Whether a layer took too few rows to decide.
+  bool waiting() const { return waiting_; }
   // No page holds rows any more: too few of them are forgotten.
   void reopen();
   // Whether any means depend on what was appended.
@@ -70,6 +72,7 @@ class LayerMeans {
   BufferId buffer_ = BufferId::none;
   std::uint64_t bytes_ = 0;
   std::vector<Layer> layers_;
+  bool waiting_ = false;
 };
 
 }  // namespace kvant

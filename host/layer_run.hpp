@@ -16,11 +16,13 @@ struct CacheImpl::LayerRun {
   std::uint32_t flags = 0;  // KVANT_ATTEND_*
   std::uint32_t transforms = 0;  // KVANT_ROTATE_*, KVANT_CENTRE_*
   std::uint32_t measure = 0;     // sides whose means this run decides
+  bool wide = false;             // with copies of protected tokens
   bool centred() const { return (transforms & KVANT_CENTRE_K) != 0; }
 
   // A step may mix prompts and single tokens; each kind runs with its own config.
   struct Part {
     std::size_t variant = 0;  // in StepState::variants
+    std::size_t scored = 0;   // the one that masses are counted by: without copies, which have none
     AttendConfig config;
   };
   std::array<Part, 2> parts;

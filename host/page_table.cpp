@@ -30,14 +30,13 @@ std::uint32_t PageTable::first_hole(std::uint32_t begin, std::uint32_t end) cons
   return static_cast<std::uint32_t>(std::find(first, last, kNoPage) - pages_.begin());
 }
 
-PageRun next_run(std::span<const std::int32_t> pages, std::uint32_t begin, std::uint32_t end,
-                 std::uint32_t pages_per_slab) {
+PageRun next_run(std::span<const std::int32_t> pages, std::uint32_t begin, std::uint32_t end, const GroupGeometry& group) {
   while (begin < end && pages[begin] == kNoPage) ++begin;
   PageRun run{begin, 0, 0};
   if (begin == end) return run;
-  run.slab = static_cast<std::uint32_t>(pages[begin]) / pages_per_slab;
+  run.slab = group.slab_of(static_cast<std::uint32_t>(pages[begin]));
   while (begin + run.count < end && pages[begin + run.count] != kNoPage &&
-         static_cast<std::uint32_t>(pages[begin + run.count]) / pages_per_slab == run.slab)
+         group.slab_of(static_cast<std::uint32_t>(pages[begin + run.count])) == run.slab)
     ++run.count;
   return run;
 }

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "geometry.hpp"
 #include "page_pool.hpp"
 
 namespace kvant {
@@ -42,7 +43,6 @@ class PageTable {
 struct PageRun {
   std::uint32_t begin = 0, count = 0, slab = 0;
 };
-PageRun next_run(std::span<const std::int32_t> pages, std::uint32_t begin, std::uint32_t end,
-                 std::uint32_t pages_per_slab);
+PageRun next_run(std::span<const std::int32_t> pages, std::uint32_t begin, std::uint32_t end, const GroupGeometry& group);
 
 }  // namespace kvant

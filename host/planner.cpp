@@ -63,7 +63,7 @@ void AttendPlanner::find_pieces(std::uint32_t seq, std::uint32_t q_begin, std::u
     const std::uint32_t last_page = (range.end + page_tokens_ - 1) / page_tokens_;
     std::uint32_t page = range.begin / page_tokens_;
     while (true) {
-      const PageRun run = next_run(pages, page, last_page, group_->pages_per_slab);
+      const PageRun run = next_run(pages, page, last_page, *group_);
       if (run.count == 0) break;
       page = run.begin + run.count;
       const std::uint32_t end =

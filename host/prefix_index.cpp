@@ -204,6 +204,10 @@ void PrefixIndex::set_content(const PrefixKey& content) {
   nodes_ = std::move(renamed);
 }
 
+void PrefixIndex::each(const std::function<void(PrefixNode&)>& visit) {
+  for (auto& [id, node] : by_id_) visit(*node);
+}
+
 std::vector<PrefixNode*> PrefixIndex::nodes() const {
   std::vector<PrefixNode*> all;
   all.reserve(by_id_.size());

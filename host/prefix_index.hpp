@@ -20,6 +20,8 @@
 
 namespace kvant {
 
+struct HeldCopies;  // wide_pages.hpp
+
 struct PrefixNode {
   PrefixKey key;
   PrefixNode* parent = nullptr;         // null: a root, which stands for a salt and has no page
@@ -33,6 +35,7 @@ struct PrefixNode {
   std::uint64_t last_use_ms = 0;
   EntryFacts facts;
   std::string_view salt;                // of its root
+  std::shared_ptr<const HeldCopies> copies = {};  // of its page's tokens, if they are protected wherever it is shared
 };
 
 // What a page brings along when it is published.
@@ -88,6 +91,7 @@ class PrefixIndex {
 
   std::uint64_t size() const { return nodes_.size(); }
   const PrefixNode* find(const PrefixKey& key) const;
+  void each(const std::function<void(PrefixNode&)>& visit);
   // Every node, parents before children.
   std::vector<PrefixNode*> nodes() const;
 

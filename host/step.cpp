@@ -13,6 +13,13 @@ void StepState::clear() {
   taken.clear();
   tokens.clear();
   for (GroupTables& group : groups) group.batch.clear();
+  for (WideTables& group : wide) {
+    group.batch.clear();
+    group.any = false;
+  }
+  wide_taken.clear();
+  stale_copies.clear();
+  imported.assign(appended.size(), false);
   variant_count = 0;
   appended.assign(appended.size(), false);
   fresh_tokens = 0;

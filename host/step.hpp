@@ -47,9 +47,15 @@ struct GroupTables {
   std::uint32_t slots_offset = 0, seqs_offset = 0, pages_offset = 0;
 };
 
+// The same with copies: slots are of WidePages, and pages name a copy instead of the page where there is one.
+struct WideTables : GroupTables {
+  bool any = false;  // copy
+};
+
 // The items of one layer group under one request, shared by all layers that ask the same.
 struct AttendVariant {
   std::uint32_t group = 0;
+  bool wide = false;  // of WideTables
   AttendRequest request;
   AttendPlan plan;
   std::uint32_t items_offset = 0, merges_offset = 0;  // words in META
@@ -60,6 +66,9 @@ struct StepState {
   std::vector<TakenPage> taken;
   std::vector<std::int32_t> tokens;  // ids of the fresh tokens that were told
   std::vector<GroupTables> groups;
+  std::vector<WideTables> wide;        // per layer group, if the cache protects tokens
+  std::vector<TakenPage> wide_taken, stale_copies;
+  std::vector<bool> imported;          // per layer: its fresh tokens have no copies, whatever the tables say
   std::vector<AttendVariant> variants;  // the first variant_count are in use
   std::size_t variant_count = 0;
   std::vector<bool> appended;  // per layer

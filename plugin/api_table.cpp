@@ -100,7 +100,7 @@ static_assert(offsetof(kvant_cache_args, model_id) == 48 && offsetof(kvant_step_
 static_assert(slot(offsetof(kvant_api, sequence_open)) == 40);
 static_assert(slot(offsetof(kvant_api, prefix_stats)) == 44);
 static_assert(slot(offsetof(kvant_api, cache_means)) == 45);
-static_assert(sizeof(kvant_cache_args) == 80 && sizeof(kvant_step_entry) == 72 && sizeof(kvant_policy_args) == 32);
+static_assert(sizeof(kvant_cache_args) == 104 && sizeof(kvant_step_entry) == 72 && sizeof(kvant_policy_args) == 32);
 static_assert(sizeof(kvant_sequence_args) == 72 && sizeof(kvant_prefix_stats) == 112);
 
 // End of version 1.2.

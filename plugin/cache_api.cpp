@@ -93,6 +93,26 @@ Status read_prefix_args(const kvant_cache_args& values, CacheSpec& spec) {
   return {};
 }
 
+Result<ProtectionSpec> read_protection(const kvant_cache_args& values) {
+  if ((values.protect_sides & ~(KVANT_PROTECT_K | KVANT_PROTECT_V)) != 0)
+    return invalid("args.protect_sides (", hex(values.protect_sides), ") has bits that are not KVANT_PROTECT_*");
+  constexpr std::uint32_t kMost = 65536;
+  for (const auto& [tokens, name] : {std::pair{values.protect_first, "protect_first"}, {values.protect_newest, "protect_newest"}}) {
+    if (tokens > kMost) return invalid("args.", name, " (", tokens, ") is greater than ", kMost);
+    if (tokens != 0 && values.protect_sides == 0) return invalid("args.", name, " (", tokens, ") is not 0 although args.protect_sides is 0");
+  }
+  if (values.reserved != 0) return invalid("args.reserved (", values.reserved, ") is not 0");
+  const bool tokens = values.protect_first != 0 || values.protect_newest != 0;
+  if (!tokens && values.protect_sides != 0)
+    return invalid("args.protect_sides (", hex(values.protect_sides), ") is not 0 although args.protect_first and args.protect_newest are");
+  if (!tokens && values.protect_tokens != 0) return invalid("args.protect_tokens (", values.protect_tokens, ") is not 0 although nothing is protected");
+  if (values.protect_tokens > kMaxTokens) return invalid("args.protect_tokens (", values.protect_tokens, ") is greater than ", kMaxTokens);
+  if (tokens && (values.flags & KVANT_CACHE_EXTERNAL_PAGES) != 0)
+    return invalid("args.protect_sides (", hex(values.protect_sides), ") is not 0 with KVANT_CACHE_EXTERNAL_PAGES");
+  return ProtectionSpec{values.protect_first, values.protect_newest, (values.protect_sides & KVANT_PROTECT_K) != 0,
+                        (values.protect_sides & KVANT_PROTECT_V) != 0, values.protect_tokens};
+}
+
 }  // namespace
 
 Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
@@ -126,6 +146,7 @@ Result<CacheSpec> read_cache_args(const kvant_cache_args* args) {
   }
   if (spec.external_pages) KVANT_TRY(check_one_group(spec));
   KVANT_TRY(read_prefix_args(values, spec));
+  KVANT_ASSIGN(spec.protection, read_protection(values));
   return spec;
 }
 
@@ -151,8 +172,11 @@ kvant_error* cache_means(kvant_cache* cache, std::uint32_t layer, std::uint32_t 
     KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
     KVANT_ASSIGN(const Side of, check_side(side));
     KVANT_TRY(check_pointer(out, "out", text(count, " floats")));
+    if (const std::vector<LayerSpec>& layers = object->cache->spec().layers; layer < layers.size()) {
+      const std::uint64_t needed = std::uint64_t{layers[layer].kv_heads} * (of == Side::k ? layers[layer].head_dim_k : layers[layer].head_dim_v);
+      if (count != needed) return invalid("count (", count, ") is not the ", needed, " elements of a mean of layer ", layer);
+    }
     KVANT_ASSIGN(const std::vector<float> means, object->cache->means(layer, of));
-    if (count != means.size()) return invalid("count (", count, ") is not the ", means.size(), " elements of a mean of layer ", layer);
     std::copy(means.begin(), means.end(), out);
     return {};
   });

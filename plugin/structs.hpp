@@ -42,7 +42,8 @@ KVANT_STRUCT(kvant_layer_args, &S::kv_heads, &S::head_dim_k, &S::head_dim_v, &S:
              &S::window_sinks, &S::unused, &S::transform_k, &S::transform_v, &S::means_k,
              &S::means_v);
 KVANT_STRUCT(kvant_cache_args, &S::layer_count, &S::layer_stride, &S::layers, &S::capacity_tokens, &S::page_tokens, &S::flags,
-             &S::model_id, &S::rope, &S::policy, &S::slab_bytes);
+             &S::model_id, &S::rope, &S::policy, &S::slab_bytes,
+             &S::protect_sides, &S::protect_first, &S::protect_newest, &S::reserved, &S::protect_tokens);
 KVANT_STRUCT(kvant_policy_args, &S::kind, &S::sink_pages, &S::ttl_ms);
 KVANT_STRUCT(kvant_sequence_args, &S::tokens, &S::token_count, &S::salt, &S::salt_size, &S::leave_tokens, &S::ttl_ms,
              &S::priority, &S::flags);

@@ -31,6 +31,8 @@ Outcome<std::string> read_text(const std::string& path) {
 namespace {
 
 constexpr uint32_t kBatch = 512;  // tokens of one step
+// A step's fresh tokens are protected while it runs: scored ones come in steps so small that this does not help them.
+constexpr uint32_t kProtectedBatch = 16;
 
 Outcome<std::unique_ptr<engine::CacheAttention>> create_attention(const std::shared_ptr<Device>& device,
                                                                   const engine::LlamaConfig& config,
@@ -46,8 +48,10 @@ Outcome<std::vector<float>> score(EvalModel& model, engine::CacheAttention& atte
   std::vector<float> all;
   std::vector<float> logits;
   const uint32_t end = static_cast<uint32_t>(tokens.size()) - 1;
-  for (uint32_t begin = 0; begin < end; begin += kBatch) {
-    const uint32_t count = std::min(kBatch, end - begin);
+  const bool small_steps = attention.cache().shape().protect != 0;
+  for (uint32_t begin = 0, count = 0; begin < end; begin += count) {
+    count = small_steps && begin >= first_scored ? kProtectedBatch : std::min(kBatch, first_scored > begin && small_steps ? first_scored - begin : kBatch);
+    count = std::min(count, end - begin);
     engine::Batch batch;
     batch.entries = {{0, begin, count}};
     batch.tokens.assign(tokens.begin() + begin, tokens.begin() + begin + count);

@@ -14,14 +14,8 @@ namespace {
 struct SideChoice {
   std::vector<FormatFacts> formats;
   uint32_t transform = 0;
+  bool protect = false;
 };
-
-std::string suffix(uint32_t transform) {
-  if (transform == 0) {
-    return "";
-  }
-  return std::string("+") + ((transform & KVANT_TRANSFORM_CENTRE) != 0 ? "c" : "") + ((transform & KVANT_TRANSFORM_ROTATE) != 0 ? "r" : "");
-}
 
 Outcome<SideChoice> parse_side(const Library& library, std::string name) {
   SideChoice side;
@@ -29,9 +23,13 @@ Outcome<SideChoice> parse_side(const Library& library, std::string name) {
   if (plus != std::string::npos) {
     for (const char letter : name.substr(plus + 1)) {
       side.transform |= letter == 'r' ? KVANT_TRANSFORM_ROTATE : letter == 'c' ? KVANT_TRANSFORM_CENTRE : 0;
+      side.protect = side.protect || letter == 'p';
     }
-    if (suffix(side.transform) != name.substr(plus) && name.substr(plus) != "+rc") {
-      return Failure{"\"" + name + "\" ends with \"" + name.substr(plus) + "\"; expected +c (centred), +r (rotated) or +cr", Exit::kUsage};
+    std::string letters = name.substr(plus + 1), known = suffix(side.transform, side.protect);
+    std::sort(letters.begin(), letters.end());
+    std::sort(known.begin(), known.end());
+    if ("+" + letters != known) {
+      return Failure{"\"" + name + "\" ends with \"" + name.substr(plus) + "\"; expected + and some of c (centred), r (rotated), p (protected tokens)", Exit::kUsage};
     }
     name.resize(plus);
   }
@@ -41,11 +39,13 @@ Outcome<SideChoice> parse_side(const Library& library, std::string name) {
   }
   const auto format = library.format(name);
   if (!format.ok()) {
-    return Failure{format.failure().message + ", or all; +c, +r or +cr behind it for centred and rotated rows", format.failure().exit};
+    return Failure{format.failure().message + ", or all; + and some of c (centred), r (rotated), p (protected tokens) behind it", format.failure().exit};
   }
   side.formats.push_back(*format);
   return side;
 }
+
+uint32_t protect_sides(bool k, bool v) { return (k ? KVANT_PROTECT_K : 0) | (v ? KVANT_PROTECT_V : 0); }
 
 void add_once(std::vector<FormatPair>& pairs, const FormatPair& pair) {
   if (std::find(pairs.begin(), pairs.end(), pair) == pairs.end()) {
@@ -56,15 +56,24 @@ void add_once(std::vector<FormatPair>& pairs, const FormatPair& pair) {
 }  // namespace
 
 std::span<const Preset> presets() {
-  static constexpr Preset kPresets[] = {{"accurate", "q8h+cr"}, {"default", "t4+cr"}, {"small", "t4+cr/t3+cr"}, {"tiny", "t4+cr/t2+cr"}};
+  static constexpr Preset kPresets[] = {{"accurate", "q8h+cr"}, {"default", "t4+crp"}, {"small", "t4+crp/t3+crp"}, {"tiny", "t4+crp/t2+crp"}};
   return kPresets;
+}
+
+std::string suffix(uint32_t transform, bool protect) {
+  std::string letters;
+  letters += (transform & KVANT_TRANSFORM_CENTRE) != 0 ? "c" : "";
+  letters += (transform & KVANT_TRANSFORM_ROTATE) != 0 ? "r" : "";
+  letters += protect ? "p" : "";
+  return letters.empty() ? "" : "+" + letters;
 }
 
 std::string FormatPair::name() const {
   if (!label.empty()) {
     return label;
   }
-  const std::string of_k = k.name + suffix(transform_k), of_v = v.name + suffix(transform_v);
+  const std::string of_k = k.name + suffix(transform_k, (protect & KVANT_PROTECT_K) != 0);
+  const std::string of_v = v.name + suffix(transform_v, (protect & KVANT_PROTECT_V) != 0);
   return of_k == of_v ? of_k : of_k + "/" + of_v;
 }
 
@@ -92,7 +101,7 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     }
     if (slash == std::string::npos) {
       for (const FormatFacts& format : ks->formats) {
-        add_once(pairs, {format, format, ks->transform, ks->transform, {}, {}});
+        add_once(pairs, {format, format, ks->transform, ks->transform, protect_sides(ks->protect, ks->protect), {}, {}});
       }
       continue;
     }
@@ -102,7 +111,7 @@ Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::
     }
     for (const FormatFacts& k : ks->formats) {
       for (const FormatFacts& v : vs->formats) {
-        add_once(pairs, {k, v, ks->transform, vs->transform, {}, {}});
+        add_once(pairs, {k, v, ks->transform, vs->transform, protect_sides(ks->protect, vs->protect), {}, {}});
       }
     }
   }
@@ -122,6 +131,7 @@ CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_head
   shape.format_v = pair.v.id;
   shape.transform_k = pair.transform_k;
   shape.transform_v = pair.transform_v;
+  shape.protect = pair.protect;
   shape.by_layer = pair.by_layer;
   shape.capacity_tokens = capacity_tokens;
   return shape;

@@ -16,17 +16,21 @@ struct FormatPair {
   FormatFacts v;
   uint32_t transform_k = 0;  // KVANT_TRANSFORM_*
   uint32_t transform_v = 0;
+  uint32_t protect = 0;  // KVANT_PROTECT_*
   // Of a plan, a pair of its own for each layer: then k and v are the first one's, and `label` is the name.
   std::vector<LayerFormats> by_layer = {};
   std::string label = {};
   bool operator==(const FormatPair& other) const {
     return k.id == other.k.id && v.id == other.v.id && transform_k == other.transform_k && transform_v == other.transform_v &&
-           label == other.label;
+           protect == other.protect && label == other.label;
   }
   std::string name() const;
 };
 
-// "q8_0,q8_0/q4_0,t4+cr" -> pairs, "+c" for centred rows, "+r" for rotated ones, duplicates left out; an unknown format is an error that lists the known ones. "all" stands
+// "+cr": centred and rotated rows.
+std::string suffix(uint32_t transform, bool protect);
+
+// "q8_0,q8_0/q4_0,t4+crp" -> pairs, "+c" for centred rows, "+r" for rotated ones, "+p" for protected tokens, duplicates left out; an unknown format is an error that lists the known ones. "all" stands
 // for each format; a preset's name for what it is made of (presets()); "@FILE" for a plan of kvant plan-formats. "all" is every format with itself, "all/q4_0" every K beside a V of q4_0, "all/all" every pair.
 Outcome<std::vector<FormatPair>> parse_pairs(const Library& library, const std::string& list);
 

@@ -21,13 +21,7 @@ Failure bad_plan(const std::string& path, const std::string& why) { return Failu
 }  // namespace
 
 std::string side_name(const Library& library, uint32_t format, uint32_t transform) {
-  std::string name = format < library.formats().size() ? library.formats()[format].name : "?";
-  if (transform != 0) {
-    name += '+';
-    name += (transform & KVANT_TRANSFORM_CENTRE) != 0 ? "c" : "";
-    name += (transform & KVANT_TRANSFORM_ROTATE) != 0 ? "r" : "";
-  }
-  return name;
+  return (format < library.formats().size() ? library.formats()[format].name : "?") + suffix(transform, false);
 }
 
 Outcome<FormatPair> read_plan(const Library& library, const std::string& path) {
@@ -62,6 +56,7 @@ Outcome<FormatPair> read_plan(const Library& library, const std::string& path) {
       const FormatPair& found = pairs->front();
       (side == 0 ? formats.format_k : formats.format_v) = found.k.id;
       (side == 0 ? formats.transform_k : formats.transform_v) = found.transform_k;
+      plan.protect |= found.protect & (side == 0 ? KVANT_PROTECT_K : KVANT_PROTECT_V);
       if (plan.by_layer.empty()) {
         (side == 0 ? plan.k : plan.v) = found.k;
         (side == 0 ? plan.transform_k : plan.transform_v) = found.transform_k;

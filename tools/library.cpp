@@ -239,6 +239,12 @@ Outcome<std::shared_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, co
   if (shape.mass) {
     args.flags |= KVANT_CACHE_MASS;
   }
+  if (shape.protect != 0) {
+    args.protect_sides = shape.protect;
+    args.protect_first = kProtectFirst;
+    args.protect_newest = kProtectNewest;
+    args.protect_tokens = shape.capacity_tokens;
+  }
   KVANT_TRY(cache->check(cache->api().cache_create(cache->device_->handle(), &args, &cache->handle_)));
   for (uint32_t i = 0; i < shape.by_layer.size(); ++i) {
     KVANT_TRY(cache->memory_weight(i, KVANT_SIDE_K, shape.by_layer[i].weight_k));

@@ -141,8 +141,13 @@ struct CacheShape {
   bool mass = false;          // with room for attention mass
   uint32_t transform_k = 0;   // KVANT_TRANSFORM_*: how rows lie in pages
   uint32_t transform_v = 0;
+  uint32_t protect = 0;       // KVANT_PROTECT_*: sides whose first and newest tokens are f16
   std::vector<LayerFormats> by_layer = {};  // instead of these, if not empty: one a layer
 };
+
+// Tokens that a protected side keeps in f16 here (docs/protection.md).
+inline constexpr uint32_t kProtectFirst = 4;
+inline constexpr uint32_t kProtectNewest = 64;
 
 // What a memory limit may do.
 struct MemoryRules {

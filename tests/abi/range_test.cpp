@@ -120,6 +120,24 @@ TEST_CASE("ranges: cache and layer arguments") {
     cache.refuse(&kvant_cache_args::page_tokens, page, "page_tokens (" + std::to_string(page) + ")");
   cache.refuse(&kvant_cache_args::flags, 8, "flags (0x8)");
   cache.refuse(&kvant_cache_args::layer_stride, 4, "layer_stride (4)");
+  cache.refuse(&kvant_cache_args::protect_sides, 4, "protect_sides (0x4)");
+  cache.refuse(&kvant_cache_args::protect_sides, KVANT_PROTECT_K, "protect_sides (0x1) is not 0 although");
+  cache.refuse(&kvant_cache_args::protect_first, 1, "protect_first (1) is not 0 although");
+  cache.refuse(&kvant_cache_args::protect_newest, 65537, "protect_newest (65537)");
+  cache.refuse(&kvant_cache_args::protect_tokens, 16, "protect_tokens (16) is not 0 although");
+  cache.refuse(&kvant_cache_args::reserved, 1, "args.reserved (1)");
+  {
+    kvant_cache_args shielded = args;
+    shielded.protect_sides = KVANT_PROTECT_V;
+    shielded.protect_newest = 1;
+    shielded.protect_tokens = UINT64_MAX;
+    check_error(create(&shielded), kInvalid, "cache_create", "protect_tokens (18446744073709551615)");
+    shielded.protect_tokens = 0;
+    shielded.flags = KVANT_CACHE_EXTERNAL_PAGES;
+    check_error(create(&shielded), kInvalid, "cache_create", "protect_sides (0x2) is not 0 with KVANT_CACHE_EXTERNAL_PAGES");
+    shielded.flags = 0;
+    check_ok(create(&shielded));
+  }
 
   Mutator<kvant_layer_args> layers(layer, "cache_create", [&](const kvant_layer_args* l) {
     args.layers = l;

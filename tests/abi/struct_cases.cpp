@@ -117,6 +117,10 @@ void StructCases::add_caches() {
   args.model_id = args.rope = "a model";
   args.policy = &policy_;
   args.slab_bytes = 1u << 20;
+  args.protect_sides = KVANT_PROTECT_K | KVANT_PROTECT_V;
+  args.protect_first = 4;
+  args.protect_newest = 32;
+  args.protect_tokens = 64;
   add<kvant_cache_args>(args, create);
   auto layer = layer_;
   layer.format_k = layer.format_v = 1;

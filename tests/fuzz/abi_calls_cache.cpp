@@ -33,6 +33,11 @@ void fill_cache_args(AbiSession& s, kvant_cache_args& args, LiveCache& shape) {
   args.capacity_tokens = 32 + 32 * s.in.below(5);
   args.flags = kFlags[kind % 4];
   if ((args.flags & KVANT_CACHE_PREFIXES) != 0 || s.in.one_in(32)) args.model_id = "fuzz";
+  if (kind % 8 >= 4 && (args.flags & KVANT_CACHE_EXTERNAL_PAGES) == 0) {
+    args.protect_sides = 1 + kind % 3;
+    args.protect_first = kind % 5;
+    args.protect_newest = 1 + kind % 40;
+  }
   if (kind >= 200) {  // one value of anything
     kvant_layer_args& layer = layers[s.in.below(shape.layers)];
     const std::uint64_t value = s.in.magnitude();

@@ -32,6 +32,8 @@ class CacheModel {
   using Rows = std::vector<float>;  // [token][kv_head][dim], decoded
   struct Tokens {
     std::vector<std::array<Rows, 2>> layers;  // by Side
+    std::vector<std::array<Rows, 2>> wide;    // the same as copies of protected tokens hold them
+    std::vector<std::shared_ptr<int>> copies;  // by page; null: none, else shared with who shares it
     std::vector<std::vector<double>> mass, mass_bound;  // per layer [token][kv_head]; of pages that nobody shares
     std::uint64_t length = 0;
   };
@@ -56,16 +58,24 @@ class CacheModel {
   SequenceId create() {
     const auto id = cache->create_sequence();
     REQUIRE(id.ok());
-    sequences[id.value()].layers.resize(spec.layers.size());
-    sequences[id.value()].mass.resize(spec.layers.size());
-    sequences[id.value()].mass_bound.resize(spec.layers.size());
+    sequences[id.value()] = empty();
     return id.value();
+  }
+  Tokens empty() const {
+    Tokens tokens;
+    tokens.layers.resize(spec.layers.size());
+    tokens.wide.resize(spec.layers.size());
+    tokens.mass.resize(spec.layers.size());
+    tokens.mass_bound.resize(spec.layers.size());
+    return tokens;
   }
   void fork(SequenceId parent, std::uint64_t tokens) {
     const auto id = cache->fork_sequence(parent, tokens);
     REQUIRE_MESSAGE(id.ok(), id.status().message());
     sequences[id.value()] = sequences[parent];
     cut(sequences[id.value()], tokens);
+    auto& copies = sequences[id.value()].copies;
+    copies.resize(std::min<std::size_t>(copies.size(), tokens / spec.page_tokens));
   }
   void truncate(SequenceId id, std::uint64_t tokens) {
     const Status status = cache->truncate_sequence(id, tokens);
@@ -83,12 +93,19 @@ class CacheModel {
     REQUIRE_MESSAGE(planned.ok(), planned.status().message());
     std::unique_ptr<Step> open = std::move(planned).value();
     std::map<SequenceId, Tokens> after = sequences;
+    for (const StepEntry& entry : entries) take_copies(entry, sequences[entry.sequence].copies, after[entry.sequence].copies);
     for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) run_layer(*open, layer, entries, after);
     if (!commit) {
       cache->abort(std::move(open));
       return;
     }
-    for (const StepEntry& entry : entries) after[entry.sequence].length += entry.append;
+    for (const StepEntry& entry : entries) {
+      Tokens& tokens = after[entry.sequence];
+      const std::uint64_t before = tokens.length;
+      tokens.length += entry.append;
+      const std::uint64_t begin = std::max<std::uint64_t>((spec.protection.first_tokens + spec.page_tokens - 1) / spec.page_tokens, passed(before));
+      for (std::uint64_t page = begin; page < std::min<std::uint64_t>(passed(tokens.length), tokens.copies.size()); ++page) tokens.copies[page].reset();
+    }
     const Status status = cache->commit(std::move(open));
     REQUIRE_MESSAGE(status.ok(), status.message());
     sequences = after;
@@ -152,16 +169,51 @@ class CacheModel {
   }
 
  private:
+  // Pages of a sequence of so many tokens that are older than its newest tokens.
+  std::uint64_t passed(std::uint64_t length) const {
+    return length > spec.protection.newest_tokens ? (length - spec.protection.newest_tokens) / spec.page_tokens : 0;
+  }
+  // What docs/protection.md says of the fresh tokens. `before` are the copies as they are held now, `copies` another list of the same.
+  void take_copies(const StepEntry& entry, const std::vector<std::shared_ptr<int>>& before, std::vector<std::shared_ptr<int>>& copies) {
+    const std::uint64_t old_length = sequences[entry.sequence].length, length = old_length + entry.append, page_tokens = spec.page_tokens;
+    copies.resize((length + page_tokens - 1) / page_tokens);
+    const std::uint64_t open = old_length / page_tokens;
+    // Twice: in both lists.
+    if (entry.append != 0 && old_length % page_tokens != 0 && open < before.size() && before[open].use_count() > 2) copies[open].reset();
+    for (std::uint64_t page = (old_length + page_tokens - 1) / page_tokens; page < copies.size(); ++page) {
+      const std::uint64_t begin = page * page_tokens;
+      const bool newest = spec.protection.newest_tokens != 0 &&
+                          begin + page_tokens + spec.protection.newest_tokens + std::min<std::uint64_t>(entry.append, 512) > length;
+      if (spec.protection.any() && (begin < spec.protection.first_tokens || newest)) copies[page] = std::make_shared<int>(0);
+    }
+  }
+  FormatId wide_format(std::uint32_t layer, Side side) const {
+    const FormatId own = format(layer, side);
+    const bool chosen = side == Side::k ? spec.protection.k : spec.protection.v;
+    return chosen && own != FormatId::f32 && own != FormatId::bf16 ? FormatId::f16 : own;
+  }
+
   void cut(Tokens& tokens, std::uint64_t length) {
     tokens.length = length;
+    tokens.copies.resize(std::min<std::uint64_t>(tokens.copies.size(), (length + spec.page_tokens - 1) / spec.page_tokens));
     for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) {
       tokens.mass[layer].resize(length * spec.layers[layer].kv_heads);
       tokens.mass_bound[layer].resize(length * spec.layers[layer].kv_heads);
     }
     for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer)
       for (Side side : {Side::k, Side::v})
-        tokens.layers[layer][static_cast<std::size_t>(side)].resize(length * spec.layers[layer].kv_heads *
-                                                                    dim(layer, side));
+        for (auto* rows : {&tokens.layers, &tokens.wide})
+          (*rows)[layer][static_cast<std::size_t>(side)].resize(length * spec.layers[layer].kv_heads * dim(layer, side));
+  }
+
+  // The rows of a side as attention reads them.
+  Rows attended(const Tokens& tokens, std::uint32_t layer, Side side) const {
+    Rows rows = tokens.layers[layer][static_cast<std::size_t>(side)];
+    const Rows& wide = tokens.wide[layer][static_cast<std::size_t>(side)];
+    const std::size_t page = std::size_t{spec.page_tokens} * spec.layers[layer].kv_heads * dim(layer, side);
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      if (i / page < tokens.copies.size() && tokens.copies[i / page] != nullptr) rows[i] = wide[i];
+    return rows;
   }
 
   std::vector<float> normals(std::size_t count) {
@@ -185,12 +237,14 @@ class CacheModel {
       x = normals(std::size_t{fresh} * row);
       std::size_t token = 0;
       for (const StepEntry& entry : entries) {
-        auto& rows = after[entry.sequence].layers[layer][static_cast<std::size_t>(side)];
-        std::vector<float> decoded(x.begin() + static_cast<std::ptrdiff_t>(token * row),
-                                   x.begin() + static_cast<std::ptrdiff_t>((token + entry.append) * row));
-        for (std::size_t at = 0; at < decoded.size(); at += d)
-          recode(format(layer, side), d, std::span(decoded).subspan(at, d));
-        rows.insert(rows.end(), decoded.begin(), decoded.end());
+        Tokens& tokens = after[entry.sequence];
+        for (const auto& [all, as] : {std::pair{&tokens.layers, format(layer, side)}, std::pair{&tokens.wide, wide_format(layer, side)}}) {
+          std::vector<float> decoded(x.begin() + static_cast<std::ptrdiff_t>(token * row),
+                                     x.begin() + static_cast<std::ptrdiff_t>((token + entry.append) * row));
+          for (std::size_t at = 0; at < decoded.size(); at += d) recode(as, d, std::span(decoded).subspan(at, d));
+          Rows& rows = (*all)[layer][static_cast<std::size_t>(side)];
+          rows.insert(rows.end(), decoded.begin(), decoded.end());
+        }
         token += entry.append;
       }
     }
@@ -213,8 +267,8 @@ class CacheModel {
       const Tokens& tokens = after[entry.sequence];
       reference::DenseSequence seq;
       seq.kv_len = static_cast<std::uint32_t>(tokens.length) + entry.append;
-      seq.k = tokens.layers[layer][0];
-      seq.v = tokens.layers[layer][1];
+      seq.k = attended(tokens, layer, Side::k);
+      seq.v = attended(tokens, layer, Side::v);
       seq.q_begin = q_begin;
       seq.q_len = entry.queries;
       seq.q_position = entry.explicit_positions ? entry.q_pos_begin : std::int64_t{seq.kv_len} - entry.queries;

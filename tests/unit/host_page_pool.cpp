@@ -114,8 +114,12 @@ TEST_CASE("host page_table: sharing, holes and shrinking keep the books") {
 
 TEST_CASE("host page_table: runs end at holes and slab borders") {
   const std::vector<std::int32_t> pages{0, 1, kNoPage, 2, 3, 4, 7, kNoPage};
+  GroupGeometry group;
+  group.total_pages = 8;
+  group.pages_per_slab = 4;
+  group.slab_count = 2;
   auto expect = [&](std::uint32_t from, std::uint32_t begin, std::uint32_t count, std::uint32_t slab) {
-    const PageRun run = next_run(pages, from, 8, 4);
+    const PageRun run = next_run(pages, from, 8, group);
     CHECK(run.begin == begin);
     CHECK(run.count == count);
     if (count != 0) CHECK(run.slab == slab);
@@ -124,7 +128,7 @@ TEST_CASE("host page_table: runs end at holes and slab borders") {
   expect(2, 3, 2, 0);
   expect(5, 5, 2, 1);
   expect(7, 8, 0, 0);
-  CHECK(next_run(pages, 3, 4, 4).count == 1);  // the end bounds it
+  CHECK(next_run(pages, 3, 4, group).count == 1);  // the end bounds it
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ void keep_in_model(CacheModel& model, SequenceId id, const Places& kept) {
   for (std::uint32_t layer = 0; layer < model.spec.layers.size(); ++layer) {
     const std::uint32_t heads = model.spec.layers[layer].kv_heads;
     for (const Side side : {Side::k, Side::v})
-      keep(tokens.layers[layer][static_cast<std::size_t>(side)], std::size_t{heads} * model.dim(layer, side));
+      for (auto* all : {&tokens.layers, &tokens.wide}) keep((*all)[layer][static_cast<std::size_t>(side)], std::size_t{heads} * model.dim(layer, side));
     keep(tokens.mass[layer], heads);
     keep(tokens.mass_bound[layer], heads);
   }
@@ -225,9 +225,7 @@ TEST_CASE("host prune: sliding windows go on seeing what they saw") {
     CHECK(model.cache->truncate_sequence(loaded.value()[0].sequence, length - 1).code() == StatusCode::failed_precondition);
     const auto empty = model.cache->fork_sequence(id, 0);
     REQUIRE(empty.ok());
-    model.sequences[empty.value()].layers.resize(3);
-    model.sequences[empty.value()].mass.resize(3);
-    model.sequences[empty.value()].mass_bound.resize(3);
+    model.sequences[empty.value()] = model.empty();
     model.step({entry(empty.value(), 10, 10)});
     CHECK(model.cache->truncate_sequence(empty.value(), 5).ok());
     REQUIRE(model.cache->truncate_sequence(id, 0).ok());

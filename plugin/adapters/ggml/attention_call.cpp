@@ -165,8 +165,8 @@ Status record_sequences(Work& work, const Attention& a, const AttentionPages& pa
   call.merge_heads = call.heads;
   call.lse_or_bias = bias.range;
   fill_params(call, a, q, out, slopes_word);
-  record_attend(work.list(), call, [&pages](std::uint32_t slab) {
-    return AttendSlab{pages.slab(0, slab), pages.slab(1, slab), slab * pages.per_slab};
+  record_attend(work.list(), call, [&pages, &a](std::uint32_t slab) {
+    return AttendSlab{pages.slab(0, slab), pages.slab(1, slab), slab * pages.per_slab, a.format_k, a.format_v};
   }, limits);
   return {};
 }

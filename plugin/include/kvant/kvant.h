@@ -146,7 +146,8 @@ typedef struct kvant_layer_args {
  * ROTATE: rows are multiplied by a fixed orthonormal matrix before they are quantized, queries or outputs likewise (docs/rotation.md): outliers
  * spread over the row, and narrow formats err less. Not for engines that rotate K or V themselves.
  * CENTRE: a mean per KV head is subtracted first (docs/centring.md). If it is not given, the first rows of a layer decide, 32 at least in one run,
- * whether it pays and what it is; then it stays. Such a cache takes no tiers, and loads states only that were saved under the same means. */
+ * whether it pays and what it is; then it stays. Such a cache takes no tiers, and loads states
+ * that were saved under the same means; one whose means are not decided yet takes the state's. */
 #define KVANT_TRANSFORM_ROTATE 1u
 #define KVANT_TRANSFORM_CENTRE 2u
 
@@ -178,7 +179,16 @@ typedef struct kvant_cache_args {
   const char* rope;                  /* adapters; position encoding. Read during the call. NULL: "" */
   const kvant_policy_args* policy;   /* NULL: KVANT_POLICY_LRU */
   uint64_t slab_bytes;               /* bytes that a slab of one layer aims at: memory is taken and given back by the slab; 0: 256 MiB */
+  /* Since 1.2: tokens that attention reads in f16 although their layers' formats are narrower (docs/protection.md). */
+  uint32_t protect_sides;            /* KVANT_PROTECT_K, KVANT_PROTECT_V or both; 0: none. Not with KVANT_CACHE_EXTERNAL_PAGES */
+  uint32_t protect_first;            /* tokens at the beginning of each sequence, rounded up to pages; at most 65536 */
+  uint32_t protect_newest;           /* tokens that a query sees before it, its own included, rounded up to pages; at most 65536 */
+  uint32_t reserved;                 /* 0 */
+  uint64_t protect_tokens;           /* room for so many, of all sequences together; what finds none is not protected. 0: an eighth of
+                                        capacity_tokens, or what one sequence needs */
 } kvant_cache_args;
+#define KVANT_PROTECT_K 1u
+#define KVANT_PROTECT_V 2u
 /* The engine keeps the page tables: only paged_plan, paged_read and paged_copy (and the steps that paged_plan makes). Page ids
  * are 0 .. kvant_cache_stats.total_pages - 1. All layers must have equal head counts, head dimensions and windows. */
 #define KVANT_CACHE_EXTERNAL_PAGES 1u

@@ -17,7 +17,7 @@ from ._device import Device, Profile
 from ._drafts import tree_depths, tree_mask, tree_places
 from ._object import ErrorCode, KvantError
 from ._paged import PagedCache
-from ._pool import Layer, Stats
+from ._pool import Layer, Protection, Stats
 from ._presets import PRESETS, plan_layers, preset
 from ._prefixes import Policy, Prefixes, PrefixStats
 from ._step import Step
@@ -27,6 +27,6 @@ from ._tokens import Rotation
 from ._watching import Event, EventKind
 
 __all__ = ["Cache", "Context", "CustomTier", "Device", "DiskTier", "Entry", "ErrorCode", "Event", "EventKind", "Format",
-           "HostTier", "KvantError", "Layer", "LogLevel", "PRESETS", "PagedCache", "Policy", "Prefixes", "PrefixStats", "Profile",
+           "HostTier", "KvantError", "Layer", "LogLevel", "PRESETS", "PagedCache", "Policy", "Prefixes", "PrefixStats", "Profile", "Protection",
            "RemoteTier", "Rotation", "Stats", "Step", "StoreStats", "from_bf16", "plan_layers", "preset", "to_bf16", "tree_depths", "tree_mask",
            "tree_places"]

@@ -4,6 +4,7 @@ import ctypes as c
 VERSION = 1 << 16 | 2
 SIDE_K, SIDE_V = 0, 1
 TRANSFORM_ROTATE, TRANSFORM_CENTRE = 1, 2
+PROTECT_K, PROTECT_V = 1, 2
 TYPE_F32, TYPE_F16, TYPE_BF16 = 0, 1, 2
 DEVICE_BEST = 0xFFFFFFFF
 CACHE_EXTERNAL_PAGES = 1
@@ -46,7 +47,8 @@ LayerArgs = _struct("LayerArgs", ("kv_heads", _u32), ("head_dim_k", _u32), ("hea
 PolicyArgs = _struct("PolicyArgs", ("kind", _u32), ("sink_pages", _u32), ("ttl_ms", _u64))
 CacheArgs = _struct("CacheArgs", ("layer_count", _u32), ("layer_stride", _u32), ("layers", c.POINTER(LayerArgs)),
                     ("capacity_tokens", _u64), ("page_tokens", _u32), ("flags", _u32), ("model_id", _str), ("rope", _str),
-                    ("policy", c.POINTER(PolicyArgs)), ("slab_bytes", _u64))
+                    ("policy", c.POINTER(PolicyArgs)), ("slab_bytes", _u64), ("protect_sides", _u32), ("protect_first", _u32),
+                    ("protect_newest", _u32), ("reserved", _u32), ("protect_tokens", _u64))
 SequenceArgs = _struct("SequenceArgs", ("tokens", _ptr), ("token_count", _u64), ("salt", _str), ("salt_size", _u64),
                        ("leave_tokens", _u64), ("ttl_ms", _u64), ("priority", _u32), ("flags", _u32))
 PrefixStats = _struct("PrefixStats", ("lookups", _u64), ("lookup_tokens", _u64), ("hits", _u64), ("hit_tokens", _u64),

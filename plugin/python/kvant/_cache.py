@@ -36,12 +36,12 @@ class Cache(Pool, Watching, Memory, Mass, Tiers, State, Store, Tokens):
     """From Device.cache(), configure() or config_apply(). Sequences are plain integers, never reused. KvantError NOT_FOUND: no such
     sequence; RESOURCE_EXHAUSTED: no page or no device memory is left. A call that fails changes nothing."""
 
-    def __init__(self, device, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, config=None, mass=False):
+    def __init__(self, device, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, config=None, mass=False, protection=None):
         flags, args = (0, {}) if prefixes is None else (_abi.CACHE_PREFIXES, _prefixes.cache_args(prefixes))
         flags |= _abi.CACHE_MASS if mass else 0
         self._config, self._callbacks, self._cold = config, [], None
         super().__init__(device, layers, capacity, page_tokens, flags, keep=self._callbacks,
-                         slab_bytes=_arrays.count("slab_bytes", slab_bytes, 64), **args)
+                         slab_bytes=_arrays.count("slab_bytes", slab_bytes, 64), protection=protection, **args)
         if config is not None:
             self._read_config()
 

@@ -66,12 +66,13 @@ class Device(Object):
                    data.ctypes.data, data.nbytes, out.ctypes.data, out.nbytes)
         return out
 
-    def cache(self, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, mass=False):
+    def cache(self, layers, capacity, page_tokens=0, prefixes=None, slab_bytes=0, mass=False, protection=None):
         """A Cache of `layers` (Layer tuples) for `capacity` tokens of all sequences together, in pages of 16 or 32 tokens
         (0: 16). Device memory is taken by the step that first needs it. prefixes: Prefixes, to keep pages for later sequences
         that begin alike (Cache.open). slab_bytes: memory of a layer is taken and given back by so much; 0: 256 MiB.
-        mass: room to count what attention each token gets (Cache.mass), 8 bytes per token, layer and KV head."""
-        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes, mass=mass)
+        mass: room to count what attention each token gets (Cache.mass), 8 bytes per token, layer and KV head.
+        protection: Protection, how many tokens are read in f16 where Layer.protect asks."""
+        return Cache(self, layers, capacity, page_tokens, prefixes, slab_bytes, mass=mass, protection=protection)
 
     def configure(self, config, layers, capacity=0, page_tokens=0, prefixes=None, slab_bytes=0, mass=False):
         """A Cache with what `config` (JSON text or a dict, docs/configuration.md) says instead of what the other arguments say:

@@ -23,12 +23,20 @@ class Layer(NamedTuple):
     centre: str = ""        # sides from whose rows a mean per KV head is subtracted first: "", "k", "v" or "kv"
     means_k: object = None  # of a centred side: [kv_heads][head_dim], as Cache.means gives them; None: measured over the first rows
     means_v: object = None
+    protect: str = ""       # sides whose first and newest tokens are read in f16; if one layer says so, in all of them (Protection)
 
     def dim(self, side):
         return self.head_dim_v or self.head_dim if side == "v" else self.head_dim
 
     def format(self, side):
         return self.format_v if side == "v" else self.format_k
+
+
+class Protection(NamedTuple):
+    """Tokens that attention reads in f16 although their formats are narrower, in the sides that Layer.protect names (docs/protection.md)."""
+    first: int = 4      # of a sequence
+    newest: int = 64    # that a query sees, its own included
+    tokens: int = 0     # room for so many, of all sequences together; 0: an eighth of the capacity, or what one sequence needs
 
 
 class Stats(NamedTuple):
@@ -43,13 +51,13 @@ class Stats(NamedTuple):
 class Pool(Object):
     """A paged pool on a device; Cache and PagedCache say who keeps its page tables."""
 
-    def __init__(self, device, layers, capacity, page_tokens, flags, keep=None, **more_args):
+    def __init__(self, device, layers, capacity, page_tokens, flags, keep=None, protection=None, **more_args):
         self._context, api, self._api = device._context, device._api, device._api
         self.layers = [Layer(*layer) for layer in layers]
         kept = []  # means, until the library has read them
         array = (_abi.LayerArgs * len(self.layers))(*[self._layer_args(i, kept) for i in range(len(self.layers))])
         args = _abi.CacheArgs(layer_count=len(self.layers), layers=array, capacity_tokens=_arrays.count("capacity", capacity, 64),
-                              page_tokens=_arrays.count("page_tokens", page_tokens), flags=flags, **more_args)
+                              page_tokens=_arrays.count("page_tokens", page_tokens), flags=flags, **self._protect_args(protection), **more_args)
         self.page_tokens = args.page_tokens or 16
         handle = self._create(device, args)
         super().__init__(api, handle, api.cache_destroy, parent=device, keep=keep)
@@ -57,9 +65,17 @@ class Pool(Object):
     def _create(self, device, args):
         return self._make(self._api.cache_create, device._handle, c.byref(args))
 
+    def _protect_args(self, protection):
+        sides = {side for layer in self.layers for side in layer.protect}
+        if not sides:
+            return {}
+        first, newest, tokens = Protection(*(protection if protection is not None else ()))
+        return {"protect_sides": _abi.PROTECT_K * ("k" in sides) | _abi.PROTECT_V * ("v" in sides), "protect_first": _arrays.count("protection.first", first),
+                "protect_newest": _arrays.count("protection.newest", newest), "protect_tokens": _arrays.count("protection.tokens", tokens, 64)}
+
     def _layer_args(self, index, kept):
         layer = self.layers[index]
-        for name in ("rotate", "centre"):
+        for name in ("rotate", "centre", "protect"):
             if getattr(layer, name) not in ("", "k", "v", "kv"):
                 raise ValueError(f"layers[{index}].{name} is {getattr(layer, name)!r}, not '', 'k', 'v' or 'kv'")
         for side in "kv":

@@ -3,24 +3,24 @@ import json
 
 from ._pool import Layer
 
-# From the most bits to the fewest; "t4+cr" is t4, centred and rotated.
-PRESETS = {"accurate": ("q8h+cr", "q8h+cr"), "default": ("t4+cr", "t4+cr"), "small": ("t4+cr", "t3+cr"), "tiny": ("t4+cr", "t2+cr")}
+# From the most bits to the fewest; "t4+crp" is t4, centred and rotated, with protected tokens.
+PRESETS = {"accurate": ("q8h+cr", "q8h+cr"), "default": ("t4+crp", "t4+crp"), "small": ("t4+crp", "t3+crp"), "tiny": ("t4+crp", "t2+crp")}
 
 
 def _side(name):
-    """(format, centred, rotated) of "t4+cr"."""
+    """(format, letters) of "t4+crp"."""
     if not isinstance(name, str):
         raise ValueError(f"{name!r} is not the name of a format")
     format_name, plus, letters = name.partition("+")
-    if letters not in (("c", "r", "cr", "rc") if plus else ("",)):
-        raise ValueError(f"{name!r} ends with '+{letters}'; expected +c (centred), +r (rotated) or +cr")
-    return format_name, "c" in letters, "r" in letters
+    if bool(plus) != bool(letters) or len(set(letters)) != len(letters) or set(letters) - set("crp"):
+        raise ValueError(f"{name!r} ends with '+{letters}'; expected + and some of c (centred), r (rotated), p (protected tokens)")
+    return format_name, letters
 
 
 def _layer(k, v, kv_heads, head_dim, head_dim_v):
-    sides = {"k": _side(k), "v": _side(v)}
-    return Layer(kv_heads, head_dim, sides["k"][0], sides["v"][0], head_dim_v, centre="".join(s for s in "kv" if sides[s][1]),
-                 rotate="".join(s for s in "kv" if sides[s][2]))
+    formats = {"k": _side(k), "v": _side(v)}
+    sides = {letter: "".join(side for side in "kv" if letter in formats[side][1]) for letter in "crp"}
+    return Layer(kv_heads, head_dim, formats["k"][0], formats["v"][0], head_dim_v, centre=sides["c"], rotate=sides["r"], protect=sides["p"])
 
 
 def preset(name, kv_heads, head_dim, head_dim_v=0):

@@ -121,13 +121,38 @@ def check_centring(device, random):
     refused(kvant.ErrorCode.INVALID_ARGUMENT, "means_k is not NULL without", device.cache, [kvant.Layer(1, 64, "f16", "f16", means_k=np.zeros((1, 64)))], 32)
 
 
+def check_protection(device, random):
+    """The first and the newest tokens are read in f16, the others as they were quantized, and K and V apart."""
+    tokens, first, newest = 150, 16, 32
+    k, v, q = random_rows(random, (tokens, KV_HEADS), (tokens, KV_HEADS), (1, Q_HEADS))
+    pages = np.arange(tokens) // 16
+    covered = (pages == 0) | ((pages + 1) * 16 + newest > tokens)
+    for sides in ("k", "v", "kv"):
+        cache = device.cache([kvant.Layer(KV_HEADS, DIM, "q4_0", "t2", protect=sides)], capacity=256,
+                             protection=kvant.Protection(first=first, newest=newest))
+        sequence = cache.sequence()
+        with cache.step([(sequence, tokens - 1, 0)]) as step:
+            step.run(0, k=k[:-1], v=v[:-1])
+        with cache.step([(sequence, 1, 1)]) as step:
+            out = step.run(0, k=k[-1:], v=v[-1:], q=q)
+        rows = {}
+        for side, given in (("k", k), ("v", v)):
+            rows[side] = cache.read(sequence, 0, side)
+            if side in sides:
+                rows[side] = np.where(covered[:, None, None], given.astype(np.float16).astype(np.float32), rows[side])
+        assert np.abs(out - attention(q, rows["k"], rows["v"], np.array([tokens - 1]))[0]).max() < 2e-5
+        assert np.abs(out - attention(q, cache.read(sequence, 0, "k"), cache.read(sequence, 0, "v"), np.array([tokens - 1]))[0]).max() > 1e-3
+        cache.close()
+    refused(ValueError, "layers[0].protect is 'q'", device.cache, [kvant.Layer(1, 64, "f16", "f16", protect="q")], 32)
+
+
 def check_presets(device, random):
     """Presets and plans name layers that a cache takes; a format with fewer bits errs more."""
     k, v = random_rows(random, (TOKENS, KV_HEADS), (TOKENS, KV_HEADS))
     errors = []
     for name in kvant.PRESETS:
         layer = kvant.preset(name, KV_HEADS, DIM)
-        assert layer.rotate == layer.centre == "kv"
+        assert layer.rotate == layer.centre == "kv" and layer.protect == ("" if name == "accurate" else "kv")
         cache = device.cache([layer], capacity=64)
         sequence = cache.sequence()
         with cache.step([(sequence, TOKENS, 0)]) as step:
@@ -185,4 +210,5 @@ def check_attention(device, random):
     check_window(device, random)
     check_rotation(device, random)
     check_centring(device, random)
+    check_protection(device, random)
     check_presets(device, random)
