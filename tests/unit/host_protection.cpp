@@ -61,7 +61,7 @@ void random_action(CacheModel& model) {
 TEST_CASE("host protection: random histories agree with a plain model") {
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
     CAPTURE(seed);
-    CacheModel model(protected_spec(seed % 3 == 0 ? 0 : 20, seed % 3 == 1 ? 0 : 40), seed % 2 == 0 ? 5 : 64, seed);
+    CacheModel model(protected_spec(seed % 3 == 0 ? 0 : 17, seed % 3 == 1 ? 0 : 40), seed % 2 == 0 ? 5 : 64, seed);
     AttendConfig config = model.executor.cpu.attend_config({});
     config.queries_per_item = 1 + static_cast<std::uint32_t>(seed);
     config.kv_split = config.kv_per_item = seed % 2 == 0 ? 0 : 32;
@@ -95,6 +95,14 @@ TEST_CASE("host protection: the first and the newest tokens, and no others, cost
   CHECK(copies() == 2);  // what is left of them: page 9
   model.step({entry(id, 0, 3)});
   CHECK(copies() == 2);
+  // A long prompt: while its step is open, its last 512 tokens and 32 before them, and the first page.
+  REQUIRE(model.cache->truncate_sequence(id, 0).ok());
+  const StepEntry prompt = entry(id, 640, 1);
+  auto step = model.cache->plan({&prompt, 1});
+  REQUIRE(step.ok());
+  CHECK(copies() == 1 + (640 - 96) / 16);
+  model.cache->abort(std::move(step).value());
+  CHECK(copies() == 0);
 }
 
 TEST_CASE("host protection: K alone, V alone") {
