@@ -48,6 +48,14 @@ struct MonitorConfig {
   bool operator==(const MonitorConfig&) const = default;
 };
 
+// What makes narrow formats err less, in all layers. Sides are "", "k", "v" or "kv"; "" leaves each layer's own.
+struct AccuracyConfig {
+  std::string centre, rotate;
+  std::string protect;  // "": none
+  std::uint32_t protect_first = 4, protect_newest = 64;
+  bool operator==(const AccuracyConfig&) const = default;
+};
+
 struct CacheConfig {
   std::string preset;                    // that the others began as; empty = the defaults here
   std::uint64_t capacity_tokens = 0;     // 0 = the engine's figure
@@ -65,6 +73,7 @@ struct CacheConfig {
   TiersConfig tiers;
   HybridConfig hybrid;
   MonitorConfig monitor;
+  AccuracyConfig accuracy;
   std::uint32_t events = 1024;  // that the event ring holds
   bool operator==(const CacheConfig&) const = default;
 };

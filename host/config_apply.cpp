@@ -10,6 +10,28 @@ void set_formats(std::vector<LayerSpec>& layers, const FormatPair& formats) {
   }
 }
 
+bool names(std::string_view sides, char side) { return sides.find(side) != std::string_view::npos; }
+
+void set_accuracy(const AccuracyConfig& accuracy, CacheSpec& spec) {
+  for (LayerSpec& layer : spec.layers) {
+    if (!accuracy.centre.empty()) {
+      layer.centre_k = names(accuracy.centre, 'k');
+      layer.centre_v = names(accuracy.centre, 'v');
+      if (!layer.centre_k) layer.means_k.clear();
+      if (!layer.centre_v) layer.means_v.clear();
+    }
+    if (!accuracy.rotate.empty()) {
+      layer.rotate_k = names(accuracy.rotate, 'k');
+      layer.rotate_v = names(accuracy.rotate, 'v');
+    }
+  }
+  if (accuracy.protect.empty()) return;
+  spec.protection.first_tokens = accuracy.protect_first;
+  spec.protection.newest_tokens = accuracy.protect_newest;
+  spec.protection.k = names(accuracy.protect, 'k');
+  spec.protection.v = names(accuracy.protect, 'v');
+}
+
 }  // namespace
 
 Status apply_config(const CacheConfig& config, CacheSpec& spec) {
@@ -27,6 +49,7 @@ Status apply_config(const CacheConfig& config, CacheSpec& spec) {
     layer.window_sinks = config.window_sinks;
   }
   if (!config.hybrid.hot_format.empty()) set_formats(spec.layers, *format_pair_from_text(config.hybrid.hot_format));
+  set_accuracy(config.accuracy, spec);
   spec.prefix_cache = config.prefix_cache;
   spec.attention_mass = config.attention_mass;
   if (!config.model_id.empty()) spec.model_id = config.model_id;
@@ -37,6 +60,8 @@ Status apply_config(const CacheConfig& config, CacheSpec& spec) {
     return {StatusCode::invalid_argument, "prefix_cache is true, but the engine keeps the pages of this cache"};
   if (spec.external_pages && spec.attention_mass)
     return {StatusCode::invalid_argument, "attention_mass is true, but the engine keeps the pages of this cache"};
+  if (spec.external_pages && !config.accuracy.protect.empty())
+    return {StatusCode::invalid_argument, "accuracy.protect is \"" + config.accuracy.protect + "\", but the engine keeps the pages of this cache"};
   return {};
 }
 

@@ -13,6 +13,7 @@ constexpr std::uint64_t kMostBytes = 1ull << 53;
 constexpr std::uint64_t kMostTokens = 0x7FFFFFFF - 32;             // token slots are 32-bit signed in the kernels
 constexpr std::uint64_t kMostMilliseconds = 3650ull * 86'400'000;  // ten years: beyond that it is a slip of the pen
 constexpr std::uint64_t kMostUses = 1'000'000;
+constexpr std::uint64_t kMostProtected = 65536;  // as in kvant_cache_args
 
 template <auto... Path>
 ConfigValue get(const CacheConfig& config) {
@@ -73,6 +74,7 @@ std::vector<std::string_view> preset_names() {
   names.emplace_back();
   return names;
 }
+std::vector<std::string_view> side_names() { return {"k", "v", "kv", ""}; }
 std::vector<std::string_view> policy_names() {
   std::vector<std::string_view> names;
   for (const PolicyKind kind : {PolicyKind::none, PolicyKind::lru, PolicyKind::window, PolicyKind::adaptive})

@@ -64,6 +64,13 @@ Status check_hybrid(const CacheConfig& config) {
   return {};
 }
 
+Status check_accuracy(const CacheConfig& config) {
+  const AccuracyConfig& accuracy = config.accuracy;
+  if (!accuracy.protect.empty() && accuracy.protect_first == 0 && accuracy.protect_newest == 0)
+    return invalid("accuracy.protect (" + accuracy.protect + ") needs accuracy.protect_first or accuracy.protect_newest; both are 0");
+  return {};
+}
+
 }  // namespace
 
 Status validate_config(const CacheConfig& config) {
@@ -71,7 +78,8 @@ Status validate_config(const CacheConfig& config) {
   KVANT_TRY(check_memory(config));
   KVANT_TRY(check_windows(config));
   KVANT_TRY(check_tiers(config));
-  return check_hybrid(config);
+  KVANT_TRY(check_hybrid(config));
+  return check_accuracy(config);
 }
 
 }  // namespace kvant

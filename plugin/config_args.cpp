@@ -61,7 +61,8 @@ constexpr bool kWideEnough = std::is_same_v<Public, const char*> || sizeof(Publi
 constexpr std::size_t kReservedBytes = sizeof(kvant_config_policy::reserved0) + sizeof(kvant_config_policy::reserved) +
                                        sizeof(kvant_config_tiers::reserved0) + sizeof(kvant_config_tiers::reserved) +
                                        sizeof(kvant_config_hybrid::reserved0) + sizeof(kvant_config_hybrid::reserved) +
-                                       sizeof(kvant_config_monitor::reserved0) + sizeof(kvant_config_monitor::reserved);
+                                       sizeof(kvant_config_monitor::reserved0) + sizeof(kvant_config_monitor::reserved) +
+                                       sizeof(kvant_config_accuracy::reserved);
 #define KVANT_CONFIG_KEY(member, facts) +sizeof(kvant_config::member)
 #define KVANT_CONFIG_SECTION_KEY(section, member, facts) +sizeof(decltype(kvant_config::section)::member)
 constexpr std::size_t kKeyBytes = 0
@@ -83,7 +84,8 @@ Status check_reserved(const kvant_config& values, std::string_view name) {
   KVANT_TRY(check_zero(name, "hybrid.reserved0", {{values.hybrid.reserved0}}));
   KVANT_TRY(check_zero(name, "hybrid.reserved", values.hybrid.reserved));
   KVANT_TRY(check_zero(name, "monitor.reserved0", {{values.monitor.reserved0}}));
-  return check_zero(name, "monitor.reserved", values.monitor.reserved);
+  KVANT_TRY(check_zero(name, "monitor.reserved", values.monitor.reserved));
+  return check_zero(name, "accuracy.reserved", values.accuracy.reserved);
 }
 
 bool nothing(const ConfigValue& value) {

@@ -84,7 +84,7 @@ KVANT_STRUCT(kvant_prune_args, &S::keep_tokens, &S::sinks, &S::recent);
 KVANT_STRUCT(kvant_rotation, &S::frequencies, &S::pair_count, &S::flags);
 KVANT_STRUCT(kvant_config, &S::preset, &S::capacity_tokens, &S::memory_limit_bytes, &S::preallocate_bytes, &S::slab_bytes,
              &S::format_k, &S::format_v, &S::model_id, &S::page_tokens, &S::window, &S::window_sinks, &S::prefix_cache,
-             &S::events, &S::attention_mass, &S::policy, &S::tiers, &S::hybrid, &S::monitor);
+             &S::events, &S::attention_mass, &S::policy, &S::tiers, &S::hybrid, &S::monitor, &S::accuracy);
 #undef KVANT_STRUCT
 
 inline constexpr std::size_t kHeaderBytes = sizeof(std::size_t) + sizeof(void*);  // struct_size and next

@@ -88,11 +88,13 @@ void check_same(const kvant_config& a, const kvant_config& b) {
                                       c.window, c.window_sinks, c.prefix_cache, c.attention_mass, c.events, c.policy.ttl_ms, c.policy.sink_pages,
                                       c.tiers.host_bytes, c.tiers.disk_bytes, c.tiers.min_tokens, c.tiers.queue_bytes,
                                       c.tiers.remote_timeout_ms, c.tiers.store_after_uses, c.tiers.compare_recompute,
-                                      c.hybrid.promote_uses, c.monitor.history, c.monitor.interval_ms};
+                                      c.hybrid.promote_uses, c.monitor.history, c.monitor.interval_ms, c.accuracy.protect_first,
+                                      c.accuracy.protect_newest};
   };
   const auto texts = [](const kvant_config& c) {
     return std::vector<std::string>{c.preset, c.format_k, c.format_v, c.model_id, c.policy.kind, c.tiers.disk_folder,
-                                    c.tiers.remote_servers, c.tiers.format, c.hybrid.hot_format, c.hybrid.cold_format};
+                                    c.tiers.remote_servers, c.tiers.format, c.hybrid.hot_format, c.hybrid.cold_format, c.accuracy.centre,
+                                    c.accuracy.rotate, c.accuracy.protect};
   };
   CHECK(numbers(a) == numbers(b));
   CHECK(texts(a) == texts(b));
@@ -185,6 +187,10 @@ TEST_CASE("config struct: random values go to JSON and back") {
       [&](kvant_config& c) { c.hybrid.promote_uses = static_cast<std::uint32_t>(1 + below(1000000)); },
       [&](kvant_config& c) { c.monitor.history = static_cast<std::uint32_t>(16 + below(1009)); },
       [&](kvant_config& c) { c.monitor.interval_ms = below(2) * (100 + below(86399901)); },
+      [&](kvant_config& c) { c.accuracy.centre = pick({"", "k", "v", "kv"}), c.accuracy.rotate = pick({"", "k", "v", "kv"}); },
+      [&](kvant_config& c) { c.accuracy.protect = pick({"", "k", "v", "kv"}); },
+      [&](kvant_config& c) { c.accuracy.protect_first = static_cast<std::uint32_t>(below(65537)); },
+      [&](kvant_config& c) { c.accuracy.protect_newest = static_cast<std::uint32_t>(below(65537)); },
   };
   std::map<std::string, std::set<std::string>> seen;
   for (int round = 0; round < 400; ++round) {
@@ -216,7 +222,8 @@ TEST_CASE("config struct: each member alone is its own key") {
       {"policy.ttl_ms", "5"}, {"tiers.disk_folder", "\"cache\""}, {"tiers.remote_timeout_ms", "7"},
       {"tiers.format", "\"q8_0/q4_0\""}, {"tiers.min_tokens", "3"}, {"tiers.store_after_uses", "2"},
       {"tiers.compare_recompute", "false"}, {"tiers.queue_bytes", "2097152"}, {"hybrid.promote_uses", "5"},
-      {"monitor.history", "32"}, {"monitor.interval_ms", "0"}, {"events", "0"}};
+      {"monitor.history", "32"}, {"monitor.interval_ms", "0"}, {"events", "0"}, {"accuracy.centre", "\"k\""},
+      {"accuracy.rotate", "\"kv\""}, {"accuracy.protect", "\"v\""}, {"accuracy.protect_first", "7"}, {"accuracy.protect_newest", "0"}};
   for (const auto& [key, value] : others) {
     if (key == "preset" || key == "tiers.disk_folder") continue;  // change others, or need another
     CAPTURE(key);
@@ -236,6 +243,7 @@ TEST_CASE("config struct: what is left at zero, and what is wrong") {
   expected.tiers.compare_recompute = 0;
   expected.monitor.interval_ms = 0;
   expected.events = 0;
+  expected.accuracy.protect_first = expected.accuracy.protect_newest = 0;
   check_same(parse(session, write(session, config)), expected);
   // A host of before the sections.
   auto older = preset(session, "llm");
@@ -264,6 +272,10 @@ TEST_CASE("config struct: what is left at zero, and what is wrong") {
   refused([](kvant_config& c) { c.policy.reserved0 = 1; }, "config.policy.reserved0 (1) is not 0");
   refused([](kvant_config& c) { c.tiers.reserved[7] = 9; }, "config.tiers.reserved (9) is not 0");
   refused([](kvant_config& c) { c.monitor.reserved0 = 3; }, "config.monitor.reserved0 (3) is not 0");
+  refused([](kvant_config& c) { c.accuracy.reserved[0] = 4; }, "config.accuracy.reserved (4) is not 0");
+  refused([](kvant_config& c) { c.accuracy.rotate = "vk"; }, "accuracy.rotate (\"vk\") is not one of");
+  refused([](kvant_config& c) { c.accuracy.protect = "k", c.accuracy.protect_first = c.accuracy.protect_newest = 0; },
+          "accuracy.protect (k) needs accuracy.protect_first or accuracy.protect_newest");
   refused([](kvant_config& c) { c.struct_size = 8; }, "config.struct_size (8)");
 
   check_error(m.config_default(session.context, "server", &config), KVANT_ERROR_NOT_FOUND, "config_default",

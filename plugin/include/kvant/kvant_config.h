@@ -52,6 +52,16 @@ typedef struct kvant_config_monitor {
   uint64_t reserved[4];
 } kvant_config_monitor;
 
+/* Since 1.2. Sides are "k", "v", "kv" or "". */
+typedef struct kvant_config_accuracy {
+  const char* centre;           /* in all layers; "": each layer's own, of kvant_layer_args */
+  const char* rotate;           /* the same */
+  const char* protect;          /* whose first and newest tokens are read in f16; "": the engine's, of kvant_cache_args */
+  uint32_t protect_first;       /* tokens; config_default has 4 */
+  uint32_t protect_newest;      /* tokens; config_default has 64 */
+  uint64_t reserved[4];
+} kvant_config_accuracy;
+
 typedef struct kvant_config {
   size_t struct_size;
   const kvant_next* next;
@@ -73,6 +83,7 @@ typedef struct kvant_config {
   kvant_config_tiers tiers;
   kvant_config_hybrid hybrid;
   kvant_config_monitor monitor;
+  kvant_config_accuracy accuracy;
 } kvant_config;
 
 #ifdef __cplusplus

@@ -54,11 +54,14 @@ ConfigTiers = _section("ConfigTiers", ("host_bytes", _u64), ("disk_folder", _str
                        ("store_after_uses", _u32), ("compare_recompute", _u32), ("reserved0", _u32), ("reserved", _u64 * 8))
 ConfigHybrid = _section("ConfigHybrid", ("hot_format", _str), ("cold_format", _str), ("promote_uses", _u32), ("reserved0", _u32),
                         ("reserved", _u64 * 4))
+ConfigAccuracy = _section("ConfigAccuracy", ("centre", _str), ("rotate", _str), ("protect", _str), ("protect_first", _u32), ("protect_newest", _u32),
+                          ("reserved", _u64 * 4))
 ConfigMonitor = _section("ConfigMonitor", ("history", _u32), ("reserved0", _u32), ("interval_ms", _u64), ("reserved", _u64 * 4))
 Config = _struct("Config", ("preset", _str), ("capacity_tokens", _u64), ("memory_limit_bytes", _u64), ("preallocate_bytes", _u64),
                  ("slab_bytes", _u64), ("format_k", _str), ("format_v", _str), ("model_id", _str), ("page_tokens", _u32),
                  ("window", _u32), ("window_sinks", _u32), ("prefix_cache", _u32), ("events", _u32), ("attention_mass", _u32),
-                 ("policy", ConfigPolicy), ("tiers", ConfigTiers), ("hybrid", ConfigHybrid), ("monitor", ConfigMonitor))
+                 ("policy", ConfigPolicy), ("tiers", ConfigTiers), ("hybrid", ConfigHybrid), ("monitor", ConfigMonitor),
+                 ("accuracy", ConfigAccuracy))
 
 _text = c.POINTER(_str)
 

@@ -92,7 +92,7 @@ def check_manager():
     structs.update(read_header("kvant_config.h")[0])
     names = ["state_args", "state_stream", "event", "store_options", "store_args", "store_stats", "tier_functions", "tier_args",
              "tiers_args", "memory_args", "prune_args", "rotation", "config", "config_policy", "config_tiers", "config_hybrid",
-             "config_monitor"]
+             "config_monitor", "config_accuracy"]
     bound = {name: "".join(word.title() for word in name.split("_")) for name in names} | {"ext_manager": "Manager"}
     for name, type_ in bound.items():
         expected, found = fields_of_text(structs[name]), list(fields_of_struct(getattr(_abi_manager, type_)))
