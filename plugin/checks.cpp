@@ -4,9 +4,22 @@
 namespace kvant::abi {
 
 Result<FormatId> check_format(std::uint32_t format, std::string_view name) {
+  if (const InterchangeFormat* interchange = interchange_by_id(format))
+    return invalid(name, " (", hex(format), ") is ", interchange->name, ", which is for quantize and dequantize only");
   const auto id = format_from_id(format);
   if (!id) return invalid(name, " (", format, ") is not a format id; expected 0 to ", formats().size() - 1);
   return *id;
+}
+
+Result<RowFormat> check_row_format(std::uint32_t format, std::string_view name) {
+  if (const InterchangeFormat* interchange = interchange_by_id(format)) return RowFormat{.interchange = interchange};
+  const auto id = format_from_id(format);
+  if (!id) {
+    const auto others = interchange_formats();
+    return invalid(name, " (", format, ") is not a format id; expected 0 to ", formats().size() - 1, ", or ", hex(others.front().id), " to ",
+                   hex(others.back().id), " (", interchange_names(), ")");
+  }
+  return RowFormat{.held = *id};
 }
 
 Result<Side> check_side(std::uint32_t side) {

@@ -6,6 +6,7 @@
 
 #include "cache.hpp"
 #include "formats.hpp"
+#include "interchange.hpp"
 #include "objects.hpp"
 #include "text.hpp"
 
@@ -14,7 +15,13 @@ namespace kvant::abi {
 inline constexpr std::uint32_t kMaxLayers = 4096, kMaxKvHeads = 1024, kMaxQueryHeads = 16384;
 inline constexpr std::uint64_t kMaxTokens = 0x7FFFFFFF - 32;  // token slots are 32-bit signed in the kernels
 
-Result<FormatId> check_format(std::uint32_t format, std::string_view name);
+Result<FormatId> check_format(std::uint32_t format, std::string_view name);  // one that caches hold
+// A format of rows outside of caches: one that caches hold, or an interchange format.
+struct RowFormat {
+  FormatId held{};
+  const InterchangeFormat* interchange = nullptr;  // then `held` means nothing
+};
+Result<RowFormat> check_row_format(std::uint32_t format, std::string_view name);
 Result<Side> check_side(std::uint32_t side);
 Status check_layer(std::uint32_t layer, const CacheSpec& spec);
 Status check_head_dim(std::uint32_t head_dim, std::string_view name);

@@ -1,4 +1,4 @@
-// row_bytes, quantize, dequantize: stand-alone conversion of rows on the device.
+// row_bytes, quantize, dequantize: stand-alone conversion of rows, on the device; of interchange formats on the host.
 #include "api.hpp"
 #include "boundary.hpp"
 #include "checks.hpp"
@@ -8,15 +8,26 @@ namespace kvant::abi {
 namespace {
 
 struct ConvertSizes {
-  FormatId format{};
+  RowFormat format;
   std::uint64_t float_bytes = 0, canonical_bytes = 0;
 };
 
+// Bytes of a row of head_dim elements, for a head_dim that the format can have.
+Result<std::uint64_t> check_row(const RowFormat& format, std::uint32_t head_dim) {
+  if (format.interchange == nullptr) {
+    KVANT_TRY(check_head_dim(head_dim, "head_dim"));
+    return canonical_row_bytes(kvant::format_info(format.held), head_dim);
+  }
+  if (head_dim == 0 || head_dim % kInterchangeBlock != 0 || head_dim > kInterchangeMaxRow)
+    return invalid("head_dim (", head_dim, ") is not a multiple of ", kInterchangeBlock, " up to ", kInterchangeMaxRow, ", as rows of ",
+                   format.interchange->name, " are");
+  return interchange_bytes(*format.interchange, head_dim);
+}
+
 Result<ConvertSizes> convert_sizes(std::uint32_t format, std::uint32_t head_dim, std::uint64_t rows) {
   ConvertSizes sizes;
-  KVANT_ASSIGN(sizes.format, check_format(format, "format"));
-  KVANT_TRY(check_head_dim(head_dim, "head_dim"));
-  const std::uint64_t row = canonical_row_bytes(kvant::format_info(sizes.format), head_dim);
+  KVANT_ASSIGN(sizes.format, check_row_format(format, "format"));
+  KVANT_ASSIGN(const std::uint64_t row, check_row(sizes.format, head_dim));
   if (!multiply(rows, head_dim, sizeof(float), sizes.float_bytes) || !multiply(rows, row, 1, sizes.canonical_bytes))
     return invalid("rows (", rows, ") of head_dim (", head_dim, ") exceed 64-bit sizes");
   return sizes;
@@ -47,10 +58,10 @@ Status check_apart(const void* a, std::uint64_t a_bytes, const void* b, std::uin
 kvant_error* row_bytes(kvant_context* context, std::uint32_t format, std::uint32_t head_dim, std::uint64_t* out_bytes) {
   return guard("row_bytes", [&]() -> Status {
     KVANT_TRY(find<ContextObject>(context, "context").status());
-    KVANT_ASSIGN(const FormatId id, check_format(format, "format"));
-    KVANT_TRY(check_head_dim(head_dim, "head_dim"));
+    KVANT_ASSIGN(const RowFormat row, check_row_format(format, "format"));
+    KVANT_ASSIGN(const std::uint64_t bytes, check_row(row, head_dim));
     KVANT_TRY(check_pointer(out_bytes, "out_bytes", "a place for the size"));
-    *out_bytes = canonical_row_bytes(kvant::format_info(id), head_dim);
+    *out_bytes = bytes;
     return {};
   });
 }
@@ -66,8 +77,11 @@ kvant_error* quantize(kvant_device* device, std::uint32_t format, std::uint32_t 
     KVANT_TRY(check_block(output, output_size, 1, "output"));
     KVANT_TRY(check_apart(input, input_size, output, output_size));
     if (rows == 0) return {};
-    return quantize_rows(object->executor(), sizes.format, head_dim, {input, rows * head_dim},
-                         {static_cast<std::byte*>(output), output_size});
+    const std::span<const float> from{input, rows * head_dim};
+    const std::span<std::byte> to{static_cast<std::byte*>(output), output_size};
+    if (sizes.format.interchange == nullptr) return quantize_rows(object->executor(), sizes.format.held, head_dim, from, to);
+    encode_interchange(*sizes.format.interchange, from, to);
+    return {};
   });
 }
 
@@ -82,8 +96,11 @@ kvant_error* dequantize(kvant_device* device, std::uint32_t format, std::uint32_
     KVANT_TRY(check_block(output, output_size, alignof(float), "output"));
     KVANT_TRY(check_apart(input, input_size, output, output_size));
     if (rows == 0) return {};
-    return dequantize_rows(object->executor(), sizes.format, head_dim, {static_cast<const std::byte*>(input), input_size},
-                           {output, rows * head_dim});
+    const std::span<const std::byte> from{static_cast<const std::byte*>(input), input_size};
+    const std::span<float> to{output, rows * head_dim};
+    if (sizes.format.interchange == nullptr) return dequantize_rows(object->executor(), sizes.format.held, head_dim, from, to);
+    decode_interchange(*sizes.format.interchange, from, to);
+    return {};
   });
 }
 

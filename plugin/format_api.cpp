@@ -15,6 +15,24 @@ double pool_bits(const FormatInfo& format) {
   return 8.0 * layout.head_bytes / (double{kHeadDim} * kPageTokens);
 }
 
+kvant_format_info describe(const FormatInfo& facts) {
+  kvant_format_info values{};
+  values.name = facts.name.data();  // a literal of formats.def, NUL-terminated
+  values.block_elements = facts.canonical_block;
+  values.block_bytes = facts.canonical_bytes;
+  values.bits_per_element = pool_bits(facts);
+  return values;
+}
+
+kvant_format_info describe(const InterchangeFormat& facts) {
+  kvant_format_info values{};
+  values.name = facts.name.data();
+  values.block_elements = kInterchangeBlock;
+  values.block_bytes = facts.block_bytes;
+  values.bits_per_element = 8.0 * facts.block_bytes / kInterchangeBlock;  // no pool holds it
+  return values;
+}
+
 }  // namespace
 
 kvant_error* format_count(kvant_context* context, std::uint32_t* out_count) {
@@ -29,15 +47,9 @@ kvant_error* format_count(kvant_context* context, std::uint32_t* out_count) {
 kvant_error* format_info(kvant_context* context, std::uint32_t format, kvant_format_info* info) {
   return guard("format_info", [&]() -> Status {
     KVANT_TRY(find<ContextObject>(context, "context").status());
-    KVANT_ASSIGN(const FormatId id, check_format(format, "format"));
+    KVANT_ASSIGN(const RowFormat row, check_row_format(format, "format"));
     KVANT_TRY(check_output(info, "info"));
-    const FormatInfo& facts = kvant::format_info(id);
-    kvant_format_info values{};
-    values.name = facts.name.data();  // a literal of formats.def, NUL-terminated
-    values.block_elements = facts.canonical_block;
-    values.block_bytes = facts.canonical_bytes;
-    values.bits_per_element = pool_bits(facts);
-    write_struct(info, values);
+    write_struct(info, row.interchange != nullptr ? describe(*row.interchange) : describe(kvant::format_info(row.held)));
     return {};
   });
 }
@@ -47,11 +59,15 @@ kvant_error* format_find(kvant_context* context, const char* name, std::uint32_t
     KVANT_TRY(find<ContextObject>(context, "context").status());
     KVANT_TRY(check_pointer(name, "name", "the name of a format"));
     KVANT_TRY(check_pointer(out_format, "out_format", "a place for the format's id"));
+    if (const InterchangeFormat* interchange = interchange_by_name(name)) {
+      *out_format = interchange->id;
+      return {};
+    }
     const auto id = format_by_name(name);
     if (!id) {
       std::string known;
       for (const FormatInfo& format : formats()) known += (known.empty() ? "" : ", ") + std::string(format.name);
-      return not_found("format name (\"", quoted_text(name), "\") is not one of: ", known);
+      return not_found("format name (\"", quoted_text(name), "\") is not one of: ", known, ", ", interchange_names());
     }
     *out_format = static_cast<std::uint32_t>(*id);
     return {};

@@ -65,6 +65,12 @@ TEST_CASE("ranges: context, formats and devices") {
   check_error(api().row_bytes(c, 1000, 64, &bytes), kInvalid, "row_bytes", "format (1000)");
   for (const std::uint32_t dim : {0u, 8u, 31u, 33u, 577u, 584u, ~0u})
     check_error(api().row_bytes(c, 0, dim, &bytes), kInvalid, "row_bytes", "head_dim (" + std::to_string(dim) + ")");
+  for (const std::uint32_t dim : {0u, 64u, 255u, 257u, 384u, (1u << 20) + 256, ~0u - 255})
+    check_error(api().row_bytes(c, session.format("q3_k"), dim, &bytes), kInvalid, "row_bytes",
+                "head_dim (" + std::to_string(dim) + ") is not a multiple of 256 up to 1048576, as rows of q3_k are");
+  const std::uint32_t beyond = session.format("q2_k") + 1;
+  check_error(api().row_bytes(c, beyond, 256, &bytes), kInvalid, "row_bytes", "(q5_k, q3_k, q2_k)");
+  check_error(api().format_info(c, beyond, &format), kInvalid, "format_info", "format (" + std::to_string(beyond) + ")");
   CHECK(bytes == 5);
 
   std::uint32_t devices = 0;
@@ -200,6 +206,16 @@ TEST_CASE("ranges: conversion and measurement") {
   const auto* odd = reinterpret_cast<const float*>(reinterpret_cast<const char*>(in.data()) + 1);
   check_error(api().quantize(d, 0, 32, 1, odd, 128, out.data(), 128), kInvalid, "quantize", "not aligned");
   check_ok(api().quantize(d, 0, 64, 0, nullptr, 0, nullptr, 0));
+  CHECK(out == std::vector<float>(64, 5.0F));
+
+  const std::uint32_t q5_k = session.format("q5_k");
+  check_error(quantize(q5_k, 64, 1, 256, 44), kInvalid, "quantize", "head_dim (64)");
+  check_error(quantize(q5_k, 256, 1, 256, 176), kInvalid, "quantize", "input_size (256) is not the 1024 bytes");
+  check_error(quantize(q5_k, 256, 1, 1024, 175), kInvalid, "quantize", "output_size (175) is not the 176 bytes");
+  check_error(quantize(q5_k, 1u << 20, 1ull << 43, 0, 0), kInvalid, "quantize", "rows (8796093022208) of head_dim (1048576)");
+  check_error(api().dequantize(d, q5_k, 256, 1, in.data(), 177, out.data(), 1024), kInvalid, "dequantize", "input_size (177)");
+  check_error(api().dequantize(d, q5_k, 256, 1, in.data(), 176, in.data(), 1024), kInvalid, "dequantize", "overlap");
+  check_ok(api().quantize(d, q5_k, 256, 0, nullptr, 0, nullptr, 0));
   CHECK(out == std::vector<float>(64, 5.0F));
 
   double rate = -2.0;

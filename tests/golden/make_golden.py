@@ -333,13 +333,79 @@ FORMATS = {
     "q8h": (64, q8h)}
 
 
+# The k-quants, docs/formats/k_quants.md: bytes that no encoder made, and what they decode to.
+
+
+def q5_k(b):
+    d, low = f16_value(b[0] | b[1] << 8), f16_value(b[2] | b[3] << 8)
+    packed, high, nibbles = b[4:16], b[16:48], b[48:176]
+    scales = [p & 63 for p in packed[0:4]] + [packed[8 + j] % 16 + packed[j] // 64 * 16 for j in range(4)]
+    mins = [p & 63 for p in packed[4:8]] + [packed[8 + j] // 16 + packed[4 + j] // 64 * 16 for j in range(4)]
+    y = []
+    for part in range(8):
+        step, offset = f32(d * scales[part]), f32(low * mins[part])
+        for e in range(32):
+            byte = nibbles[part // 2 * 32 + e]
+            code = (byte // 16 if part % 2 else byte % 16) + (16 if high[e] & 1 << part else 0)
+            y.append(f32(f32(step * code) - offset))
+    return y
+
+
+def q3_k(b):
+    high, pairs, packed, d = b[0:32], b[32:96], b[96:108], f16_value(b[108] | b[109] << 8)
+    scales = [p % 16 for p in packed[0:8]] + [p // 16 for p in packed[0:8]]
+    scales = [s + 16 * (packed[8 + j % 4] // 4**(j // 4) % 4) - 32 for j, s in enumerate(scales)]
+    y = []
+    for half in range(2):
+        for row in range(4):
+            for e in range(32):
+                code = pairs[32 * half + e] // 4**row % 4 + (4 if high[e] & 1 << (4 * half + row) else 0)
+                y.append(f32(f32(d * scales[8 * half + 2 * row + e // 16]) * (code - 4)))
+    return y
+
+
+def q2_k(b):
+    scales, pairs = b[0:16], b[16:80]
+    d, low = f16_value(b[80] | b[81] << 8), f16_value(b[82] | b[83] << 8)
+    y = []
+    for half in range(2):
+        for row in range(4):
+            for e in range(32):
+                packed = scales[8 * half + 2 * row + e // 16]
+                code = pairs[32 * half + e] // 4**row % 4
+                y.append(f32(f32(f32(d * (packed % 16)) * code) - f32(low * (packed // 16))))
+    return y
+
+
+def k_blocks(size, scales):
+    """Two blocks of pseudo-random bytes; the f16 at each offset of `scales` is kept below 2, the second block's are subnormal."""
+    state, blocks = 1, []
+    for count in range(2):
+        block = bytearray()
+        for _ in range(size):
+            state = (state * 1664525 + 1013904223) % 2**32
+            block.append(state >> 24)
+        for offset in scales:
+            block[offset + 1] &= 0x83 if count else 0xBF
+        blocks.append(bytes(block))
+    return blocks
+
+
+K_QUANTS = {"q5_k": (176, (0, 2), q5_k), "q3_k": (110, (108,), q3_k), "q2_k": (84, (80, 82), q2_k)}
+
+
+def write(name, data):
+    with open(os.path.join(HERE, name + ".hex"), "w", encoding="ascii") as file:
+        file.write(re.sub("(.{64})", "\\1\n", data.hex()).rstrip("\n") + "\n")
+
+
 def main():
     x = golden_input()
     for name, (block, encode) in FORMATS.items():
-        data = b"".join(encode(x[i:i + block]) for i in range(0, len(x), block))
-        text = re.sub("(.{64})", "\\1\n", data.hex()).rstrip("\n") + "\n"
-        with open(os.path.join(HERE, name + ".hex"), "w", encoding="ascii") as file:
-            file.write(text)
+        write(name, b"".join(encode(x[i:i + block]) for i in range(0, len(x), block)))
+    for name, (size, scales, decode) in K_QUANTS.items():
+        blocks = k_blocks(size, scales)
+        write(name, b"".join(blocks) + struct.pack("<512f", *(y for block in blocks for y in decode(block))))
 
 
 if __name__ == "__main__":

@@ -115,14 +115,14 @@ typedef struct kvant_device_args {
 } kvant_device_args;
 #define KVANT_DEVICE_BEST 0xFFFFFFFFu
 
-/* A format of K or V, enumerated by id 0 .. format_count - 1. */
+/* A format of K or V, enumerated by id 0 .. format_count - 1. Not enumerated, of other ids: q5_k, q3_k and q2_k, see format_find. */
 typedef struct kvant_format_info {
   size_t struct_size;
   const kvant_next* next;
   const char* name;           /* "q4_0" */
   uint32_t block_elements;    /* elements that share a scale; 1 for formats without one */
   uint32_t block_bytes;       /* canonical bytes of a block */
-  double bits_per_element;    /* in the pool, at head dimension 128, scales included */
+  double bits_per_element;    /* in the pool, at head dimension 128, scales included; of q5_k, q3_k, q2_k in their blocks */
 } kvant_format_info;
 
 typedef struct kvant_layer_args {
@@ -385,7 +385,7 @@ typedef struct kvant_api {
   /* [any-thread] Const table of an extension, "kvant.<name>/<revision>", or NULL: unknown. Lives as long as the library. */
   const void* (*get_extension)(kvant_context* context, const char* id);
 
-  /* ---- formats [any-thread] ---- */
+  /* ---- formats [any-thread]; format_find has q5_k, q3_k and q2_k too, which only format_info, row_bytes, quantize and dequantize take ---- */
   kvant_error* (*format_count)(kvant_context* context, uint32_t* out_count);
   kvant_error* (*format_info)(kvant_context* context, uint32_t format, kvant_format_info* info);
   kvant_error* (*format_find)(kvant_context* context, const char* name, uint32_t* out_format);
@@ -410,8 +410,8 @@ typedef struct kvant_api {
   kvant_error* (*device_measure_copy)(kvant_device* device, uint64_t size, double* out_bytes_per_second);
 
   /* ---- stand-alone conversion on the device [one-thread-per-object: device] ---- */
-  /* `rows` rows of head_dim floats, tightly packed <-> rows of row_bytes canonical bytes (docs/formats/). head_dim as for layers;
-   * sizes in bytes must be exact: rows * head_dim * 4 and rows * row_bytes. rows 0 does nothing. */
+  /* `rows` rows of head_dim floats, tightly packed <-> rows of row_bytes canonical bytes (docs/formats/). head_dim as for layers, of q5_k,
+   * q3_k, q2_k a multiple of 256 to 2^20, on the host; sizes in bytes, exact: rows * head_dim * 4 and rows * row_bytes. rows 0 does nothing. */
   kvant_error* (*row_bytes)(kvant_context* context, uint32_t format, uint32_t head_dim, uint64_t* out_bytes);
   kvant_error* (*quantize)(kvant_device* device, uint32_t format, uint32_t head_dim, uint64_t rows, const float* input,
                            uint64_t input_size, void* output, uint64_t output_size);

@@ -43,7 +43,8 @@ class Device(Object):
         return self._number(self._api.device_measure_copy, self._handle, _arrays.count("size", size, 64), type=c.c_double)
 
     def quantize(self, name, rows):
-        """Floats [n][head_dim] -> canonical bytes uint8 [n][row_bytes] in the format `name`; bytes as in docs/formats/."""
+        """Floats [n][head_dim] -> canonical bytes uint8 [n][row_bytes] in the format `name`; bytes as in docs/formats/.
+        "q5_k", "q3_k" and "q2_k", which no cache holds, want rows of a multiple of 256: all heads of a token glued."""
         rows = np.ascontiguousarray(rows, np.float32)
         if rows.ndim != 2:
             raise ValueError(f"rows has shape {rows.shape}; expected (n, head_dim)")

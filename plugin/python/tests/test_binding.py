@@ -40,8 +40,24 @@ def check_device(device, random):
     refused(ValueError, "rows has shape (64,)", device.quantize, "q8_0", x[0])
     refused(ValueError, "data has shape (6, 67); expected (n, 68)", device.dequantize, "q8_0", data[:, 1:], 64)
     refused(TypeError, "data has dtype float32", device.dequantize, "q8_0", x, 64)
+    check_k_quants(device, random)
     assert device.measure_copy(1 << 16) > 0
     refused(ErrorCode.INVALID_ARGUMENT, "size (3)", device.measure_copy, 3)
+
+
+def check_k_quants(device, random):
+    """Formats for import and export alone: rows of glued heads."""
+    tokens = random.standard_normal((3, 4, 128)).astype(np.float32)  # of 4 heads
+    x = tokens.reshape(3, 512)
+    for name, block, bound in (("q5_k", 176, 0.0014), ("q3_k", 110, 0.0235), ("q2_k", 84, 0.090)):
+        assert device._context.row_bytes(name, 512) == 2 * block
+        data = device.quantize(name, x)
+        assert data.shape == (3, 2 * block)
+        y = device.dequantize(name, data, 512)
+        assert y.shape == x.shape and 0 < np.square(y - x).sum() < bound * np.square(x).sum(), name
+        refused(ErrorCode.INVALID_ARGUMENT, "head_dim (128) is not a multiple of 256", device.quantize, name, tokens[0])
+        refused(ErrorCode.INVALID_ARGUMENT, f"is {name}, which is for quantize and dequantize only", device.cache,
+                [kvant.Layer(4, 256, name, "f16")], 32)
 
 
 def check_older_library(context, device):
