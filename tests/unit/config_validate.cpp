@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "cache.hpp"
+#include "config_apply.hpp"
 #include "config_fields.hpp"
 #include "geometry.hpp"
 #include "monitor.hpp"
@@ -92,6 +93,44 @@ TEST_CASE("config: defaults are those of the parts that it feeds") {
   // What the help of slab_bytes says.
   CHECK(kTargetSlabBytes == 256ull << 20);
   CHECK(config_field("slab_bytes")->help.ends_with("0: 256 MiB."));
+}
+
+TEST_CASE("config: the section accuracy says how rows lie in all layers, or leaves it to each") {
+  CacheSpec given;
+  given.layers.resize(2);
+  given.layers[1].rotate_v = given.layers[1].centre_k = given.layers[1].centre_v = true;
+  given.layers[1].means_k = given.layers[1].means_v = std::vector<float>(64, 1.0f);
+  given.protection = {1, 2, true, true, 3};
+  CacheSpec spec = given;
+  REQUIRE(apply_config(CacheConfig(), spec).ok());
+  CHECK(spec.layers == given.layers);
+  CHECK(spec.protection.first_tokens == 1);
+  CacheConfig config;
+  config.accuracy = {"k", "kv", "v", 0, 48};
+  REQUIRE(apply_config(config, spec).ok());
+  for (const LayerSpec& layer : spec.layers) {
+    CHECK(layer.centre_k);
+    CHECK_FALSE(layer.centre_v);
+    CHECK(layer.rotate_k);
+    CHECK(layer.rotate_v);
+    CHECK(layer.means_v.empty());
+  }
+  CHECK(spec.layers[1].means_k.size() == 64);
+  CHECK(spec.protection.first_tokens == 0);
+  CHECK(spec.protection.newest_tokens == 48);
+  CHECK_FALSE(spec.protection.k);
+  CHECK(spec.protection.v);
+  CHECK(cold_spec([] {
+          CacheConfig hybrid;
+          hybrid.hybrid.hot_format = "f16";
+          hybrid.hybrid.cold_format = "t4";
+          return hybrid;
+        }(), spec).protection.any() == false);
+  spec.external_pages = true;
+  const Status external = apply_config(config, spec);
+  CHECK(external.message() == "accuracy.protect is \"v\", but the engine keeps the pages of this cache");
+  config.accuracy.protect_newest = 0;
+  CHECK(validate_config(config).message() == "accuracy.protect (v) needs accuracy.protect_first or accuracy.protect_newest; both are 0");
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ from kvant import _abi, _abi_manager
 HEADERS = pathlib.Path(__file__).resolve().parents[2] / "include" / "kvant"
 SCALARS = {"size_t": c.c_size_t, "uint32_t": c.c_uint32, "int32_t": c.c_int32, "uint64_t": c.c_uint64, "int64_t": c.c_int64,
            "float": c.c_float, "double": c.c_double, "kvant_sequence": c.c_uint64}
-SECTIONS = {getattr(_abi_manager, f"Config{name}"): f"config_{name.lower()}" for name in ("Policy", "Tiers", "Hybrid", "Monitor")}
+SECTIONS = {getattr(_abi_manager, f"Config{name}"): f"config_{name.lower()}" for name in ("Policy", "Tiers", "Hybrid", "Monitor", "Accuracy")}
 
 
 def kind_of_text(declaration):
@@ -78,7 +78,7 @@ def check_core():
         expected, found = fields_of_text(body), list(fields_of_struct(getattr(_abi, names[name])))
         assert found == expected, (name, different(found, expected))
     for name in ("SIDE_K", "SIDE_V", "TYPE_F32", "TYPE_F16", "TYPE_BF16", "DEVICE_BEST", "CACHE_EXTERNAL_PAGES", "CACHE_PREFIXES",
-                 "CACHE_MASS", "ENTRY_QUERY_POSITION", "RUN_NON_CAUSAL", "RUN_INVARIANT", "RUN_MASS", "SEQUENCE_NEAR_TIERS", "POLICY_LRU", "POLICY_NONE",
+                 "CACHE_MASS", "PROTECT_K", "PROTECT_V", "TRANSFORM_ROTATE", "TRANSFORM_CENTRE", "ENTRY_QUERY_POSITION", "RUN_NON_CAUSAL", "RUN_INVARIANT", "RUN_MASS", "SEQUENCE_NEAR_TIERS", "POLICY_LRU", "POLICY_NONE",
                  "POLICY_WINDOW", "POLICY_ADAPTIVE"):
         assert getattr(_abi, name) == constants[name], name
     for prefix, enumeration in (("ERROR_", kvant.ErrorCode), ("LOG_", kvant.LogLevel)):
