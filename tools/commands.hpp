@@ -35,7 +35,7 @@ CLI::Validator at_least(uint32_t least);
 inline constexpr const char* kModelHelp = "GGUF file: a path, or a name in the models folder";
 inline constexpr const char* kFormatsHelp =
     "comma-separated formats, or pairs K/V; all stands for each format: all, all/q4_0, all/all; "
-    "+c behind a name for centred rows, +r for rotated ones; or a preset: accurate, default, small, tiny; or @FILE, a plan of plan-formats";
+    "+c behind a name for centred rows, +r for rotated ones, +p for protected tokens; or a preset: accurate, default, small, tiny; or @FILE, a plan of plan-formats";
 
 // Opens both.
 Outcome<std::shared_ptr<Device>> open_device(const HostOptions& options);

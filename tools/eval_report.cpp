@@ -110,6 +110,12 @@ void add_tables(HtmlReport& page, const std::vector<TitledTable>& tables) {
   }
 }
 
+// Of both sides, or of neither.
+std::string ending_of(const FormatPair& pair) {
+  const std::string k = suffix(pair.transform_k, (pair.protect & KVANT_PROTECT_K) != 0);
+  return pair.by_layer.empty() && k == suffix(pair.transform_v, (pair.protect & KVANT_PROTECT_V) != 0) ? k : "";
+}
+
 }  // namespace
 
 XyPlot divergence_plot(const EvalReport& report) {
@@ -120,15 +126,32 @@ XyPlot divergence_plot(const EvalReport& report) {
               false,
               true,
               {}};
-  plot.height = 482;
-  for (const Keys keys : report.keys) {
-    PlotSeries series{std::string(keys_name(keys)) + " keys", {}, {}};
-    for (size_t i = 1; i < report.pairs.size(); ++i) {
-      const PairFigures& figures = report.pairs[i];
-      series.points.emplace_back(figures.bits_per_element, figures.with(keys)->text.kl_mean);
-      series.labels.push_back(figures.pair.name());
+  plot.height = report.pairs.size() > 20 ? 700 : 482;
+  plot.tight_x = true;
+  // A series for each kind of keys and each ending ("+cr") that both sides have: points then carry the formats' names alone.
+  std::vector<std::string> endings;
+  for (const PairFigures& figures : report.pairs) {
+    if (std::find(endings.begin(), endings.end(), ending_of(figures.pair)) == endings.end()) {
+      endings.push_back(ending_of(figures.pair));
     }
-    plot.series.push_back(std::move(series));
+  }
+  for (const std::string& ending : endings) {
+    for (const Keys keys : report.keys) {
+      PlotSeries series{std::string(keys_name(keys)) + " keys" + (ending.empty() ? "" : ", " + ending), {}, {}};
+      for (size_t i = 1; i < report.pairs.size(); ++i) {
+        const PairFigures& figures = report.pairs[i];
+        if (ending_of(figures.pair) != ending || (figures.pair.k.name == "f32" && figures.pair.v.name == "f32")) {
+          continue;
+        }
+        series.points.emplace_back(figures.bits_per_element, figures.with(keys)->text.kl_mean);
+        const std::string name = figures.pair.name();
+        series.labels.push_back(ending.empty() || !name.ends_with(ending) || name.find('/') != std::string::npos ? name
+                                                                                     : name.substr(0, name.size() - ending.size()));
+      }
+      if (!series.points.empty()) {
+        plot.series.push_back(std::move(series));
+      }
+    }
   }
   return plot;
 }

@@ -162,23 +162,28 @@ std::string legend(const std::vector<std::string>& names, double y) {
 // Puts labels beside their points where neither a point nor an earlier label is.
 class LabelPlacer {
  public:
+  explicit LabelPlacer(double bottom) : bottom_(bottom) {}
   // A mark of the plot, that no label may cover. All of them come before the first label.
   void avoid(double x, double y) { marks_.emplace_back(x, y); }
 
   std::string place(double x, double y, const std::string& style, const std::string& words) {
     const double width = 6.4 * static_cast<double>(words.size());
     static constexpr double kShifts[] = {-6, 4, 12, -20, 26, -34, 40, -48, 54, -62, 68};
-    for (const double shift : kShifts) {
-      for (const bool right : {true, false}) {
-        const double left = right ? x + 8 : x - 8 - width;
-        if (left < kLeft || left + width > kWidth || y + shift < kTop || taken(left, left + width, y + shift)) {
-          continue;
+    for (const double aside : {8.0, 34.0, 60.0, 86.0}) {
+      for (const double shift : kShifts) {
+        for (const bool right : {true, false}) {
+          const double left = right ? x + aside : x - aside - width;
+          if (left < kLeft || left + width > kWidth || y + shift < kTop || y + shift > bottom_ || taken(left, left + width, y + shift)) {
+            continue;
+          }
+          boxes_.push_back({left, left + width, y + shift});
+          // A label that stands apart is tied to its point.
+          const bool apart = aside > 8 || shift < -6 || shift > 12;
+          return (apart ? line_at(x, y, right ? left - 1 : left + width + 1, y + shift - 4, "grid") : "") + text_at(left, y + shift, style, words);
         }
-        boxes_.push_back({left, left + width, y + shift});
-        return text_at(left, y + shift, style, words);
       }
     }
-    return text_at(x + 8, y - 6, style, words);
+    return {};  // there is no room; the point tells its name under the pointer
   }
 
  private:
@@ -196,6 +201,7 @@ class LabelPlacer {
                     mark.second < base + kMark;
            });
   }
+  double bottom_;  // no label is below it
   std::vector<Box> boxes_;
   std::vector<std::pair<double, double>> marks_;
 };
@@ -211,7 +217,7 @@ double height_of(const XyPlot& plot) { return plot.height + below(plot); }
 // Empty where no point can be drawn.
 std::string draw(const XyPlot& plot) {
   const double height = height_of(plot), bottom = plot.height;
-  LabelPlacer labels;
+  LabelPlacer labels(bottom);
   std::vector<double> xs, ys;
   std::vector<std::string> names;
   for (const PlotSeries& series : plot.series) {
