@@ -86,13 +86,14 @@ thousandths(biased formats 1 sets "K-bias (+60)" relative_mse)
 thousandths(centred formats 1 sets "K-bias (+60)" centred)
 expect(heavy GREATER normal AND centred GREATER 100 AND biased LESS 20)
 
-# The plot: a mark and a name for each configuration but the reference, in two series.
+# The plot: a mark and a name for each configuration but the reference, in a series for each kind of keys and each ending.
 file(READ ${plot} svg)
 string(REGEX MATCHALL "<circle" marks "${svg}")
 list(LENGTH marks count)
 set(json "${svg}")
-expect(count EQUAL 4)
-expect(svg MATCHES "^<svg xmlns" AND svg MATCHES "plain keys" AND svg MATCHES "outlier keys" AND svg MATCHES ">q8_0/q4_0</text>")
+expect(count EQUAL 6)
+expect(svg MATCHES "^<svg xmlns" AND svg MATCHES ">plain keys<" AND svg MATCHES ">outlier keys<" AND svg MATCHES ">outlier keys, .cp<"
+       AND svg MATCHES ">q8_0/q4_0</text>")
 
 # Outlier keys alone: the reference is still measured with plain ones.
 run_command(outlier eval --keys outlier --formats q8_0 --chunks 1 --hard-lines 0 --test-lines 0 --no-tensors)
