@@ -68,7 +68,7 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
       shape.total_queries = 1;
       shape.max_kv_len = shape.total_kv_len = kInvariantLength;
     }
-    if (run.wide) {  // one kernel for pages and copies: one that takes the copies' formats takes the pages' as well
+    if (run.read_wide) {  // one kernel for pages and copies: one that takes the copies' formats takes the pages' as well
       shape.format_k = static_cast<std::uint32_t>(wide_->geometry().layers[run.layer].sides[0].format);
       shape.format_v = static_cast<std::uint32_t>(wide_->geometry().layers[run.layer].sides[1].format);
     }
@@ -86,15 +86,18 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     request.merge_all = (run.transforms & (KVANT_ROTATE_V | KVANT_CENTRE_V)) != 0;
     const std::uint64_t most_bytes = executor_.limits().max_binding_bytes;
     request.partial_rows = std::min(kPartialBytes, most_bytes) / row_bytes;
-    const AttendVariant& variant = find_variant(run.group, run.wide, request);
+    const AttendVariant& variant = find_variant(run.group, run.read_wide, request);
     const std::uint64_t partial_bytes = variant.plan.max_partial_rows * row_bytes;
     if (partial_bytes > most_bytes)
       return {StatusCode::resource_exhausted, "the partial results of one query take " + std::to_string(partial_bytes) +
                                                   " bytes, the device binds at most " + std::to_string(most_bytes)};
     KVANT_TRY(partial_.ensure(partial_bytes, run.recording ? &retired_ : nullptr));
-    const auto at = static_cast<std::size_t>(&variant - step_.variants.data());
-    const bool apart = args.mass && run.wide;
-    run.parts[run.part_count++] = {at, apart ? static_cast<std::size_t>(&find_variant(run.group, false, request) - step_.variants.data()) : at, config};
+    LayerRun::Part& part = run.parts[run.part_count++];
+    part.config = config;
+    part.scored = part.variant = static_cast<std::size_t>(&variant - step_.variants.data());
+    if (!args.mass || !run.read_wide) continue;
+    const AttendVariant& scored = find_variant(run.group, false, request);
+    part.scored = static_cast<std::size_t>(&scored - step_.variants.data());
   }
   if (!args.mass || args.lse.present()) return {};
   const std::uint64_t lse_bytes = std::uint64_t{step_.queries} * args.q_heads * sizeof(float);

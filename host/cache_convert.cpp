@@ -119,10 +119,7 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   undo.complete();
   slabs_.replace(layer, std::move(fresh), old_bytes, new_bytes);
   facts = std::move(converted);
-  if (wide_ != nullptr) {
-    drop_all_copies();
-    wide_->reset(layer, spec_.layers[layer]);
-  }
+  if (wide_ != nullptr) convert_copies(layer);
   // Without host memory the limit's slabs stay as they were counted before, which is right, if not all that there could be.
   (void)within_memory([this]() -> Status {
     refresh_slab_limits();

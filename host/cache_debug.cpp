@@ -28,6 +28,15 @@ Status CacheImpl::poison_pages(std::span<const SlabId> new_slabs, std::span<cons
   return executor_.submit(list_).status();
 }
 
+Status CacheImpl::poison_copies(std::span<const SlabId> new_slabs) {
+  if (!poison_ || new_slabs.empty()) return {};
+  list_.clear();
+  for (const SlabId& id : new_slabs)
+    for (const std::uint32_t layer : geometry_.groups[id.group].layers)
+      list_.add_fill({{wide_->slabs().buffer(layer, id.slab), 0, wide_->slabs().layout(layer, id.slab).total_bytes}, *poison_}, "poison", false);
+  return executor_.submit(list_).status();
+}
+
 Status CacheImpl::poison_free_pages(std::uint32_t word) {
   list_.clear();
   for (std::uint32_t g = 0; g < pools_.size(); ++g)

@@ -143,6 +143,7 @@ class CacheImpl final : public Cache, public CacheDebug {
                    const BufferRange& pairs);
   Status device_copy_pages(std::span<const PagePair> pairs);
   Status ensure_slabs(std::span<const SlabId> slabs);
+  Status poison_copies(std::span<const SlabId> new_slabs);
   Status poison_pages(std::span<const SlabId> new_slabs, std::span<const TakenPage> pages);
 
   // cache_prefix.cpp
@@ -219,8 +220,13 @@ class CacheImpl final : public Cache, public CacheDebug {
   void find_stale_copies();
   void commit_copies(const StepSequence& entry, std::uint32_t index);
   void drop_copies(Sequence& sequence, std::uint64_t first_token);
-  void drop_prefix_copies(bool all);
+  std::span<const TakenPage> taken_copies(std::uint32_t entry, std::uint32_t group) const;
+  bool drop_idle_copies(std::uint32_t group);
+  void drop_prefix_copies();
   void drop_all_copies();
+  void convert_copies(std::uint32_t layer);
+  void limit_copies(std::uint64_t limit_bytes);
+  bool give_up_copies();
   std::uint64_t copies_share(std::uint64_t limit_bytes) const;  // of a memory limit
   const GroupTables& tables_of(const LayerRun& run) const;
 
@@ -339,6 +345,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::vector<PagePool> pools_;  // per layer group
   SlabStore slabs_;
   std::unique_ptr<WidePages> wide_;  // null: no token is protected
+  bool copies_refused_ = false;      // for want of memory, and the log has it
   LayerMeans means_;
   std::function<std::uint64_t()> clock_;
   std::unique_ptr<PrefixIndex> prefixes_;  // null: no prefix cache

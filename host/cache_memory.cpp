@@ -154,11 +154,7 @@ Status CacheImpl::set_memory_limit(std::uint64_t limit_bytes, const MemoryOption
     if (plan.slab_limit[g] < pools_[g].slabs()) KVANT_TRY(compact(g, plan.slab_limit[g]));
     pools_[g].set_slab_limit(plan.slab_limit[g]);
   }
-  if (wide_ != nullptr) {
-    const std::uint64_t share = limit_bytes == 0 ? UINT64_MAX : copies_share(limit_bytes);
-    if (wide_->most_bytes() > share) drop_all_copies();
-    wide_->set_limit(share);
-  }
+  if (wide_ != nullptr) limit_copies(limit_bytes);
   event(EventKind::limit_changed, limit_bytes_, limit_bytes);
   limit_bytes_ = limit_bytes;
   return {};
@@ -184,7 +180,10 @@ void CacheImpl::refresh_slab_limits() {
   if (!plan.ok() || !plan.value().actions.empty()) return;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const std::uint32_t slabs = plan.value().slab_limit[g];
-    if (slabs >= pools_[g].slab_limit()) pools_[g].set_slab_limit(slabs);
+    std::uint32_t taken = 0;  // what is there stays
+    for (std::uint32_t slab = 0; slab < geometry_.groups[g].slab_count; ++slab)
+      if (slabs_.allocated({g, slab})) taken = slab + 1;
+    pools_[g].set_slab_limit(std::max(slabs, taken));
   }
 }
 

@@ -207,7 +207,10 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   });
   KVANT_TRY(check_entries(entries));
   KVANT_TRY(take_pages());
-  KVANT_TRY(prepare_pages());
+  if (const Status prepared = prepare_pages(); !prepared.ok()) {
+    if (prepared.code() != StatusCode::resource_exhausted || !give_up_copies()) return prepared;
+    KVANT_TRY(prepare_pages());
+  }
   build_tables(entries);
   if (wide_ != nullptr) build_wide_tables(entries);
   reserve_commit();
@@ -270,6 +273,7 @@ Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
     learn_tokens(entry);
     publish(*entry.sequence);
     drop_past_window(*entry.sequence, geometry_.groups, pools_, entry.old_length, geometry_.page_tokens);
+    if (wide_ != nullptr) wide_->age(*entry.sequence, entry.old_length);
   }
   step_.wide_taken.clear();
   end_step();

@@ -1,6 +1,7 @@
 // CacheImpl: protected tokens. Copies are taken for fresh pages of a step, written beside them by append, read instead of them by attention, and let
 // go as their tokens grow old. Nothing here can make a call fail: without memory tokens are read as they were quantized.
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "checked.hpp"
@@ -16,12 +17,13 @@ Status CacheImpl::open_protection() {
 }
 
 const GroupTables& CacheImpl::tables_of(const LayerRun& run) const {
-  return run.wide ? static_cast<const GroupTables&>(step_.wide[run.group]) : step_.groups[run.group];
+  return run.read_wide ? static_cast<const GroupTables&>(step_.wide[run.group]) : step_.groups[run.group];
 }
 
 void CacheImpl::release_copies() {
   for (const TakenPage& taken : step_.wide_taken) wide_->pool(taken.group).release(static_cast<std::uint32_t>(taken.page));
   step_.wide_taken.clear();
+  std::fill(step_.wide_begin.begin(), step_.wide_begin.end(), 0U);
 }
 
 // Fresh tokens that begin in a page whose copy others hold as well: it is not written, and of no use once there are more tokens.
@@ -38,63 +40,86 @@ void CacheImpl::find_stale_copies() {
   }
 }
 
+std::span<const TakenPage> CacheImpl::taken_copies(std::uint32_t entry, std::uint32_t group) const {
+  if (step_.wide_taken.empty()) return {};
+  const std::size_t at = std::size_t{entry} * pools_.size() + group;
+  return std::span(step_.wide_taken).subspan(step_.wide_begin[at], step_.wide_begin[at + 1] - step_.wide_begin[at]);
+}
+
 // For pages whose tokens are all fresh; the newest first, so that they have copies where there is no room for all.
 void CacheImpl::take_copies(std::span<const StepEntry> entries) {
   const std::uint32_t page_tokens = geometry_.page_tokens;
-  bool asked = false;  // the prefix cache, for what nobody uses
+  bool asked = false;  // the prefix cache, which had nothing that nobody uses
   for (std::uint32_t e = 0; e < entries.size(); ++e) {
     const StepSequence& entry = step_.sequences[e];
     const std::uint64_t length = entry.old_length + entry.append;
     const auto first = static_cast<std::uint32_t>(divide_up(entry.old_length, page_tokens));
     const auto end = static_cast<std::uint32_t>(divide_up(length, page_tokens));
-    for (std::uint32_t g = 0; g < pools_.size() && first < end; ++g) {
-      if (!wide_->protects(g)) continue;
+    for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+      const std::size_t begin = step_.wide_taken.size();
+      step_.wide_begin.push_back(static_cast<std::uint32_t>(begin));
+      if (first >= end || !wide_->protects(g)) continue;
       std::int32_t neighbour = kNoPage;
       const auto take = [&](std::uint32_t index) {
-        if (wide_->pool(g).free_pages() == 0 && !std::exchange(asked, true)) drop_prefix_copies(false);
+        if (wide_->pool(g).free_pages() == 0 && !asked) asked = !drop_idle_copies(g);
+        if (step_.wide_taken.size() == step_.wide_taken.capacity()) step_.wide_taken.reserve(std::max<std::size_t>(64, 2 * step_.wide_taken.size()));
         const std::int32_t page = wide_->pool(g).take(neighbour);
         if (page == kNoPage) return;
         step_.wide_taken.push_back({e, g, index, page, kNoPage});
         neighbour = page;
       };
       for (std::uint32_t index = end; index-- > first && wide_->wants(index, entry.old_length, length);) take(index);
+      const auto known = [&](std::uint32_t index) {
+        return std::any_of(step_.wide_taken.begin() + static_cast<std::ptrdiff_t>(begin), step_.wide_taken.end(),
+                           [index](const TakenPage& taken) { return taken.index == index; });
+      };
       for (std::uint32_t index = first; index < end && wide_->wants(index, length, length); ++index)
-        if (std::none_of(step_.wide_taken.begin(), step_.wide_taken.end(),
-                         [&](const TakenPage& t) { return t.entry == e && t.group == g && t.index == index; }))
-          take(index);
+        if (!known(index)) take(index);
     }
   }
+  step_.wide_begin.push_back(static_cast<std::uint32_t>(step_.wide_taken.size()));
 }
 
-// Memory behind them, and room in the tables that commit writes.
+// Memory behind them, and room in the tables that commit writes. Copies in slabs that are refused are given up.
 Status CacheImpl::prepare_copies() {
-  std::vector<SlabId> slabs, created;
-  for (const TakenPage& taken : step_.wide_taken)
-    slabs.push_back({taken.group, wide_->geometry().groups[taken.group].slab_of(static_cast<std::uint32_t>(taken.page))});
-  KVANT_TRY(wide_->slabs().ensure(slabs, &created));
-  if (poison_) {
-    list_.clear();
-    for (const SlabId& id : created)
-      for (const std::uint32_t layer : geometry_.groups[id.group].layers)
-        list_.add_fill({{wide_->slabs().buffer(layer, id.slab), 0, wide_->slabs().layout(layer, id.slab).total_bytes}, *poison_}, "poison", false);
-    if (!list_.commands.empty()) KVANT_TRY(executor_.submit(list_).status());
+  const auto slab_of = [this](const TakenPage& taken) {
+    return SlabId{taken.group, wide_->geometry().groups[taken.group].slab_of(static_cast<std::uint32_t>(taken.page))};
+  };
+  std::vector<SlabId> refused, created;
+  const auto is_refused = [&](const TakenPage& taken) { return std::find(refused.begin(), refused.end(), slab_of(taken)) != refused.end(); };
+  for (const TakenPage& taken : step_.wide_taken) {
+    const SlabId id = slab_of(taken);
+    if (is_refused(taken)) continue;
+    const Status status = wide_->slabs().ensure({&id, 1}, &created);
+    if (status.ok()) continue;
+    refused.push_back(id);
+    if (!std::exchange(copies_refused_, true))
+      log_.write(LogLevel::warning, "fresh tokens are not protected, and this is not said again: " + status.message());
+  }
+  if (!refused.empty()) {
+    std::vector<std::uint32_t> counts(step_.wide_begin.size(), 0);
+    for (const TakenPage& taken : step_.wide_taken) {
+      if (is_refused(taken))
+        wide_->pool(taken.group).release(static_cast<std::uint32_t>(taken.page));
+      else
+        ++counts[taken.entry * pools_.size() + taken.group];
+    }
+    std::erase_if(step_.wide_taken, is_refused);
+    std::exclusive_scan(counts.begin(), counts.end(), step_.wide_begin.begin(), 0U);
   }
   for (const TakenPage& taken : step_.wide_taken) {
     Sequence& sequence = *step_.sequences[taken.entry].sequence;
     sequence.wide.resize(pools_.size());
     sequence.wide[taken.group].reserve(taken.index + 1);
   }
-  return {};
+  return poison_copies(created);
 }
 
 // After build_tables: the same tables, with copies.
 void CacheImpl::build_wide_tables(std::span<const StepEntry> entries) {
   find_stale_copies();
   take_copies(entries);
-  if (const Status status = within_memory([this] { return prepare_copies(); }); !status.ok()) {
-    log_.write(LogLevel::warning, "fresh tokens are not protected: " + status.message());
-    release_copies();
-  }
+  if (!within_memory([this] { return prepare_copies(); }).ok()) release_copies();  // without host memory
   const std::uint32_t page_tokens = geometry_.page_tokens;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     if (!wide_->protects(g)) continue;
@@ -112,8 +137,8 @@ void CacheImpl::build_wide_tables(std::span<const StepEntry> entries) {
       const PageTable* const held = g < entry.sequence->wide.size() ? &entry.sequence->wide[g] : nullptr;
       const auto open = static_cast<std::uint32_t>(entry.old_length / page_tokens);
       const auto copy_of = [&](std::uint32_t index) {
-        for (const TakenPage& taken : step_.wide_taken)
-          if (taken.entry == e && taken.group == g && taken.index == index) return taken.page;
+        for (const TakenPage& taken : taken_copies(e, g))
+          if (taken.index == index) return taken.page;
         for (const TakenPage& stale : step_.stale_copies)
           if (stale.entry == e && stale.group == g && stale.index == index) return kNoPage;
         return held != nullptr && index < held->size() ? held->at(index) : kNoPage;
@@ -129,14 +154,13 @@ void CacheImpl::build_wide_tables(std::span<const StepEntry> entries) {
       const std::span<std::int32_t> pages = std::span(batch.pages).subspan(batch.seqs[asking].page_begin, batch.page_counts[asking]);
       ++asking;
       const auto use = [&](std::uint32_t index, std::int32_t copy) {
-        if (copy == kNoPage) return;
+        if (copy == kNoPage || pages[index] == kNoPage) return;  // what a window has let go stays gone
         pages[index] = behind + copy;
         tables.any = true;
       };
       const std::uint32_t old_pages = held != nullptr ? std::min(held->size(), static_cast<std::uint32_t>(pages.size())) : 0;
       for (std::uint32_t i = 0; i < old_pages; ++i) use(i, i == open ? copy_of(i) : held->at(i));
-      for (const TakenPage& taken : step_.wide_taken)
-        if (taken.entry == e && taken.group == g) use(taken.index, taken.page);
+      for (const TakenPage& taken : taken_copies(e, g)) use(taken.index, taken.page);
     }
     if (!tables.any) continue;
     find_append_spans(batch, wide_->geometry().groups[g], page_tokens);
@@ -152,36 +176,65 @@ void CacheImpl::commit_copies(const StepSequence& entry, std::uint32_t index) {
   const auto open = static_cast<std::uint32_t>(entry.old_length / geometry_.page_tokens);
   for (const TakenPage& stale : step_.stale_copies)
     if (stale.entry == index) sequence.wide[stale.group].punch(stale.index, stale.index + 1, wide_->pool(stale.group));
-  for (const TakenPage& taken : step_.wide_taken) {
-    if (taken.entry != index) continue;
-    PageTable& table = sequence.wide[taken.group];
-    while (table.size() <= taken.index) table.push(kNoPage);
-    table.set(taken.index, taken.page);
-  }
+  for (std::uint32_t g = 0; g < pools_.size(); ++g)
+    for (const TakenPage& taken : taken_copies(index, g)) {
+      PageTable& table = sequence.wide[g];
+      while (table.size() <= taken.index) table.push(kNoPage);
+      table.set(taken.index, taken.page);
+    }
   if (std::find(step_.imported.begin(), step_.imported.end(), true) != step_.imported.end()) wide_->drop(sequence, open);
-  wide_->age(sequence, entry.old_length);
 }
 
 void CacheImpl::drop_copies(Sequence& sequence, std::uint64_t first_token) {
   if (wide_ != nullptr) wide_->drop(sequence, static_cast<std::uint32_t>(std::min<std::uint64_t>(first_token / geometry_.page_tokens, UINT32_MAX)));
 }
 
-// Those that the prefix cache holds; without `all` those that no sequence has.
-void CacheImpl::drop_prefix_copies(bool all) {
-  if (prefixes_ == nullptr) return;
-  prefixes_->each([all](PrefixNode& node) {
-    if (node.copies != nullptr && (all || !node.copies->shared())) node.copies.reset();
+// Of the prefix cache, the copies of a page that no sequence has, used longest ago; false: there are none.
+bool CacheImpl::drop_idle_copies(std::uint32_t g) {
+  if (prefixes_ == nullptr) return false;
+  PrefixNode* oldest = nullptr;
+  prefixes_->each([&](PrefixNode& node) {
+    if (node.copies == nullptr || node.copies->shared() || node.copies->pages[g] == kNoPage) return;
+    if (oldest == nullptr || node.last_use_ms < oldest->last_use_ms) oldest = &node;
   });
+  if (oldest != nullptr) oldest->copies.reset();
+  return oldest != nullptr;
+}
+
+void CacheImpl::drop_prefix_copies() {
+  if (prefixes_ != nullptr) prefixes_->each([](PrefixNode& node) { node.copies.reset(); });
+}
+
+// A layer has become what the spec says.
+void CacheImpl::convert_copies(std::uint32_t layer) {
+  if (wide_->changes(layer, spec_.layers[layer])) {
+    drop_prefix_copies();
+    for (auto& [id, sequence] : sequences_) wide_->drop_group(sequence, geometry_.layers[layer].group);
+  }
+  wide_->set_layer(layer, spec_.layers[layer]);
+  if (limit_bytes_ != 0) limit_copies(limit_bytes_);
+}
+
+void CacheImpl::limit_copies(std::uint64_t limit_bytes) {
+  const std::uint64_t budget = limit_bytes == 0 ? UINT64_MAX : limit_bytes / 8;
+  if (!wide_->fits(budget)) drop_all_copies();
+  wide_->set_limit(budget);
+}
+
+// Gives all that copies take back for what cannot be done without.
+bool CacheImpl::give_up_copies() {
+  if (wide_ == nullptr || wide_->allocated_bytes() == 0) return false;
+  drop_all_copies();
+  wide_->give_back();
+  return true;
 }
 
 void CacheImpl::drop_all_copies() {
-  drop_prefix_copies(true);
+  drop_prefix_copies();
   for (auto& [id, sequence] : sequences_) drop_copies(sequence, 0);
 }
 
-// A limit is for all slabs; copies get what they take when all are there, an eighth of it at most.
-std::uint64_t CacheImpl::copies_share(std::uint64_t limit_bytes) const {
-  return wide_ == nullptr ? 0 : std::min(wide_->most_bytes(), limit_bytes / 8);
-}
+// A limit is for all slabs; copies get whole slabs of an eighth of it.
+std::uint64_t CacheImpl::copies_share(std::uint64_t limit_bytes) const { return wide_ == nullptr ? 0 : wide_->bytes_under(limit_bytes / 8); }
 
 }  // namespace kvant

@@ -39,6 +39,7 @@ Status CacheImpl::check_run(const Step& step, std::uint32_t layer, const RunArgs
   if (run.append && means_.open_sides(layer) != 0 && measured_rows(step_.groups[run.group].batch) >= LayerMeans::kLeastTokens)
     run.measure = means_.open_sides(layer);
   run.wide = wide_ != nullptr && step_.wide[run.group].any && (run.append || !step_.imported[layer]);
+  run.read_wide = run.wide && !args.invariant;  // which tokens have copies depends on how they came into steps
 
   if (step_.fresh_tokens != 0 && !step_.appended[layer] && !args.k.present())
     return {StatusCode::invalid_argument, "the step appends " + std::to_string(step_.fresh_tokens) +

@@ -51,7 +51,7 @@ struct MonitorConfig {
 // What makes narrow formats err less, in all layers. Sides are "", "k", "v" or "kv"; "" leaves each layer's own.
 struct AccuracyConfig {
   std::string centre, rotate;
-  std::string protect;  // "": none
+  std::string protect;  // "": the engine's own
   std::uint32_t protect_first = 4, protect_newest = 64;
   bool operator==(const AccuracyConfig&) const = default;
 };

@@ -16,7 +16,8 @@ struct CacheImpl::LayerRun {
   std::uint32_t flags = 0;  // KVANT_ATTEND_*
   std::uint32_t transforms = 0;  // KVANT_ROTATE_*, KVANT_CENTRE_*
   std::uint32_t measure = 0;     // sides whose means this run decides
-  bool wide = false;             // with copies of protected tokens
+  bool wide = false;             // fresh tokens of protected pages are copied,
+  bool read_wide = false;        // and copies are read
   bool centred() const { return (transforms & KVANT_CENTRE_K) != 0; }
 
   // A step may mix prompts and single tokens; each kind runs with its own config.

@@ -19,6 +19,7 @@ struct Sequence {
   std::uint64_t length = 0;       // committed tokens
   std::vector<PageTable> tables;  // per layer group
   std::vector<PageTable> wide;    // per layer group, of WidePages' pools; holes and a missing end where there is no copy. Empty without any
+  std::uint32_t aged_pages = 0;   // pages before it have no copies but those of the first tokens
   std::vector<std::int32_t> tokens;  // ids of the first ones, as far as known; may run ahead of length
   PrefixNode* node = nullptr;        // pinned: the last of its pages that the prefix index holds; null without an index
   PublishFacts publish;

@@ -18,6 +18,7 @@ void StepState::clear() {
     group.any = false;
   }
   wide_taken.clear();
+  wide_begin.clear();
   stale_copies.clear();
   imported.assign(appended.size(), false);
   variant_count = 0;

@@ -67,7 +67,8 @@ struct StepState {
   std::vector<std::int32_t> tokens;  // ids of the fresh tokens that were told
   std::vector<GroupTables> groups;
   std::vector<WideTables> wide;        // per layer group, if the cache protects tokens
-  std::vector<TakenPage> wide_taken, stale_copies;
+  std::vector<TakenPage> wide_taken, stale_copies;  // the former by entry, then by group
+  std::vector<std::uint32_t> wide_begin;            // of wide_taken, per entry and group, and its end
   std::vector<bool> imported;          // per layer: its fresh tokens have no copies, whatever the tables say
   std::vector<AttendVariant> variants;  // the first variant_count are in use
   std::size_t variant_count = 0;

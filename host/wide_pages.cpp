@@ -28,9 +28,10 @@ std::uint64_t sequence_pages(const ProtectionSpec& protection, std::uint32_t pag
 
 }  // namespace
 
-WidePages::WidePages(Executor& executor, const CacheSpec& spec, Geometry geometry, std::vector<bool> groups)
-    : protection_(spec.protection), geometry_(std::move(geometry)), slabs_(executor, geometry_), protected_(std::move(groups)) {
+WidePages::WidePages(Executor& executor, const CacheSpec& spec, Geometry geometry)
+    : protection_(spec.protection), geometry_(std::move(geometry)), slabs_(executor, geometry_) {
   for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab);
+  for (const LayerSpec& layer : spec.layers) narrow_.push_back(!(wide_layer(layer, protection_) == layer));
 }
 
 Result<std::unique_ptr<WidePages>> WidePages::create(Executor& executor, const CacheSpec& spec, Geometry& geometry) {
@@ -40,13 +41,7 @@ Result<std::unique_ptr<WidePages>> WidePages::create(Executor& executor, const C
     return Status(StatusCode::invalid_argument, "the engine keeps the pages of this cache: which tokens are the newest is not known, and none are protected");
   CacheSpec wide = spec;
   wide.attention_mass = false;
-  std::vector<bool> groups(geometry.groups.size(), false);
-  for (std::size_t i = 0; i < wide.layers.size(); ++i) {
-    wide.layers[i] = wide_layer(spec.layers[i], protection);
-    if (!(wide.layers[i] == spec.layers[i])) groups[geometry.layers[i].group] = true;
-  }
-  if (std::find(groups.begin(), groups.end(), true) == groups.end()) return std::unique_ptr<WidePages>();
-
+  for (LayerSpec& layer : wide.layers) layer = wide_layer(layer, protection);
   const std::uint64_t one = sequence_pages(protection, spec.page_tokens);
   const std::uint64_t all = divide_up(spec.capacity_tokens, spec.page_tokens);
   const std::uint64_t pages = protection.capacity_tokens != 0 ? divide_up(protection.capacity_tokens, spec.page_tokens) : std::max(one, all / 8);
@@ -58,9 +53,13 @@ Result<std::unique_ptr<WidePages>> WidePages::create(Executor& executor, const C
   ExecutorLimits limits = executor.limits();
   limits.max_device_bytes = 0;  // what does not fit is not copied
   KVANT_ASSIGN(Geometry wide_geometry, make_geometry(wide, limits, slabs));
-  for (std::size_t g = 0; g < groups.size(); ++g)
-    if (groups[g]) geometry.groups[g].wide_pages_per_slab = wide_geometry.groups[g].pages_per_slab;
-  return std::unique_ptr<WidePages>(new WidePages(executor, spec, std::move(wide_geometry), std::move(groups)));
+  for (std::size_t g = 0; g < geometry.groups.size(); ++g) geometry.groups[g].wide_pages_per_slab = wide_geometry.groups[g].pages_per_slab;
+  return std::unique_ptr<WidePages>(new WidePages(executor, spec, std::move(wide_geometry)));
+}
+
+bool WidePages::protects(std::uint32_t group) const {
+  const std::vector<std::uint32_t>& layers = geometry_.groups[group].layers;
+  return std::any_of(layers.begin(), layers.end(), [this](std::uint32_t layer) { return narrow_[layer]; });
 }
 
 std::uint64_t WidePages::used_bytes() const {
@@ -70,12 +69,26 @@ std::uint64_t WidePages::used_bytes() const {
   return bytes;
 }
 
-std::uint64_t WidePages::most_bytes() const {
+std::uint64_t WidePages::slabs_bytes(std::uint32_t group, std::uint32_t slabs) const {
   std::uint64_t bytes = 0;
-  for (std::size_t g = 0; g < pools_.size(); ++g)
-    if (protected_[g])
-      for (const std::uint32_t layer : geometry_.groups[g].layers)
-        for (std::uint32_t slab = 0; slab < geometry_.groups[g].slab_count; ++slab) bytes += slabs_.layout(layer, slab).total_bytes;
+  for (const std::uint32_t layer : geometry_.groups[group].layers)
+    for (std::uint32_t slab = 0; slab < slabs; ++slab) bytes += slabs_.layout(layer, slab).total_bytes;
+  return bytes;
+}
+
+// The same part of every group's slabs.
+std::uint32_t WidePages::allowed_slabs(std::uint32_t group, std::uint64_t budget) const {
+  std::uint64_t most = 0;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g)
+    if (protects(g)) most += slabs_bytes(g, geometry_.groups[g].slab_count);
+  const std::uint32_t slabs = geometry_.groups[group].slab_count;
+  return budget >= most ? slabs : static_cast<std::uint32_t>(static_cast<long double>(slabs) * static_cast<long double>(budget) / static_cast<long double>(most));
+}
+
+std::uint64_t WidePages::bytes_under(std::uint64_t budget) const {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g)
+    if (protects(g)) bytes += slabs_bytes(g, allowed_slabs(g, budget));
   return bytes;
 }
 
@@ -85,19 +98,28 @@ bool WidePages::wants(std::uint32_t index, std::uint64_t before, std::uint64_t l
   return protection_.newest_tokens != 0 && end + protection_.newest_tokens + std::min(length - before, kMostFresh) > length;
 }
 
-void WidePages::age(Sequence& sequence, std::uint64_t before) {
+void WidePages::age(Sequence& sequence, std::uint64_t length) {
   const std::uint64_t page_tokens = geometry_.page_tokens, newest = protection_.newest_tokens;
-  const auto passed = [&](std::uint64_t length) { return length > newest ? (length - newest) / page_tokens : 0; };
-  const std::uint64_t first = std::max(divide_up(protection_.first_tokens, page_tokens), passed(before));
-  for (std::size_t g = 0; g < sequence.wide.size(); ++g) {
-    const std::uint64_t end = std::min<std::uint64_t>(sequence.wide[g].size(), passed(sequence.length));
-    if (first < end) sequence.wide[g].punch(static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(end), pools_[g]);
+  const auto first = static_cast<std::uint32_t>(divide_up(protection_.first_tokens, page_tokens));
+  const auto passed = static_cast<std::uint32_t>(length > newest ? (length - newest) / page_tokens : 0);
+  for (std::uint32_t g = 0; g < sequence.wide.size(); ++g) {
+    PageTable& table = sequence.wide[g];
+    const std::uint32_t begin = std::max(first, sequence.aged_pages), end = std::min(table.size(), passed);
+    if (begin < end) table.punch(begin, end, pools_[g]);
+    const PageSpan gone = pages_past_window(geometry_.groups[g], length, static_cast<std::uint32_t>(page_tokens));
+    if (gone.begin < std::min(gone.end, table.size())) table.punch(gone.begin, std::min(gone.end, table.size()), pools_[g]);
   }
+  sequence.aged_pages = std::max(sequence.aged_pages, passed);
 }
 
 void WidePages::drop(Sequence& sequence, std::uint32_t first) {
   for (std::size_t g = 0; g < sequence.wide.size(); ++g)
     if (first < sequence.wide[g].size()) sequence.wide[g].shrink(first, pools_[g]);
+  sequence.aged_pages = std::min(sequence.aged_pages, first);
+}
+
+void WidePages::drop_group(Sequence& sequence, std::uint32_t group) {
+  if (group < sequence.wide.size()) sequence.wide[group].shrink(0, pools_[group]);
 }
 
 void WidePages::share(const Sequence& parent, Sequence& child, std::uint32_t pages) {
@@ -140,22 +162,38 @@ void WidePages::adopt(Sequence& sequence, std::uint32_t index, const HeldCopies&
   }
 }
 
-void WidePages::set_limit(std::uint64_t bytes) {
-  const std::uint64_t most = std::max<std::uint64_t>(1, most_bytes());
-  for (std::size_t g = 0; g < pools_.size(); ++g) {
-    const std::uint64_t slabs = geometry_.groups[g].slab_count;
-    const auto allowed = static_cast<std::uint32_t>(bytes >= most ? slabs : static_cast<std::uint64_t>(static_cast<long double>(slabs) * bytes / most));
-    if (allowed < slabs) slabs_.release(static_cast<std::uint32_t>(g), allowed);
+bool WidePages::fits(std::uint64_t budget) const {
+  for (std::uint32_t g = 0; g < pools_.size(); ++g)
+    for (std::uint32_t page = allowed_slabs(g, budget) * geometry_.groups[g].pages_per_slab; page < pools_[g].total_pages(); ++page)
+      if (pools_[g].references(page) != 0) return false;
+  return true;
+}
+
+void WidePages::set_limit(std::uint64_t budget) {
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const std::uint32_t allowed = allowed_slabs(g, budget);
+    slabs_.release(g, allowed);
     pools_[g].set_slab_limit(allowed);
   }
 }
 
-void WidePages::reset(std::uint32_t layer, const LayerSpec& spec) {
+void WidePages::give_back() {
   for (std::uint32_t g = 0; g < pools_.size(); ++g) slabs_.release(g, 0);
+}
+
+bool WidePages::changes(std::uint32_t layer, const LayerSpec& spec) const {
   const LayerSpec wide = wide_layer(spec, protection_);
-  const std::uint32_t kv_heads = spec.kv_heads;
-  geometry_.layers[layer].sides = {make_side(wide.format_k, spec.head_dim_k, kv_heads, geometry_.page_tokens),
-                                   make_side(wide.format_v, spec.head_dim_v, kv_heads, geometry_.page_tokens)};
+  const LayerGeometry& now = geometry_.layers[layer];
+  return wide.format_k != now.sides[0].format || wide.format_v != now.sides[1].format;
+}
+
+void WidePages::set_layer(std::uint32_t layer, const LayerSpec& spec) {
+  const LayerSpec wide = wide_layer(spec, protection_);
+  narrow_[layer] = !(wide == spec);
+  if (!changes(layer, spec)) return;
+  slabs_.release(geometry_.layers[layer].group, 0);
+  geometry_.layers[layer].sides = {make_side(wide.format_k, spec.head_dim_k, spec.kv_heads, geometry_.page_tokens),
+                                   make_side(wide.format_v, spec.head_dim_v, spec.kv_heads, geometry_.page_tokens)};
 }
 
 }  // namespace kvant

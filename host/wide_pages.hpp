@@ -33,23 +33,26 @@ class WidePages {
   // Of one step's fresh tokens of a sequence, copies are made of no more of the newest than these and the protected ones.
   static constexpr std::uint64_t kMostFresh = 512;
 
-  // Null where `spec` protects nothing that is narrower than f16. Tells `geometry` where the planner sees the copies.
+  // Null where `spec` protects nothing. Tells `geometry` where the planner sees the copies.
   static Result<std::unique_ptr<WidePages>> create(Executor& executor, const CacheSpec& spec, Geometry& geometry);
 
-  bool protects(std::uint32_t group) const { return protected_[group]; }
+  bool protects(std::uint32_t group) const;  // whether a layer of the group has a protected side that is narrower than f16
   const Geometry& geometry() const { return geometry_; }
   SlabStore& slabs() { return slabs_; }
   PagePool& pool(std::uint32_t group) { return pools_[group]; }
   std::uint64_t allocated_bytes() const { return slabs_.allocated_bytes(); }
   std::uint64_t used_bytes() const;
-  std::uint64_t most_bytes() const;  // if every slab were there
+  // What copies take at most where they may have so many bytes: whole slabs, of each group its part.
+  std::uint64_t bytes_under(std::uint64_t budget) const;
 
   // Whether page `index` of a sequence that grows from `before` to `length` tokens is to have a copy.
   bool wants(std::uint32_t index, std::uint64_t before, std::uint64_t length) const;
-  // Lets the copies go that are no longer among the newest, after a sequence has grown so.
-  void age(Sequence& sequence, std::uint64_t before);
+  // Lets the copies go that were not among the newest when the sequence had so many tokens, and those that windows have passed. `length` is that
+  // before the last committed step, so that this step can still be taken back.
+  void age(Sequence& sequence, std::uint64_t length);
   // Lets the copies of the tokens of page `first` and behind it go.
   void drop(Sequence& sequence, std::uint32_t first);
+  void drop_group(Sequence& sequence, std::uint32_t group);
   // Copies of a sequence's first `pages` pages are those of its child, too.
   void share(const Sequence& parent, Sequence& child, std::uint32_t pages);
 
@@ -58,19 +61,25 @@ class WidePages {
   // Makes them the sequence's.
   void adopt(Sequence& sequence, std::uint32_t index, const HeldCopies& copies);
 
-  // No more memory than `bytes`. No sequence has copies if that is less than most_bytes().
-  void set_limit(std::uint64_t bytes);
-  // Gives all memory back, and takes a layer's formats for those that are not f16. No sequence has copies.
-  void reset(std::uint32_t layer, const LayerSpec& spec);
+  // Whether no copy lies where set_limit would take the memory away.
+  bool fits(std::uint64_t budget) const;
+  void set_limit(std::uint64_t budget);  // of bytes; fits(budget)
+  void give_back();                      // the memory of all slabs; there are no copies
+
+  // Whether copies of a layer that becomes `spec` lie in other formats than now. Then its group has none when set_layer tells so.
+  bool changes(std::uint32_t layer, const LayerSpec& spec) const;
+  void set_layer(std::uint32_t layer, const LayerSpec& spec);
 
  private:
-  WidePages(Executor& executor, const CacheSpec& spec, Geometry geometry, std::vector<bool> groups);
+  WidePages(Executor& executor, const CacheSpec& spec, Geometry geometry);
+  std::uint32_t allowed_slabs(std::uint32_t group, std::uint64_t budget) const;
+  std::uint64_t slabs_bytes(std::uint32_t group, std::uint32_t slabs) const;
 
   ProtectionSpec protection_;
   Geometry geometry_;
   SlabStore slabs_;
-  std::vector<PagePool> pools_;   // per layer group
-  std::vector<bool> protected_;   // per layer group
+  std::vector<PagePool> pools_;  // per layer group
+  std::vector<bool> narrow_;     // per layer: a chosen side is narrower than its copies
 };
 
 }  // namespace kvant

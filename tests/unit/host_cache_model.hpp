@@ -33,7 +33,7 @@ class CacheModel {
   struct Tokens {
     std::vector<std::array<Rows, 2>> layers;  // by Side
     std::vector<std::array<Rows, 2>> wide;    // the same as copies of protected tokens hold them
-    std::vector<std::shared_ptr<int>> copies;  // by page; null: none, else shared with who shares it
+    std::vector<std::vector<std::shared_ptr<int>>> copies;  // by layer and page; null: none, else shared with who shares it
     std::vector<std::vector<double>> mass, mass_bound;  // per layer [token][kv_head]; of pages that nobody shares
     std::uint64_t length = 0;
   };
@@ -65,6 +65,7 @@ class CacheModel {
     Tokens tokens;
     tokens.layers.resize(spec.layers.size());
     tokens.wide.resize(spec.layers.size());
+    tokens.copies.resize(spec.layers.size());
     tokens.mass.resize(spec.layers.size());
     tokens.mass_bound.resize(spec.layers.size());
     return tokens;
@@ -74,8 +75,7 @@ class CacheModel {
     REQUIRE_MESSAGE(id.ok(), id.status().message());
     sequences[id.value()] = sequences[parent];
     cut(sequences[id.value()], tokens);
-    auto& copies = sequences[id.value()].copies;
-    copies.resize(std::min<std::size_t>(copies.size(), tokens / spec.page_tokens));
+    drop_copies(id.value(), tokens / spec.page_tokens);
   }
   void truncate(SequenceId id, std::uint64_t tokens) {
     const Status status = cache->truncate_sequence(id, tokens);
@@ -93,7 +93,9 @@ class CacheModel {
     REQUIRE_MESSAGE(planned.ok(), planned.status().message());
     std::unique_ptr<Step> open = std::move(planned).value();
     std::map<SequenceId, Tokens> after = sequences;
-    for (const StepEntry& entry : entries) take_copies(entry, sequences[entry.sequence].copies, after[entry.sequence].copies);
+    for (const StepEntry& entry : entries)
+      for (std::size_t layer = 0; layer < spec.layers.size(); ++layer)
+        take_copies(entry, sequences[entry.sequence].copies[layer], after[entry.sequence].copies[layer]);
     for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) run_layer(*open, layer, entries, after);
     if (!commit) {
       cache->abort(std::move(open));
@@ -103,13 +105,17 @@ class CacheModel {
       Tokens& tokens = after[entry.sequence];
       const std::uint64_t before = tokens.length;
       tokens.length += entry.append;
-      const std::uint64_t begin = std::max<std::uint64_t>((spec.protection.first_tokens + spec.page_tokens - 1) / spec.page_tokens, passed(before));
-      for (std::uint64_t page = begin; page < std::min<std::uint64_t>(passed(tokens.length), tokens.copies.size()); ++page) tokens.copies[page].reset();
+      for (std::size_t layer = 0; layer < spec.layers.size(); ++layer) age_copies(spec.layers[layer], tokens.copies[layer], before);
     }
     const Status status = cache->commit(std::move(open));
     REQUIRE_MESSAGE(status.ok(), status.message());
     sequences = after;
     for (const auto& [id, tokens] : sequences) REQUIRE(cache->sequence_length(id).value() == tokens.length);
+  }
+
+  // Copies of the sequence's pages from `page` on are gone.
+  void drop_copies(SequenceId id, std::uint64_t page) {
+    for (auto& copies : sequences[id].copies) copies.resize(std::min<std::size_t>(copies.size(), page));
   }
 
   // Reads every token that the cache still holds.
@@ -187,6 +193,14 @@ class CacheModel {
       if (spec.protection.any() && (begin < spec.protection.first_tokens || newest)) copies[page] = std::make_shared<int>(0);
     }
   }
+  // After a step on a sequence that had `length` tokens.
+  void age_copies(const LayerSpec& layer, std::vector<std::shared_ptr<int>>& copies, std::uint64_t length) const {
+    const auto let_go = [&](std::uint64_t first_kept, std::uint64_t end) {
+      for (std::uint64_t page = (first_kept + spec.page_tokens - 1) / spec.page_tokens; page < std::min<std::uint64_t>(end, copies.size()); ++page) copies[page].reset();
+    };
+    let_go(spec.protection.first_tokens, passed(length));
+    if (layer.window != 0 && length > layer.window) let_go(layer.window_sinks, (length - layer.window) / spec.page_tokens);
+  }
   FormatId wide_format(std::uint32_t layer, Side side) const {
     const FormatId own = format(layer, side);
     const bool chosen = side == Side::k ? spec.protection.k : spec.protection.v;
@@ -195,7 +209,7 @@ class CacheModel {
 
   void cut(Tokens& tokens, std::uint64_t length) {
     tokens.length = length;
-    tokens.copies.resize(std::min<std::uint64_t>(tokens.copies.size(), (length + spec.page_tokens - 1) / spec.page_tokens));
+    for (auto& copies : tokens.copies) copies.resize(std::min<std::uint64_t>(copies.size(), (length + spec.page_tokens - 1) / spec.page_tokens));
     for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer) {
       tokens.mass[layer].resize(length * spec.layers[layer].kv_heads);
       tokens.mass_bound[layer].resize(length * spec.layers[layer].kv_heads);
@@ -212,7 +226,7 @@ class CacheModel {
     const Rows& wide = tokens.wide[layer][static_cast<std::size_t>(side)];
     const std::size_t page = std::size_t{spec.page_tokens} * spec.layers[layer].kv_heads * dim(layer, side);
     for (std::size_t i = 0; i < rows.size(); ++i)
-      if (i / page < tokens.copies.size() && tokens.copies[i / page] != nullptr) rows[i] = wide[i];
+      if (i / page < tokens.copies[layer].size() && tokens.copies[layer][i / page] != nullptr) rows[i] = wide[i];
     return rows;
   }
 

@@ -85,16 +85,17 @@ TEST_CASE("host protection: the first and the newest tokens, and no others, cost
     const std::uint64_t narrow = use.used_pages * 2 * make_side(FormatId::t2, 32, 2, 16).page_bytes;
     return (use.used_bytes - narrow) / (2 * make_side(FormatId::f16, 32, 2, 16).page_bytes);
   };
-  model.step({entry(id, 160, 1)});  // ten pages: the first, and tokens 128.. of the newest
-  CHECK(copies() == 3);
-  model.step({entry(id, 1, 1)});  // 161: token 129 and those behind it lie in pages 8, 9 and 10
+  model.step({entry(id, 160, 1)});  // ten pages, all of them fresh
+  CHECK(copies() == 10);
+  model.step({entry(id, 1, 1)});  // of 160 the first and pages 8 and 9, tokens 128 and behind; and the fresh one's
   CHECK(copies() == 4);
-  for (int i = 0; i < 15; ++i) model.step({entry(id, 1, 1)});
-  CHECK(copies() == 3);  // 176: pages 9 and 10
+  for (int i = 0; i < 16; ++i) model.step({entry(id, 1, 1)});
+  CHECK(copies() == 4);  // of 176 the first, pages 9 and 10; and the fresh one's
   model.truncate(id, 150);
   CHECK(copies() == 2);  // what is left of them: page 9
   model.step({entry(id, 0, 3)});
-  CHECK(copies() == 2);
+  model.step({entry(id, 20, 3)});
+  CHECK(copies() == 3);
   // A long prompt: while its step is open, its last 512 tokens and 32 before them, and the first page.
   REQUIRE(model.cache->truncate_sequence(id, 0).ok());
   const StepEntry prompt = entry(id, 640, 1);
@@ -139,7 +140,7 @@ TEST_CASE("host protection: rows that came another way than by append are read a
       const Status status = model.cache->write(id, layer, begin, count, views[0], views[1]);
       REQUIRE_MESSAGE(status.ok(), status.message());
     }
-    for (std::size_t page = begin / 16; page < tokens.copies.size(); ++page) tokens.copies[page].reset();
+    model.drop_copies(id, begin / 16);
   };
   rewrite(20, 3);
   model.step({entry(id, 0, 5)});
@@ -147,10 +148,9 @@ TEST_CASE("host protection: rows that came another way than by append are read a
   rewrite(69, 1);
   model.step({entry(id, 9, 9)});
 
-  // Converted layers: no copy outlives it.
+  // A protected side keeps them, for they do not follow its format.
   REQUIRE(model.cache->convert(0, Side::k, FormatId::q8_0).ok());
   CacheModel::Tokens& tokens = model.sequences[id];
-  tokens.copies.assign(tokens.copies.size(), nullptr);
   std::vector<float>& keys = tokens.layers[0][0];
   for (std::size_t at = 0; at < keys.size(); at += 32) CacheModel::recode(FormatId::q8_0, 32, std::span(keys).subspan(at, 32));
   model.step({entry(id, 0, 4)});
@@ -177,7 +177,7 @@ TEST_CASE("host protection: tokens behind a gap lose their copies") {
       rows.erase(rows.begin() + 41 * 64, rows.begin() + 43 * 64);
     }
   tokens.length = 88;
-  tokens.copies.resize(2);
+  model.drop_copies(id, 2);
   model.step({entry(id, 0, 4)});
   model.step({entry(id, 30, 30)});
   model.check_reads();
@@ -211,7 +211,7 @@ TEST_CASE("host protection: imported rows have no copies") {
   }
   REQUIRE(model.cache->commit(std::move(step)).ok());
   model.sequences[child] = model.sequences[parent];
-  model.sequences[child].copies.assign(2, nullptr);
+  model.drop_copies(child, 0);
   model.step({entry(child, 0, 3), entry(parent, 0, 3)});
   model.step({entry(child, 30, 30)});
 }
@@ -240,8 +240,7 @@ TEST_CASE("host protection: a memory limit has room for both") {
   model.step({entry(id, 100, 100)});
   const std::uint64_t limit = 512 << 10;
   REQUIRE(model.cache->set_memory_limit(limit, {}).ok());
-  CacheModel::Tokens& tokens = model.sequences[id];
-  tokens.copies.assign(tokens.copies.size(), nullptr);
+  model.drop_copies(id, 0);
   model.step({entry(id, 0, 4)});
   CHECK(model.cache->memory_use().pool_bytes <= limit);
 }
@@ -316,7 +315,7 @@ TEST_CASE("host protection: the first tokens of a shared prefix are protected wh
   REQUIRE(d.reused_tokens == 10);
   CHECK(f.ask(d.sequence, 0) != expected);
   CHECK(f.ask(f.open(0).sequence, 0) == expected);
-  REQUIRE(f.cache->convert(0, Side::k, FormatId::t3).ok());
+  REQUIRE(f.cache->set_memory_limit(80 << 10, {}).ok());  // has no room for any
   CHECK(f.ask(f.open(0).sequence, 0) != expected);
   for (const SequenceId id : f.cache->sequences()) REQUIRE(f.cache->destroy_sequence(id).ok());
   REQUIRE(f.cache->clear_prefixes().ok());

@@ -23,7 +23,7 @@ class Layer(NamedTuple):
     centre: str = ""        # sides from whose rows a mean per KV head is subtracted first: "", "k", "v" or "kv"
     means_k: object = None  # of a centred side: [kv_heads][head_dim], as Cache.means gives them; None: measured over the first rows
     means_v: object = None
-    protect: str = ""       # sides whose first and newest tokens are read in f16; if one layer says so, in all of them (Protection)
+    protect: str = ""       # sides whose first and newest tokens are read in f16; if one layer says so, in all of them (Protection); not in a PagedCache
 
     def dim(self, side):
         return self.head_dim_v or self.head_dim if side == "v" else self.head_dim
@@ -57,7 +57,7 @@ class Pool(Object):
         kept = []  # means, until the library has read them
         array = (_abi.LayerArgs * len(self.layers))(*[self._layer_args(i, kept) for i in range(len(self.layers))])
         args = _abi.CacheArgs(layer_count=len(self.layers), layers=array, capacity_tokens=_arrays.count("capacity", capacity, 64),
-                              page_tokens=_arrays.count("page_tokens", page_tokens), flags=flags, **self._protect_args(protection), **more_args)
+                              page_tokens=_arrays.count("page_tokens", page_tokens), flags=flags, **self._protect_args(protection, flags), **more_args)
         self.page_tokens = args.page_tokens or 16
         handle = self._create(device, args)
         super().__init__(api, handle, api.cache_destroy, parent=device, keep=keep)
@@ -65,9 +65,11 @@ class Pool(Object):
     def _create(self, device, args):
         return self._make(self._api.cache_create, device._handle, c.byref(args))
 
-    def _protect_args(self, protection):
+    def _protect_args(self, protection, flags):
         sides = {side for layer in self.layers for side in layer.protect}
-        if not sides:
+        if not sides and protection is not None:
+            raise ValueError("protection is given, but no layer has a side to protect (Layer.protect)")
+        if not sides or flags & _abi.CACHE_EXTERNAL_PAGES:
             return {}
         first, newest, tokens = Protection(*(protection if protection is not None else ()))
         return {"protect_sides": _abi.PROTECT_K * ("k" in sides) | _abi.PROTECT_V * ("v" in sides), "protect_first": _arrays.count("protection.first", first),

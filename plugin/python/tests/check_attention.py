@@ -143,6 +143,8 @@ def check_protection(device, random):
         assert np.abs(out - attention(q, rows["k"], rows["v"], np.array([tokens - 1]))[0]).max() < 2e-5
         assert np.abs(out - attention(q, cache.read(sequence, 0, "k"), cache.read(sequence, 0, "v"), np.array([tokens - 1]))[0]).max() > 1e-3
         cache.close()
+    device.paged_cache([kvant.preset("default", 1, 64)], 32).close()
+    refused(ValueError, "no layer has a side to protect", device.cache, [kvant.Layer(1, 64, "f16", "f16")], 32, protection=kvant.Protection())
     refused(ValueError, "layers[0].protect is 'q'", device.cache, [kvant.Layer(1, 64, "f16", "f16", protect="q")], 32)
 
 
