@@ -134,11 +134,11 @@ Outcome<void> run(const PlanOptions& options) {
     return text.failure();
   }
   const uint32_t layers = model->llama.config().layers;
-  for (const std::vector<FormatPair>* pairs : {&*formats, &*rest}) {
-    for (const FormatPair& pair : *pairs) {
-      if (pair.protect != 0) {
-        return Failure{"\"" + pair.name() + "\": tokens are protected in all layers or in none, which is no part of a plan; leave out +p", Exit::kUsage};
-      }
+  std::vector<FormatPair> named = *formats;
+  named.insert(named.end(), rest->begin(), rest->end());
+  for (const FormatPair& pair : named) {
+    if (pair.protect != 0) {
+      return Failure{"\"" + pair.name() + "\": tokens are protected in all layers or in none, which is no part of a plan; leave out +p", Exit::kUsage};
     }
   }
   const auto reference = parse_pairs(library, "f32");

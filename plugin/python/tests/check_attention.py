@@ -126,13 +126,14 @@ def check_protection(device, random):
     tokens, first, newest = 150, 16, 32
     k, v, q = random_rows(random, (tokens, KV_HEADS), (tokens, KV_HEADS), (1, Q_HEADS))
     pages = np.arange(tokens) // 16
-    covered = (pages == 0) | ((pages + 1) * 16 + newest > tokens)
+    covered = (pages == 0) | (pages >= (tokens - 2 - newest) // 16)  # what the last step but one found old has gone
     for sides in ("k", "v", "kv"):
         cache = device.cache([kvant.Layer(KV_HEADS, DIM, "q4_0", "t2", protect=sides)], capacity=256,
                              protection=kvant.Protection(first=first, newest=newest))
         sequence = cache.sequence()
-        with cache.step([(sequence, tokens - 1, 0)]) as step:
-            step.run(0, k=k[:-1], v=v[:-1])
+        for begin, end in ((0, tokens - 2), (tokens - 2, tokens - 1)):
+            with cache.step([(sequence, end - begin, 0)]) as step:
+                step.run(0, k=k[begin:end], v=v[begin:end])
         with cache.step([(sequence, 1, 1)]) as step:
             out = step.run(0, k=k[-1:], v=v[-1:], q=q)
         rows = {}
