@@ -1,5 +1,5 @@
 // CacheImpl: protected tokens. Copies are taken for fresh pages of a step, written beside them by append, read instead of them by attention, and let
-// go as their tokens grow old. Nothing here can make a call fail: without memory tokens are read as they were quantized.
+// go as their tokens grow old. Nothing here makes a call fail for want of room or device memory: tokens are read as they were quantized.
 #include <algorithm>
 #include <numeric>
 #include <utility>
