@@ -154,7 +154,7 @@ void CacheImpl::build_wide_tables(std::span<const StepEntry> entries) {
       const std::span<std::int32_t> pages = std::span(batch.pages).subspan(batch.seqs[asking].page_begin, batch.page_counts[asking]);
       ++asking;
       const auto use = [&](std::uint32_t index, std::int32_t copy) {
-        if (copy == kNoPage || pages[index] == kNoPage) return;  // what a window has let go stays gone
+        if (copy == kNoPage) return;
         pages[index] = behind + copy;
         tables.any = true;
       };

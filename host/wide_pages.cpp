@@ -154,7 +154,7 @@ std::shared_ptr<const HeldCopies> WidePages::hold(const Sequence& sequence, std:
 void WidePages::adopt(Sequence& sequence, std::uint32_t index, const HeldCopies& copies) {
   sequence.wide.resize(pools_.size());
   for (std::size_t g = 0; g < copies.pages.size(); ++g) {
-    if (copies.pages[g] == kNoPage) continue;
+    if (copies.pages[g] == kNoPage || sequence.tables[g].at(index) == kNoPage) continue;  // what a window has passed stays gone
     sequence.wide[g].reserve(index + 1);
     while (sequence.wide[g].size() <= index) sequence.wide[g].push(kNoPage);
     sequence.wide[g].set(index, copies.pages[g]);

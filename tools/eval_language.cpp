@@ -50,8 +50,8 @@ Outcome<std::vector<float>> score(EvalModel& model, engine::CacheAttention& atte
   const uint32_t end = static_cast<uint32_t>(tokens.size()) - 1;
   const bool small_steps = attention.cache().shape().protect != 0;
   for (uint32_t begin = 0, count = 0; begin < end; begin += count) {
-    count = small_steps && begin >= first_scored ? kProtectedBatch : std::min(kBatch, first_scored > begin && small_steps ? first_scored - begin : kBatch);
-    count = std::min(count, end - begin);
+    const bool scored = begin >= first_scored;
+    count = std::min(small_steps && scored ? kProtectedBatch : kBatch, (small_steps && !scored ? first_scored : end) - begin);
     engine::Batch batch;
     batch.entries = {{0, begin, count}};
     batch.tokens.assign(tokens.begin() + begin, tokens.begin() + begin + count);

@@ -247,9 +247,9 @@ TEST_CASE("host protection: a memory limit has room for both") {
 
 // One layer, one sequence's outputs at a query.
 struct PrefixFixture {
-  explicit PrefixFixture(std::uint64_t copies) {
+  explicit PrefixFixture(std::uint64_t copies, std::uint32_t window = 0) {
     spec = protected_spec(16, 0);
-    spec.layers = {{2, 32, 32, FormatId::t2, FormatId::t2, 0, 0}};
+    spec.layers = {{2, 32, 32, FormatId::t2, FormatId::t2, window, 0}};
     spec.prefix_cache = true;
     spec.protection.capacity_tokens = copies;
     for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = random.normal();
@@ -320,6 +320,35 @@ TEST_CASE("host protection: the first tokens of a shared prefix are protected wh
   for (const SequenceId id : f.cache->sequences()) REQUIRE(f.cache->destroy_sequence(id).ok());
   REQUIRE(f.cache->clear_prefixes().ok());
   CHECK(f.cache->memory_use().used_bytes == 0);
+}
+
+TEST_CASE("host protection: a prefix in use keeps its copies when there is no room for others") {
+  PrefixFixture f(16);
+  const SequenceStart a = f.open(0);
+  const std::vector<float> expected = f.ask(a.sequence, 0);
+  const SequenceStart other = f.open(100);
+  CHECK(f.ask(other.sequence, 100) != expected);
+  CHECK(f.ask(f.open(0).sequence, 0) == expected);
+}
+
+TEST_CASE("host protection: a shared prefix brings no copy of what a window has passed") {
+  PrefixFixture f(1024, 8);
+  const SequenceStart a = f.open(0);
+  f.ask(a.sequence, 0);
+  const SequenceStart b = f.open(0);
+  REQUIRE(b.reused_tokens == 32);
+  StepEntry entry = test::entry(b.sequence, 8, 1);
+  entry.explicit_positions = true;
+  entry.q_pos_begin = 5;  // it would see the first page alone
+  auto step = std::move(f.cache->plan({&entry, 1})).value();
+  std::vector<float> out(64, 1.0f);
+  RunArgs args;
+  args.k = args.v = f.view(32);
+  args.q = f.view(7);
+  args.out.host = reinterpret_cast<std::byte*>(out.data());
+  args.q_heads = 2;
+  REQUIRE(f.cache->run(*step, 0, args).ok());
+  CHECK(out == std::vector<float>(64, 0.0f));
 }
 
 TEST_CASE("host protection: prefixes that nobody uses make room for others' copies") {
