@@ -24,21 +24,15 @@ CacheSpec mixed_spec(std::uint64_t tokens) {
   return spec;
 }
 
-SequenceId pick(CacheModel& model) {
-  auto sequence = model.sequences.begin();
-  std::advance(sequence, model.random.below(static_cast<std::uint32_t>(model.sequences.size())));
-  return sequence->first;
-}
-
 void random_action(CacheModel& model) {
   const std::uint32_t action = model.random.below(10);
   if (model.sequences.empty() || (action == 0 && model.sequences.size() < 5)) {
     model.create();
   } else if (action == 1 && model.sequences.size() < 5) {
-    const SequenceId parent = pick(model);
+    const SequenceId parent = model.pick();
     model.fork(parent, model.sequences[parent].length);
   } else if (action == 2) {
-    const SequenceId id = pick(model);
+    const SequenceId id = model.pick();
     const std::uint64_t length = model.sequences[id].length;
     // A window may have let go of what an earlier end would need; then nothing changes.
     const std::uint64_t target = model.random.below(static_cast<std::uint32_t>(length) + 1);
@@ -50,7 +44,7 @@ void random_action(CacheModel& model) {
       CHECK(model.cache->memory_use().used_pages == pages);
     }
   } else if (action == 3 && model.sequences.size() > 1) {
-    model.destroy(pick(model));
+    model.destroy(model.pick());
   } else {
     std::vector<StepEntry> entries;
     for (const auto& [id, tokens] : model.sequences) {

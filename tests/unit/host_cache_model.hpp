@@ -70,6 +70,11 @@ class CacheModel {
     tokens.mass_bound.resize(spec.layers.size());
     return tokens;
   }
+  SequenceId pick() {
+    auto sequence = sequences.begin();
+    std::advance(sequence, random.below(static_cast<std::uint32_t>(sequences.size())));
+    return sequence->first;
+  }
   void fork(SequenceId parent, std::uint64_t tokens) {
     const auto id = cache->fork_sequence(parent, tokens);
     REQUIRE_MESSAGE(id.ok(), id.status().message());
