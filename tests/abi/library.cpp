@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
@@ -172,6 +173,17 @@ kvant_tensor tensor_of(std::vector<float>& data) {
   tensor.data = data.data();
   tensor.size = data.size() * sizeof(float);
   return tensor;
+}
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double largest = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    if (!(difference <= largest)) largest = difference;
+    if (std::isnan(difference)) break;
+  }
+  return largest;
 }
 
 std::vector<float> random_floats(std::size_t count, std::uint32_t seed, float amplitude) {

@@ -85,6 +85,8 @@ kvant_cache* make_cache(const Session& session, const CacheShape& shape);
 
 kvant_tensor tensor_of(std::vector<float>& data);
 std::vector<float> random_floats(std::size_t count, std::uint32_t seed, float amplitude = 1.0F);
+// The largest difference of two elements at the same place; not a number where one of them is none.
+double distance(const std::vector<float>& a, const std::vector<float>& b);
 
 kvant_cache_stats stats_of(kvant_cache* cache);
 

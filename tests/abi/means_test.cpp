@@ -1,7 +1,6 @@
 // Centred layers through the ABI: what is measured can be asked for and given to the next cache, attention stays the same.
 #include "cache_state.hpp"
 
-#include <algorithm>
 #include <cmath>
 
 using namespace abi_test;
@@ -66,12 +65,6 @@ Seen run(const Session& session, const char* format, std::uint32_t transform, co
   check_error(api().cache_means(cache, 0, 1, nullptr, 128), KVANT_ERROR_INVALID_ARGUMENT, "cache_means", "out is NULL");
   api().cache_destroy(cache);
   return outcome;
-}
-
-double distance(const std::vector<float>& a, const std::vector<float>& b) {
-  double largest = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-  return largest;
 }
 
 }  // namespace

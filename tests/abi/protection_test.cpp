@@ -2,8 +2,6 @@
 // memory is counted.
 #include "cache_state.hpp"
 
-#include <algorithm>
-#include <cmath>
 
 using namespace abi_test;
 
@@ -63,12 +61,6 @@ Seen run(const Session& session, const char* format, std::uint32_t transform, st
   seen.used_bytes = stats.used_bytes;
   api().cache_destroy(cache);
   return seen;
-}
-
-double distance(const std::vector<float>& a, const std::vector<float>& b) {
-  double largest = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
-  return largest;
 }
 
 }  // namespace

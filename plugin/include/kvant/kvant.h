@@ -334,7 +334,7 @@ typedef struct kvant_run_args {
 } kvant_run_args;
 #define KVANT_RUN_NON_CAUSAL 1u  /* every query sees every key: encoders, cross-attention */
 /* Since 1.1: for sequences of at most 32 queries, out is to the bit what each query would get alone in its step, whatever else the step
- * holds: verified drafts then are the target's own text. Slower: queries do not share their reading of keys. Protected tokens are read as quantized. */
+ * holds: verified drafts then are the target's own text. Slower: queries share no reading of keys, and no token is read as protected. */
 #define KVANT_RUN_INVARIANT 2u
 /* Since 1.1, with KVANT_CACHE_MASS: adds what each key weighs in the softmax of these queries to its token's attention mass
  * (kvant_ext_manager.h). Costs about one more reading of K (docs/pruning.md). What has been added stays, also if the step is aborted,
