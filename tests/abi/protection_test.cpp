@@ -2,7 +2,6 @@
 // memory is counted.
 #include "cache_state.hpp"
 
-
 using namespace abi_test;
 
 namespace {
