@@ -1,4 +1,4 @@
-// CacheImpl: creation, books, sequences and page copies.
+// CacheImpl: creation, books and sequences.
 #include <algorithm>
 #include <cassert>
 #include <chrono>
@@ -59,7 +59,7 @@ CacheImpl::CacheImpl(Executor& executor, CacheSpec spec, const Log& log, Geometr
       lse_(executor),
       mass_group_(geometry_.layers.size(), 1.0),
       io_(executor) {
-  for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab);
+  for (const GroupGeometry& group : geometry_.groups) pools_.emplace_back(group.total_pages, group.pages_per_slab, group.grades);
   sensitivity_.assign(geometry_.layers.size(), MemoryLayer{}.weight);
   step_.groups.resize(geometry_.groups.size());
   step_.appended.resize(geometry_.layers.size());
@@ -95,7 +95,8 @@ MemoryUse CacheImpl::memory_use() const {
     use.used_bytes += wide_->used_bytes();
   }
   for (std::size_t g = 0; g < pools_.size(); ++g) {
-    use.used_bytes += page_bytes(static_cast<std::uint32_t>(g)) * pools_[g].used_pages();
+    for (std::uint32_t grade = 0; grade < geometry_.groups[g].grades; ++grade)
+      use.used_bytes += page_bytes(static_cast<std::uint32_t>(g), grade) * pools_[g].used_pages_of(grade);
     use.used_pages += pools_[g].used_pages();
     use.total_pages += pools_[g].usable_pages();
   }
@@ -149,9 +150,9 @@ std::uint64_t CacheImpl::free_pages() const {
   return pages;
 }
 
-std::uint64_t CacheImpl::page_bytes(std::uint32_t group) const {
+std::uint64_t CacheImpl::page_bytes(std::uint32_t group, std::uint32_t grade) const {
   std::uint64_t bytes = 0;
-  for (std::uint32_t layer : geometry_.groups[group].layers) bytes += geometry_.layers[layer].page_bytes();
+  for (std::uint32_t layer : geometry_.groups[group].layers) bytes += geometry_.layers[layer].page_bytes(grade);
   return bytes + geometry_.groups[group].mass_page_bytes;
 }
 
@@ -258,74 +259,6 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
   }
   event(EventKind::sequence_created, tokens, tokens, kept.id);
   return SequenceId{next_sequence_++};
-}
-
-void CacheImpl::record_copy(const params::CopyParams& copy, const BufferRange& source, const BufferRange& destination,
-                            const BufferRange& pairs) {
-  const ExecutorLimits& limits = executor_.limits();
-  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::copy).local_size;
-  Dispatch& dispatch = list_.add_dispatch(KernelId::copy, "copy", false);
-  dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-  std::memcpy(dispatch.push.data(), &copy, sizeof copy);
-  dispatch.bindings[0] = source;
-  dispatch.bindings[1] = destination;
-  dispatch.bindings[2] = pairs;
-  dispatch.groups =
-      params::copy_grid(copy.page_words16, copy.pair_count, local_size, limits.max_groups[0], limits.max_groups[1]);
-}
-
-// All pairs, all layers of their groups, both sides: one submit. No page is both a source and a destination.
-Status CacheImpl::device_copy_pages(std::span<const PagePair> pairs) {
-  if (pairs.empty()) return {};
-  struct Job {
-    std::uint32_t group, source_slab, destination_slab, source, destination;  // pages local to their slabs
-  };
-  std::vector<Job> jobs;
-  for (const PagePair& pair : pairs) {
-    const GroupGeometry& group = geometry_.groups[pair.group];
-    const std::uint32_t source_slab = group.slab_of(pair.source), destination_slab = group.slab_of(pair.destination);
-    jobs.push_back({pair.group, source_slab, destination_slab, pair.source - group.first_page(source_slab),
-                    pair.destination - group.first_page(destination_slab)});
-  }
-  std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) {
-    return std::tie(a.group, a.source_slab, a.destination_slab) < std::tie(b.group, b.source_slab, b.destination_slab);
-  });
-  const ExecutorLimits& limits = executor_.limits();
-  const std::size_t most = std::max<std::size_t>(1, limits.max_staging_bytes / 2 / 8);  // pairs of one staged table
-
-  for (std::size_t first = 0; first < jobs.size(); first += most) {
-    const std::size_t last = std::min(jobs.size(), first + most);
-    KVANT_ASSIGN(const Staging staging, executor_.stage((last - first) * 8, BufferKind::upload));
-    for (std::size_t i = first; i < last; ++i) std::memcpy(staging.data + (i - first) * 8, &jobs[i].source, 8);
-    list_.clear();
-    for (std::size_t begin = first; begin < last;) {
-      std::size_t end = begin;
-      while (end < last && std::tie(jobs[end].group, jobs[end].source_slab, jobs[end].destination_slab) ==
-                               std::tie(jobs[begin].group, jobs[begin].source_slab, jobs[begin].destination_slab))
-        ++end;
-      for (std::uint32_t layer : geometry_.groups[jobs[begin].group].layers) {
-        for (Side side : {Side::k, Side::v}) {
-          params::CopyParams copy{};
-          copy.pairs_offset = static_cast<std::uint32_t>((begin - first) * 2);
-          copy.pair_count = static_cast<std::uint32_t>(end - begin);
-          copy.page_words16 = static_cast<std::uint32_t>(geometry_.layers[layer].side(side).page_bytes / 16);
-          record_copy(copy, slabs_.region(layer, side, jobs[begin].source_slab),
-                      slabs_.region(layer, side, jobs[begin].destination_slab), staging.range);
-        }
-      }
-      if (spec_.attention_mass) {
-        const std::uint32_t g = jobs[begin].group;
-        params::CopyParams copy{};
-        copy.pairs_offset = static_cast<std::uint32_t>((begin - first) * 2);
-        copy.pair_count = static_cast<std::uint32_t>(end - begin);
-        copy.page_words16 = static_cast<std::uint32_t>(geometry_.groups[g].mass_page_bytes / 16);
-        record_copy(copy, slabs_.mass(g, jobs[begin].source_slab), slabs_.mass(g, jobs[begin].destination_slab), staging.range);
-      }
-      begin = end;
-    }
-    KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
-  }
-  return {};
 }
 
 }  // namespace kvant

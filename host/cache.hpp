@@ -187,6 +187,18 @@ struct PruneSpec {
   std::uint64_t recent = 64;  // last tokens
 };
 
+// Pages cool where V got least attention: V is encoded again in narrower formats, until the slabs take no more than `target_bytes`.
+struct CoolSpec {
+  std::uint64_t target_bytes = 0;
+  // From wide to narrow, one or two: a page takes one after the other. A layer whose V is as narrow keeps its format.
+  std::vector<FormatId> formats = {FormatId::t3, FormatId::t2};
+  std::uint64_t sinks = PruneSpec{}.sinks, recent = PruneSpec{}.recent;  // first and last tokens of sequences, which stay as they are
+};
+struct CoolReport {
+  std::uint64_t bytes_before = 0, bytes_after = 0;  // of slabs
+  std::uint64_t pages = 0;                          // that were encoded again
+};
+
 struct MemoryUse {
   std::uint64_t pool_bytes = 0;  // slabs allocated on the device
   std::uint64_t used_bytes = 0;  // pages held by sequences, shared pages once
@@ -282,6 +294,12 @@ class Cache {
   // Keeps at most spec.keep tokens, as keep_tokens does: sinks, the newest, and of the others those of the largest mass. Gives their
   // places, or all of them where nothing had to go.
   virtual Result<std::vector<std::uint64_t>> prune_sequence(SequenceId sequence, const PruneSpec& spec) = 0;
+
+  // Of all pages, also those that the prefix cache alone holds, and of one layer group all layers together. Pages that are written, moved to
+  // close gaps or taken back by a cut come back to their layers' formats, with what is left of their values. Formats other than those of pages
+  // that are cold are refused. No step may be open. Errors: failed_precondition without mass, resource_exhausted if nothing that may cool
+  // reaches the target, and nothing has changed then; where device memory fails midway, what has cooled stays so.
+  virtual Result<CoolReport> cool(const CoolSpec& spec) = 0;
 
   // Turns the keys of tokens [begin, begin + count), stored after RoPE, by so many positions, in all layers, on the device. They are
   // decoded and encoded again; pages that others hold are copied first. On error some layers may have been turned.

@@ -146,12 +146,13 @@ void CacheImpl::record_attention(const LayerRun& run) {
   attend.window_sinks = group.window_sinks;
 
   const auto slab = [this, &run](std::uint32_t index) {
-    const bool copies = index >= geometry_.groups[run.group].slab_count;
+    const GroupGeometry& pages = geometry_.groups[run.group];
+    const bool copies = index >= pages.slab_ids();
     const SlabStore& slabs = copies ? wide_->slabs() : slabs_;
     const LayerGeometry& layer = copies ? wide_->geometry().layers[run.layer] : geometry_.layers[run.layer];
-    const std::uint32_t own = copies ? index - geometry_.groups[run.group].slab_count : index;
-    return AttendSlab{slabs.region(run.layer, Side::k, own), slabs.region(run.layer, Side::v, own), geometry_.groups[run.group].first_page(index),
-                      layer.sides[0].format, layer.sides[1].format};
+    const std::uint32_t own = copies ? index - pages.slab_ids() : index;
+    return AttendSlab{slabs.region(run.layer, Side::k, own), slabs.region(run.layer, Side::v, own), pages.first_page(index),
+                      layer.sides[0].format, layer.side(Side::v, copies ? 0 : pages.grade_of(index)).format};
   };
   for (const LayerRun::Part& part : std::span(run.parts).first(run.part_count)) {
     const AttendVariant& variant = step_.variants[part.variant];

@@ -4,7 +4,6 @@
 
 #include "cache_impl.hpp"
 #include "cache_key.hpp"
-#include "params/grids.h"
 #include "params/pages.h"
 #include "rollback.hpp"
 
@@ -15,7 +14,7 @@ namespace kvant {
 std::vector<std::uint32_t> CacheImpl::page_fill(std::uint32_t group) const {
   const GroupGeometry& facts = geometry_.groups[group];
   const std::uint32_t page_tokens = geometry_.page_tokens;
-  std::vector<std::uint32_t> fill(facts.total_pages, 0);
+  std::vector<std::uint32_t> fill(facts.page_ids(), 0);
   if (spec_.external_pages) {
     for (std::uint32_t page = 0; page < facts.total_pages; ++page)
       if (slabs_.allocated({group, facts.slab_of(page)})) fill[page] = page_tokens;
@@ -47,24 +46,23 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   if (facts.sides[s].format == format) return {};
   KVANT_TRY(check_limit(layer, side, format));
   const GroupGeometry& group = geometry_.groups[facts.group];
-  const ExecutorLimits& limits = executor_.limits();
-  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::convert).local_size;
-  const std::uint32_t head_dim = facts.sides[s].head_dim;
 
   LayerGeometry converted = facts;
-  converted.sides[s] = make_side(format, head_dim, group.kv_heads, geometry_.page_tokens);
+  converted.sides[s] = make_side(format, facts.sides[s].head_dim, group.kv_heads, geometry_.page_tokens);
+  converted.cold_v = make_cold_sides(converted.sides[1], cold_formats_, group.kv_heads, geometry_.page_tokens);
   const std::vector<std::uint32_t> fill = page_fill(facts.group);
-  std::vector<BufferId> fresh(group.slab_count, BufferId::none);
+  std::vector<BufferId> fresh(group.slab_ids(), BufferId::none);
   Rollback undo([&] {
     for (BufferId buffer : fresh) executor_.destroy_buffer(buffer);
   });
   std::uint64_t old_bytes = 0, new_bytes = 0;
-  const std::size_t most = std::max<std::size_t>(1, limits.max_staging_bytes / 2 / 12);  // triples of one staged table
+  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / 12);  // triples of one staged table
 
   auto fill_slab = [&](std::uint32_t slab) -> Status {
-    const std::uint32_t pages = group.pages_in(slab), first = group.first_page(slab);
+    const std::uint32_t pages = group.pages_in(slab), first = group.first_page(slab), grade = group.grade_of(slab);
     const SlabLayout source = slabs_.layout(layer, slab),
-                     target = slab_layout(converted, pages, geometry_.region_alignment);
+                     target = slab_layout(converted, pages, geometry_.region_alignment, grade);
+    const SideGeometry &from = facts.side(side, grade), &to = converted.side(side, grade);
     KVANT_ASSIGN(fresh[slab], executor_.create_buffer(target.total_bytes, BufferKind::device));
     old_bytes += source.total_bytes;
     new_bytes += target.total_bytes;
@@ -72,12 +70,15 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
     if (poison_) {
       list_.add_fill({{fresh[slab], 0, target.total_bytes}, *poison_}, "poison", false);
     }
-    // The other side's codes move as they are.
-    list_.add_copy(
-        {slabs_.buffer(layer, slab), source.offset[1 - s], fresh[slab], target.offset[1 - s], source.bytes[1 - s]},
-        "convert", true);
+    // The other side's codes move as they are, and so do those of cooled pages whose format stays.
+    bool barrier = true;
+    for (std::size_t other = 0; other < 2; ++other) {
+      if (other == s && from.format != to.format) continue;
+      list_.add_copy({slabs_.buffer(layer, slab), source.offset[other], fresh[slab], target.offset[other], source.bytes[other]}, "convert", barrier);
+      barrier = false;
+    }
     std::vector<std::uint32_t> triples;
-    for (std::uint32_t page = 0; page < pages; ++page)
+    for (std::uint32_t page = 0; page < pages && from.format != to.format; ++page)
       if (fill[first + page] != 0) triples.insert(triples.end(), {page, page, fill[first + page]});
     for (std::size_t done = 0; done < triples.size() / 3; done += most) {
       const std::size_t count = std::min(most, triples.size() / 3 - done);
@@ -86,26 +87,15 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
       params::ConvertParams convert_params{};
       convert_params.triple_count = static_cast<std::uint32_t>(count);
       convert_params.kv_heads = group.kv_heads;
-      Dispatch& dispatch = list_.add_dispatch(KernelId::convert, "convert", poison_.has_value());
-      dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-      dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(facts.sides[s].format);
-      dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(format);
-      dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = head_dim;
-      dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
-      std::memcpy(dispatch.push.data(), &convert_params, sizeof convert_params);
-      dispatch.bindings[0] = slabs_.region(layer, side, slab);
-      dispatch.bindings[1] = {fresh[slab], target.offset[s], target.bytes[s]};
-      dispatch.bindings[2] = staging.range;
-      dispatch.groups =
-          params::convert_grid(group.kv_heads, geometry_.page_tokens, head_dim, format_info(format).block,
-                               convert_params.triple_count, local_size, limits.max_groups[0], limits.max_groups[1]);
+      record_convert(convert_params, from, to.format, slabs_.region(layer, side, slab), {fresh[slab], target.offset[s], target.bytes[s]},
+                     staging.range, poison_.has_value());
       KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
       list_.clear();
     }
     if (list_.commands.empty()) return {};
     return executor_.submit(list_).status();
   };
-  for (std::uint32_t slab = 0; slab < group.slab_count; ++slab) {
+  for (std::uint32_t slab = 0; slab < group.slab_ids(); ++slab) {
     if (slabs_.buffer(layer, slab) == BufferId::none) continue;
     if (const Status status = fill_slab(slab); !status.ok())
       return {status.code(), "converting layer " + std::to_string(layer) + ": " + status.message()};

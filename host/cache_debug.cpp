@@ -40,13 +40,13 @@ Status CacheImpl::poison_copies(std::span<const SlabId> new_slabs) {
 Status CacheImpl::poison_free_pages(std::uint32_t word) {
   list_.clear();
   for (std::uint32_t g = 0; g < pools_.size(); ++g)
-    for (std::uint32_t page = 0; page < pools_[g].total_pages(); ++page) {
-      if (pools_[g].references(page) != 0) continue;
-      for (std::uint32_t layer : geometry_.groups[g].layers)
-        for (Side side : {Side::k, Side::v})
-          if (const BufferRange range = page_range(layer, side, page); range.buffer != BufferId::none)
-            list_.add_fill({range, word}, "poison", false);
-    }
+    for (std::uint32_t slab = 0; slab < geometry_.groups[g].slab_ids(); ++slab)
+      for (std::uint32_t i = 0; i < geometry_.groups[g].pages_in(slab) && slabs_.allocated({g, slab}); ++i) {
+        const std::uint32_t page = geometry_.groups[g].first_page(slab) + i;
+        if (pools_[g].references(page) != 0) continue;
+        for (const std::uint32_t layer : geometry_.groups[g].layers)
+          for (const Side side : {Side::k, Side::v}) list_.add_fill({page_range(layer, side, page), word}, "poison", false);
+      }
   return list_.commands.empty() ? Status{} : executor_.submit(list_).status();
 }
 
@@ -67,10 +67,10 @@ std::uint32_t CacheImpl::page_references(std::uint32_t layer, std::uint32_t page
 
 BufferRange CacheImpl::page_range(std::uint32_t layer, Side side, std::uint32_t page) const {
   const GroupGeometry& group = geometry_.group_of(layer);
-  assert(page < group.total_pages);
+  assert(page < group.page_ids());
   const std::uint32_t slab = group.slab_of(page);
   if (slabs_.buffer(layer, slab) == BufferId::none) return {};
-  const std::uint64_t bytes = geometry_.layers[layer].side(side).page_bytes;
+  const std::uint64_t bytes = geometry_.layers[layer].side(side, group.grade_of(slab)).page_bytes;
   const BufferRange region = slabs_.region(layer, side, slab);
   return {region.buffer, region.offset + (page - group.first_page(slab)) * bytes, bytes};
 }

@@ -173,7 +173,7 @@ Status CacheImpl::gather_in_place(TokenMove& move) {
     const PageTable& table = move.sequence->tables[g];
     std::vector<std::uint32_t> own;
     for (std::uint32_t i = table.size(); i-- > move.first_page;)
-      if (table.at(i) != kNoPage && pools_[g].references(static_cast<std::uint32_t>(table.at(i))) == 1)
+      if (table.at(i) != kNoPage && !cooled(g, table.at(i)) && pools_[g].references(static_cast<std::uint32_t>(table.at(i))) == 1)
         own.push_back(static_cast<std::uint32_t>(table.at(i)));
     const auto wanted = static_cast<std::size_t>(std::count_if(move.pages[g].begin(), move.pages[g].end(),
                                                                [](std::int32_t page) { return page != kNoPage; }));
@@ -246,6 +246,15 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
   move.sequence = &sequence;
   move.kept = kept;
   move.first_page = static_cast<std::uint32_t>(same / page_tokens);
+  // Codes are brought together as they are: those of cooled pages first take their layer's format.
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    std::vector<std::uint32_t> indices;
+    for (const std::uint64_t token : kept.subspan(static_cast<std::size_t>(std::uint64_t{move.first_page} * page_tokens))) {
+      const auto index = static_cast<std::uint32_t>(token / page_tokens);
+      if ((indices.empty() || indices.back() != index) && cooled(g, sequence.tables[g].at(index))) indices.push_back(index);
+    }
+    KVANT_TRY(replace_pages(sequence, g, indices));
+  }
   const auto count = static_cast<std::uint32_t>(divide_up(kept.size(), page_tokens)) - move.first_page;
   bool room = true, withdrawn = false;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {

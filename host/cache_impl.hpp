@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_mass.cpp and cache_prune.cpp (attention mass),
+// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_mass.cpp and cache_prune.cpp (attention mass), cache_cool.cpp (cooled pages), cache_copy.cpp,
 // cache_convert.cpp, cache_protect.cpp (protected tokens), cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp (saving and loading),
 // cache_stats.cpp and cache_debug.cpp.
 #pragma once
@@ -17,6 +17,7 @@
 #include "cache.hpp"
 #include "cache_debug.hpp"
 #include "cache_journal.hpp"
+#include "cool_choice.hpp"
 #include "device_table.hpp"
 #include "geometry.hpp"
 #include "layer_means.hpp"
@@ -87,6 +88,7 @@ class CacheImpl final : public Cache, public CacheDebug {
                         std::uint64_t begin, std::span<float> out) override;
   Status clear_mass(SequenceId sequence) override;
   Result<std::vector<std::uint64_t>> prune_sequence(SequenceId sequence, const PruneSpec& spec) override;
+  Result<CoolReport> cool(const CoolSpec& spec) override;
   Status shift_keys(SequenceId sequence, std::uint64_t begin, std::uint64_t count, const Rotation& rotation,
                     std::int64_t positions) override;
   Status extend_sequence(SequenceId sequence, std::uint64_t tokens) override;
@@ -138,10 +140,17 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::string under_limit(std::uint32_t group) const;
   Status no_pages(std::uint32_t group, std::uint64_t needed) const;
   std::uint64_t free_pages() const;  // of all groups
-  std::uint64_t page_bytes(std::uint32_t group) const;  // of all its layers
+  std::uint64_t page_bytes(std::uint32_t group, std::uint32_t grade) const;  // of all its layers
+  bool cooled(std::uint32_t group, std::int32_t page) const { return page >= static_cast<std::int32_t>(geometry_.groups[group].total_pages); }
+
+  // cache_copy.cpp
   void record_copy(const params::CopyParams& copy, const BufferRange& source, const BufferRange& destination,
                    const BufferRange& pairs);
+  void record_convert(const params::ConvertParams& convert, const SideGeometry& from, FormatId to, const BufferRange& source,
+                      const BufferRange& destination, const BufferRange& triples, bool barrier);
   Status device_copy_pages(std::span<const PagePair> pairs);
+
+  // cache.cpp, cache_debug.cpp
   Status ensure_slabs(std::span<const SlabId> slabs);
   Status poison_copies(std::span<const SlabId> new_slabs);
   Status poison_pages(std::span<const SlabId> new_slabs, std::span<const TakenPage> pages);
@@ -243,6 +252,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status check_readable(const Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count) const;
 
   // cache_pages.cpp
+  // A row of a page's head as canonical bytes of `format`: as it is stored, or, of a cooled page, encoded again.
+  static void repack_row(const SideGeometry& stored, const std::byte* head, std::uint32_t token, const FormatInfo& format, std::span<std::byte> out);
   std::uint64_t token_blob_bytes(std::uint32_t group) const;
   Status download_pages(std::uint32_t group, std::span<const FilledPage> pages, std::vector<std::vector<std::byte>>& blobs);
   Status upload_pages(std::uint32_t group, std::span<const FilledPage> pages,
@@ -268,6 +279,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   // cache_write.cpp
   Status check_no_step(const char* verb) const;
   Status make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end);
+  Status replace_pages(Sequence& sequence, std::uint32_t group, std::span<const std::uint32_t> indices);
   Status write_in_place(Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count,
                         const TensorView& k, const TensorView& v);
 
@@ -275,7 +287,11 @@ class CacheImpl final : public Cache, public CacheDebug {
   MemoryState memory_state() const;
   Status check_limit(std::uint32_t layer, Side side, FormatId format) const;
   void refresh_slab_limits();
-  Status compact(std::uint32_t group, std::uint32_t slabs);
+  Status compact(std::uint32_t group, std::uint32_t slabs, std::uint32_t grade = 0);
+  std::vector<PagePair> closing_moves(std::uint32_t group, std::uint32_t slabs, std::uint32_t grade) const;
+  Status move_pages(std::uint32_t group, std::span<const PagePair> moves);
+  std::uint64_t cold_bytes() const;  // allocated for cooled pages
+  std::uint64_t planned_limit(std::uint64_t limit_bytes) const;  // what of it is left for the planner
   Status evict_pages(std::uint32_t group, std::uint32_t pages);
 
   // cache_gather.cpp
@@ -321,6 +337,13 @@ class CacheImpl final : public Cache, public CacheDebug {
   // cache_prune.cpp
   Result<std::vector<std::uint64_t>> choose_places(const Sequence& sequence, const PruneSpec& spec);
 
+  // cache_cool.cpp
+  Status set_cold_formats(const std::vector<FormatId>& formats);
+  std::vector<std::int32_t> coolable_pages(std::uint32_t group, const CoolSpec& spec) const;
+  Status add_cool_steps(std::uint32_t group, std::uint32_t grades, std::span<const std::int32_t> pages, std::vector<CoolStep>& steps);
+  Status cool_group(std::uint32_t group, std::vector<CoolStep> moves);
+  Status compact_cold(std::uint32_t group);
+
   // cache_shift.cpp
   Status check_shift(const Rotation& rotation) const;
   Status shift_layer(const Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count,
@@ -353,6 +376,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::unique_ptr<TierStack> tiers_;  // null: none
   TierOptions tier_options_;
   std::vector<std::array<double, 2>> sensitivity_;  // per layer, by Side
+  std::vector<FormatId> cold_formats_;  // of grade 1 on, as last asked for
   std::uint64_t limit_bytes_ = 0;     // 0: none
   double seconds_per_token_ = 0;      // of computing prompts, smoothed; 0: not known
   std::chrono::steady_clock::time_point planned_at_;

@@ -49,7 +49,7 @@ Status CacheImpl::read(SequenceId id, std::uint32_t layer, Side side, std::uint6
 Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const std::int32_t> slots,
                                 const TensorView& out) {
   const GroupGeometry& group = geometry_.group_of(layer);
-  const SideGeometry& facts = geometry_.layers[layer].side(side);
+  const SideGeometry& facts = geometry_.layers[layer].side(side);  // heads are as large in every grade
   const ExecutorLimits& limits = executor_.limits();
   const std::uint32_t local_size = executor_.page_kernel_config(KernelId::read).local_size;
   const std::uint64_t row_bytes = std::uint64_t{group.kv_heads} * facts.head_dim * io_bytes(out.type);
@@ -100,7 +100,8 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
       read.write_zero_rows = slab == slabs.front() ? 1 : 0;
       Dispatch& dispatch = list_.add_dispatch(KernelId::read, "read", false);
       dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-      dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(facts.format);
+      const std::uint32_t grade = slab != kNoSlab ? group.grade_of(slab) : 0;
+      dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(geometry_.layers[layer].side(side, grade).format);
       dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = facts.head_dim;
       dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
       dispatch.spec[KVANT_SPEC_IO_TYPE_OUT] = static_cast<std::uint32_t>(out.type);
@@ -128,7 +129,8 @@ Result<std::vector<float>> CacheImpl::means(std::uint32_t layer, Side side) {
   return rows;
 }
 
-// Downloads whole pages and repacks rows on the host, so that the bytes are those of the codes in the pool.
+// Downloads whole pages and repacks rows on the host, so that the bytes are those of the codes in the pool; those of cooled pages are
+// encoded in the layer's format.
 Status CacheImpl::read_canonical(SequenceId id, std::uint32_t layer, Side side, std::uint64_t begin,
                                  std::uint64_t count, std::span<std::byte> out) {
   KVANT_ASSIGN(const Sequence* const sequence, find(id));
@@ -136,7 +138,7 @@ Status CacheImpl::read_canonical(SequenceId id, std::uint32_t layer, Side side, 
   const GroupGeometry& group = geometry_.group_of(layer);
   const SideGeometry& facts = geometry_.layers[layer].side(side);
   const FormatInfo& format = format_info(facts.format);
-  const std::uint64_t row_bytes = canonical_row_bytes(format, facts.head_dim);
+  const std::uint64_t row_bytes = canonical_row_bytes(format, facts.head_dim);  // cooled pages are no larger
   const std::uint64_t token_bytes = row_bytes * group.kv_heads;
   const auto needed = checked_multiply(token_bytes, count);
   if (!needed || out.size() != *needed)
@@ -165,10 +167,11 @@ Status CacheImpl::read_canonical(SequenceId id, std::uint32_t layer, Side side, 
     const std::uint64_t token_end = std::min(begin + count, (first + pages) * page_tokens);
     for (std::uint64_t token = token_begin; token < token_end; ++token) {
       const std::byte* page = staging.data + (token / page_tokens - first) * facts.page_bytes;
+      const auto page_id = static_cast<std::uint32_t>(table.at(static_cast<std::uint32_t>(token / page_tokens)));
+      const SideGeometry& stored = geometry_.layers[layer].side(side, group.grade_of(group.slab_of(page_id)));
       for (std::uint32_t head = 0; head < group.kv_heads; ++head)
-        planar_to_canonical_row(format, facts.layout, page + std::uint64_t{head} * facts.layout.head_bytes,
-                                static_cast<std::uint32_t>(token % page_tokens), facts.head_dim,
-                                out.subspan((token - begin) * token_bytes + head * row_bytes, row_bytes));
+        repack_row(stored, page + std::uint64_t{head} * stored.layout.head_bytes, static_cast<std::uint32_t>(token % page_tokens), format,
+                   out.subspan((token - begin) * token_bytes + head * row_bytes, row_bytes));
     }
   }
   return {};

@@ -28,10 +28,10 @@ MemoryState CacheImpl::memory_state() const {
     MemoryGroup facts;
     facts.pages_per_slab = group.pages_per_slab;
     facts.total_pages = group.total_pages;
-    // What the policy never lets go is as good as held.
-    facts.index_pages = spec_.policy.kind == PolicyKind::none ? 0 : pools_[g].index_only_pages();
-    facts.held_pages = pools_[g].used_pages() - facts.index_pages;
-    facts.published_pages = spec_.policy.kind == PolicyKind::none ? 0 : pools_[g].indexed_pages() - facts.index_pages;
+    // What the policy never lets go is as good as held. Cooled pages have slabs of their own, which the planner leaves alone.
+    facts.index_pages = spec_.policy.kind == PolicyKind::none ? 0 : pools_[g].index_only_pages_of(0);
+    facts.held_pages = pools_[g].used_pages_of(0) - facts.index_pages;
+    facts.published_pages = spec_.policy.kind == PolicyKind::none ? 0 : pools_[g].indexed_pages_of(0) - facts.index_pages;
     facts.window = group.window;
     facts.window_sinks = group.window_sinks;
     facts.mass_page_bytes = group.mass_page_bytes;
@@ -52,7 +52,7 @@ MemoryState CacheImpl::memory_state() const {
     for (const PageTable& table : sequence.tables) {
       facts.pages.emplace_back();
       for (const std::int32_t page : table.pages())
-        if (page != kNoPage) facts.pages.back().push_back(page);
+        if (page != kNoPage && !cooled(static_cast<std::uint32_t>(&table - sequence.tables.data()), page)) facts.pages.back().push_back(page);
     }
     state.sequences.push_back(std::move(facts));
   }
@@ -68,7 +68,7 @@ Status CacheImpl::set_sensitivity(std::uint32_t layer, Side side, double weight)
 Result<MemoryPlan> CacheImpl::plan_limit(std::uint64_t limit_bytes, const MemoryOptions& options) const {
   if (spec_.external_pages)
     return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it alone knows which are free");
-  return plan_memory(memory_state(), limit_bytes == 0 ? UINT64_MAX : limit_bytes - copies_share(limit_bytes), options);
+  return plan_memory(memory_state(), limit_bytes == 0 ? UINT64_MAX : planned_limit(limit_bytes), options);
 }
 
 Result<std::string> CacheImpl::plan_limit_text(std::uint64_t limit_bytes, const MemoryOptions& options) const {
@@ -76,31 +76,61 @@ Result<std::string> CacheImpl::plan_limit_text(std::uint64_t limit_bytes, const 
   return memory_plan_text(plan, memory_state());
 }
 
-// Pages of one group that stand in slabs behind the first `slabs` move into free places of those; then the others' memory goes.
-Status CacheImpl::compact(std::uint32_t g, std::uint32_t slabs) {
-  PagePool& pool = pools_[g];
+std::uint64_t CacheImpl::cold_bytes() const {
+  std::uint64_t bytes = 0;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g)
+    for (std::uint32_t slab = geometry_.groups[g].slab_count; slab < geometry_.groups[g].slab_ids(); ++slab)
+      if (slabs_.allocated({g, slab})) bytes += slabs_.slab_bytes({g, slab});
+  return bytes;
+}
+
+std::uint64_t CacheImpl::planned_limit(std::uint64_t limit_bytes) const {
+  const std::uint64_t others = copies_share(limit_bytes) + cold_bytes();
+  return limit_bytes - std::min(limit_bytes, others);
+}
+
+// Of one group and grade, pages that stand in slabs behind the first `slabs`, to free places of those, which have room for all.
+std::vector<CacheImpl::PagePair> CacheImpl::closing_moves(std::uint32_t g, std::uint32_t slabs, std::uint32_t grade) const {
   const GroupGeometry& group = geometry_.groups[g];
-  const std::uint32_t end = std::min(group.total_pages, slabs * group.pages_per_slab);
-  if (pool.used_pages() > end)
-    return {StatusCode::resource_exhausted, std::to_string(pool.used_pages()) + " pages of layer group " + std::to_string(g) +
-                                                " are held, " + std::to_string(slabs) + " slabs have room for " + std::to_string(end)};
+  const std::uint32_t first = grade * group.slab_count * group.pages_per_slab;
   std::vector<PagePair> moves;
-  std::vector<SlabId> slab_ids;
-  std::uint32_t target = 0;
-  for (std::uint32_t page = end; page < group.total_pages; ++page) {
-    if (pool.references(page) == 0) continue;
-    while (pool.references(target) != 0) ++target;
-    moves.push_back({g, page, target});
-    slab_ids.push_back({g, group.slab_of(target)});
-    ++target;
+  std::uint32_t target = first;
+  for (std::uint32_t page = first + slabs * group.pages_per_slab; page < first + group.total_pages; ++page) {
+    if (pools_[g].references(page) == 0) continue;
+    while (pools_[g].references(target) != 0) ++target;
+    moves.push_back({g, page, target++});
   }
-  std::vector<SlabId> created;
-  std::vector<std::int32_t> renamed(group.total_pages, kNoPage);
+  return moves;
+}
+
+// Then the others' memory goes.
+Status CacheImpl::compact(std::uint32_t g, std::uint32_t slabs, std::uint32_t grade) {
+  const GroupGeometry& group = geometry_.groups[g];
+  const std::uint32_t room = std::min(group.total_pages, slabs * group.pages_per_slab);
+  if (pools_[g].used_pages_of(grade) > room)
+    return {StatusCode::resource_exhausted, std::to_string(pools_[g].used_pages_of(grade)) + " pages of layer group " + std::to_string(g) +
+                                                " are held, " + std::to_string(slabs) + " slabs have room for " + std::to_string(room)};
+  KVANT_TRY(move_pages(g, closing_moves(g, slabs, grade)));
+  slabs_.release(g, slabs, grade);
+  return {};
+}
+
+// Pages take other ids, which are free, with all that is in them and in the books. On error nothing has moved.
+Status CacheImpl::move_pages(std::uint32_t g, std::span<const PagePair> moves) {
+  if (moves.empty()) return {};
+  const GroupGeometry& group = geometry_.groups[g];
+  std::vector<SlabId> slab_ids, created;
+  for (const PagePair& move : moves) {
+    const SlabId id{g, group.slab_of(move.destination)};
+    if (slab_ids.empty() || !(slab_ids.back() == id)) slab_ids.push_back(id);
+  }
+  std::vector<std::int32_t> renamed(group.page_ids(), kNoPage);
   const std::vector<PrefixNode*> nodes = prefixes_ != nullptr ? prefixes_->nodes() : std::vector<PrefixNode*>{};
   KVANT_TRY(slabs_.ensure(slab_ids, &created));
+  KVANT_TRY(poison_pages(created, {}));
   KVANT_TRY(device_copy_pages(moves));
   for (const PagePair& move : moves) {
-    pool.move(move.source, move.destination);
+    pools_[g].move(move.source, move.destination);
     renamed[move.source] = static_cast<std::int32_t>(move.destination);
   }
   const auto rename = [&](std::int32_t page) { return page != kNoPage && renamed[static_cast<std::size_t>(page)] != kNoPage; };
@@ -111,31 +141,31 @@ Status CacheImpl::compact(std::uint32_t g, std::uint32_t slabs) {
   }
   for (PrefixNode* node : nodes)
     if (rename(node->pages[g])) node->pages[g] = renamed[static_cast<std::size_t>(node->pages[g])];
-  slabs_.release(g, slabs);
   return {};
 }
 
 // `pages` that the prefix cache alone holds leave the group.
 Status CacheImpl::evict_pages(std::uint32_t group, std::uint32_t pages) {
   const PagePool& pool = pools_[group];
+  const auto idle = [&pool] { return pool.index_only_pages_of(0); };
   // Pages that are being spilled are held twice, so that the pool's own count has let them go already.
-  const std::uint32_t wanted = pool.index_only_pages() - std::min(pool.index_only_pages(), pages);
+  const std::uint32_t wanted = idle() - std::min(idle(), pages);
   std::vector<SpilledPage> spilled;
-  while (pool.index_only_pages() > wanted) {
+  while (idle() > wanted) {
     PrefixNode* const victim = prefixes_->choose_victim(now_ms());
     if (victim == nullptr) break;
     let_go(victim, EvictionCause::limit, spilled);
   }
   finish_spill(spilled);
-  if (pool.index_only_pages() > wanted && geometry_.groups[group].window != 0)
-    prefixes_->shed_group(group, pool.index_only_pages() - wanted);
-  if (pool.index_only_pages() <= wanted) return {};
+  if (idle() > wanted && geometry_.groups[group].window != 0) prefixes_->shed_group(group, idle() - wanted);
+  if (idle() <= wanted) return {};
   return {StatusCode::resource_exhausted, "the eviction policy \"" + std::string(policy_name(spec_.policy.kind)) +
                                               "\" lets no page of the prefix cache go"};
 }
 
 Status CacheImpl::set_memory_limit(std::uint64_t limit_bytes, const MemoryOptions& options) {
   KVANT_TRY(check_no_step("change the memory limit"));
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(compact_cold(g));
   KVANT_ASSIGN(const MemoryPlan plan, plan_limit(limit_bytes, options));
   for (const MemoryAction& action : plan.actions) {
     switch (action.kind) {
@@ -167,7 +197,7 @@ Status CacheImpl::check_limit(std::uint32_t layer, Side side, FormatId format) c
   const std::uint64_t before = allocated_bytes(state);
   state.layers[layer].format[static_cast<std::size_t>(side)] = format;
   const std::uint64_t after = allocated_bytes(state);
-  if (after <= limit_bytes_ - copies_share(limit_bytes_) || after <= before) return {};
+  if (after <= planned_limit(limit_bytes_) || after <= before) return {};
   return {StatusCode::resource_exhausted, "layer " + std::to_string(layer) + " in " + std::string(format_info(format).name) +
                                               " would take the slabs to " + std::to_string(after) +
                                               " bytes, beyond the memory limit of " + std::to_string(limit_bytes_)};

@@ -1,5 +1,6 @@
 // CacheImpl: whole pages as canonical bytes, down from the device and up again, all layers of a group together. What state files and
-// tiers hold of a page is its blob: for each layer of the group K's rows, then V's, [token][head], of the tokens that are filled.
+// tiers hold of a page is its blob: for each layer of the group K's rows, then V's, [token][head], of the tokens that are filled, in the
+// layer's formats: those of cooled pages are encoded in them.
 #include <algorithm>
 #include <cassert>
 #include <cstring>
@@ -18,6 +19,14 @@ struct PagePart {
 };
 
 }  // namespace
+
+void CacheImpl::repack_row(const SideGeometry& stored, const std::byte* head, std::uint32_t token, const FormatInfo& format, std::span<std::byte> out) {
+  const FormatInfo& own = format_info(stored.format);
+  if (own.id == format.id) return planar_to_canonical_row(own, stored.layout, head, token, stored.head_dim, out);
+  std::vector<float> row(stored.head_dim);
+  decode_planar_row(own, stored.layout, head, token, row);
+  encode_canonical_row(format, row, out);
+}
 
 std::uint64_t CacheImpl::token_blob_bytes(std::uint32_t group) const {
   std::uint64_t bytes = 0;
@@ -72,15 +81,15 @@ Status CacheImpl::download_pages(std::uint32_t group, std::span<const FilledPage
     KVANT_TRY(executor_.wait(ticket));
     const std::byte* image = staging.data;
     for (const PagePart& part : parts) {
-      const SideGeometry& facts = geometry_.layers[part.layer].side(part.side);
-      const FormatInfo& format = format_info(facts.format);
-      const std::uint64_t row = canonical_row_bytes(format, facts.head_dim);
+      const GroupGeometry& of = geometry_.groups[group];
+      const SideGeometry& stored = geometry_.layers[part.layer].side(part.side, of.grade_of(of.slab_of(pages[part.page].page)));
+      const FormatInfo& format = format_info(geometry_.layers[part.layer].side(part.side).format);
+      const std::uint64_t row = canonical_row_bytes(format, stored.head_dim);
       std::span<std::byte> out = std::span(blobs[part.page]).subspan(part.blob_begin);
       for (std::uint32_t token = 0; token < pages[part.page].tokens; ++token)
         for (std::uint32_t head = 0; head < kv_heads; ++head, out = out.subspan(row))
-          planar_to_canonical_row(format, facts.layout, image + std::uint64_t{head} * facts.layout.head_bytes, token,
-                                  facts.head_dim, out.first(row));
-      image += facts.page_bytes;
+          repack_row(stored, image + std::uint64_t{head} * stored.layout.head_bytes, token, format, out.first(row));
+      image += stored.page_bytes;
     }
     return {};
   });

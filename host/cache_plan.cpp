@@ -60,12 +60,13 @@ Status CacheImpl::check_entries(std::span<const StepEntry> entries) {
   return {};
 }
 
-// Takes the pages of the fresh tokens; a shared open page is replaced by a private copy (made by prepare_pages).
+// Takes the pages of the fresh tokens; an open page that is shared or cooled is replaced by a private copy (made by prepare_pages).
 Status CacheImpl::take_pages() {
   const std::uint32_t page_tokens = geometry_.page_tokens;
   auto copies_open_page = [&](const StepSequence& entry, std::uint32_t g) {
     if (entry.append == 0 || entry.old_length % page_tokens == 0) return false;
-    return pools_[g].references(static_cast<std::uint32_t>(entry.sequence->tables[g].last())) > 1;
+    const std::int32_t open = entry.sequence->tables[g].last();
+    return pools_[g].references(static_cast<std::uint32_t>(open)) > 1 || cooled(g, open);
   };
   auto pages_after = [&](const StepSequence& entry) {
     return static_cast<std::uint32_t>(divide_up(entry.old_length + entry.append, page_tokens));
@@ -98,7 +99,7 @@ Status CacheImpl::take_pages() {
   return {};
 }
 
-// Memory behind the taken pages, and the copies of shared open pages.
+// Memory behind the taken pages, and the copies of open pages.
 Status CacheImpl::prepare_pages() {
   slab_scratch_.clear();
   for (const TakenPage& taken : step_.taken) {

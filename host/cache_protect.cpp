@@ -126,7 +126,7 @@ void CacheImpl::build_wide_tables(std::span<const StepEntry> entries) {
     WideTables& tables = step_.wide[g];
     GroupBatch& batch = tables.batch;
     const GroupBatch& own = step_.groups[g].batch;
-    const auto behind = static_cast<std::int32_t>(geometry_.groups[g].total_pages);
+    const auto behind = static_cast<std::int32_t>(geometry_.groups[g].page_ids());
     batch.slots.assign(own.slots.size(), -1);
     batch.seqs = own.seqs;
     batch.pages = own.pages;

@@ -1,5 +1,6 @@
 // CacheImpl: statistics as they are now, and samples of the quantization error.
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "cache_impl.hpp"
@@ -47,9 +48,9 @@ LayerStats CacheImpl::layer_stats(std::uint32_t layer) const {
   stats.layer = layer;
   stats.format_k = format_info(facts.sides[0].format).name;
   stats.format_v = format_info(facts.sides[1].format).name;
-  stats.used_bytes = facts.page_bytes() * pools_[facts.group].used_pages();
   const GroupGeometry& group = geometry_.groups[facts.group];
-  for (std::uint32_t slab = 0; slab < group.slab_count; ++slab)
+  for (std::uint32_t grade = 0; grade < group.grades; ++grade) stats.used_bytes += facts.page_bytes(grade) * pools_[facts.group].used_pages_of(grade);
+  for (std::uint32_t slab = 0; slab < group.slab_ids(); ++slab)
     if (slabs_.allocated({facts.group, slab})) stats.allocated_bytes += slabs_.layout(layer, slab).total_bytes;
   stats.appended_tokens = journal_.layers[layer].appended_tokens;
   stats.lookups = journal_.layers[layer].lookups;
@@ -66,11 +67,13 @@ void CacheImpl::add_sequences(CacheStats& stats) const {
     row.tokens = sequence.length;
     row.reused_tokens = sequence.reused;
     for (std::size_t g = 0; g < pools_.size(); ++g) {
-      const std::uint64_t bytes = page_bytes(static_cast<std::uint32_t>(g));
+      const GroupGeometry& group = geometry_.groups[g];
+      std::array<std::uint64_t, kMostGrades> bytes{};
+      for (std::uint32_t grade = 0; grade < group.grades; ++grade) bytes[grade] = page_bytes(static_cast<std::uint32_t>(g), grade);
       for (const std::int32_t page : sequence.tables[g].pages()) {
         if (page == kNoPage) continue;
         ++row.pages;
-        row.bytes += bytes;
+        row.bytes += bytes[group.grade_of(group.slab_of(static_cast<std::uint32_t>(page)))];
         if (pools_[g].references(static_cast<std::uint32_t>(page)) > 1) ++row.shared_pages;
         ++holders[g][page];
       }

@@ -36,14 +36,19 @@ Status CacheImpl::extend_sequence(SequenceId id, std::uint64_t tokens) {
   return commit(std::move(step));
 }
 
-// Gives the sequence copies of its own of the pages [first, end) of a group that others hold too.
+// Gives the sequence copies of its own, not cooled, of the pages [first, end) of a group that others hold too or that are cooled.
 Status CacheImpl::make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end) {
-  PageTable& table = sequence.tables[group];
-  PagePool& pool = pools_[group];
+  const PageTable& table = sequence.tables[group];
   std::vector<std::uint32_t> shared;
   for (std::uint32_t i = first; i < end; ++i)
-    if (pool.references(static_cast<std::uint32_t>(table.at(i))) > 1) shared.push_back(i);
+    if (pools_[group].references(static_cast<std::uint32_t>(table.at(i))) > 1 || cooled(group, table.at(i))) shared.push_back(i);
+  return replace_pages(sequence, group, shared);
+}
+
+Status CacheImpl::replace_pages(Sequence& sequence, std::uint32_t group, std::span<const std::uint32_t> shared) {
   if (shared.empty()) return {};
+  PageTable& table = sequence.tables[group];
+  PagePool& pool = pools_[group];
   KVANT_TRY(make_room(group, shared.size()));
   std::vector<PagePair> copies;
   std::vector<SlabId> slabs, created;

@@ -10,7 +10,7 @@ std::string_view event_name(EventKind kind) {
   static constexpr std::array<std::string_view, kEventKinds> kNames = {
       "page_published", "page_evicted", "prefix_hit",       "prefix_miss",        "tier_store",    "tier_hit",
       "tier_miss",      "convert",      "sequence_created", "sequence_destroyed", "limit_changed", "policy_changed",
-      "save",           "load",         "pruned"};
+      "save",           "load",         "pruned",         "cooled"};
   const auto index = static_cast<std::size_t>(kind);
   return index < kNames.size() ? kNames[index] : "unknown";
 }

@@ -28,8 +28,9 @@ enum class EventKind : std::uint32_t {
   save,                // a: bytes written; b: tokens; sequence 0: the whole cache or a prefix
   load,                // a: bytes read; b: tokens; sequence 0: the whole cache or a prefix
   pruned,              // a: tokens before; b: tokens now
+  cooled,              // a: bytes of all slabs before; b: bytes now
 };
-inline constexpr std::uint32_t kEventKinds = 15;
+inline constexpr std::uint32_t kEventKinds = 16;
 inline constexpr std::uint64_t kAllLayers = UINT64_MAX;
 std::string_view event_name(EventKind kind);  // "page_published"
 

@@ -57,6 +57,9 @@ Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits&
   for (std::uint32_t layer : group.layers) page_bytes = std::max(page_bytes, geometry.layers[layer].page_bytes());
   pages = std::min(pages, std::max<std::uint64_t>(1, options.target_slab_bytes / page_bytes));
   if (options.max_pages_per_slab != 0) pages = std::min<std::uint64_t>(pages, options.max_pages_per_slab);
+  // Cooling gives memory back by whole slabs.
+  constexpr std::uint64_t kLeastSlabs = 8;
+  if (group.grades > 1) pages = std::min(pages, divide_up(group.total_pages, kLeastSlabs));
   pages = std::min<std::uint64_t>(pages, group.total_pages);
   group.pages_per_slab = static_cast<std::uint32_t>(pages);
   group.slab_count = static_cast<std::uint32_t>(divide_up(group.total_pages, pages));
@@ -66,7 +69,7 @@ Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits&
 }  // namespace
 
 std::uint32_t GroupGeometry::pages_in(std::uint32_t slab) const {
-  return std::min(pages_per_slab, total_pages - first_page(slab));
+  return std::min(pages_per_slab, total_pages - slab % slab_count * pages_per_slab);
 }
 
 SideGeometry make_side(FormatId format, std::uint32_t head_dim, std::uint32_t kv_heads, std::uint32_t page_tokens) {
@@ -78,9 +81,22 @@ SideGeometry make_side(FormatId format, std::uint32_t head_dim, std::uint32_t kv
   return side;
 }
 
-SlabLayout slab_layout(const LayerGeometry& layer, std::uint64_t pages, std::uint32_t alignment) {
+std::vector<SideGeometry> make_cold_sides(const SideGeometry& v, std::span<const FormatId> cold, std::uint32_t kv_heads, std::uint32_t page_tokens) {
+  std::vector<SideGeometry> sides;
+  SideGeometry side = v;
+  for (std::uint32_t grade = 1; grade < kMostGrades; ++grade) {
+    if (grade <= cold.size()) {
+      const SideGeometry narrow = make_side(cold[grade - 1], v.head_dim, kv_heads, page_tokens);
+      if (narrow.page_bytes < side.page_bytes) side = narrow;
+    }
+    sides.push_back(side);
+  }
+  return sides;
+}
+
+SlabLayout slab_layout(const LayerGeometry& layer, std::uint64_t pages, std::uint32_t alignment, std::uint32_t grade) {
   SlabLayout slab;
-  slab.bytes = {pages * layer.sides[0].page_bytes, pages * layer.sides[1].page_bytes};
+  slab.bytes = {pages * layer.sides[0].page_bytes, pages * layer.side(Side::v, grade).page_bytes};
   slab.offset = {0, align_up(slab.bytes[0], alignment)};
   slab.total_bytes = slab.offset[1] + slab.bytes[1];
   return slab;
@@ -112,6 +128,7 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
       fresh.window = layer.window;
       fresh.window_sinks = layer.window_sinks;
       fresh.total_pages = static_cast<std::uint32_t>(pages);
+      fresh.grades = spec.attention_mass && !spec.external_pages ? kMostGrades : 1;
       group = geometry.groups.insert(geometry.groups.end(), std::move(fresh));
     }
     group->layers.push_back(i);
@@ -119,6 +136,7 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
     layer_geometry.group = static_cast<std::uint32_t>(group - geometry.groups.begin());
     layer_geometry.sides = {make_side(layer.format_k, layer.head_dim_k, layer.kv_heads, spec.page_tokens),
                             make_side(layer.format_v, layer.head_dim_v, layer.kv_heads, spec.page_tokens)};
+    layer_geometry.cold_v = make_cold_sides(layer_geometry.sides[1], {}, layer.kv_heads, spec.page_tokens);
     layer_geometry.transforms = (layer.rotate_k ? KVANT_ROTATE_K : 0) | (layer.rotate_v ? KVANT_ROTATE_V : 0) |
                                 (layer.centre_k ? KVANT_CENTRE_K : 0) | (layer.centre_v ? KVANT_CENTRE_V : 0);
     geometry.layers.push_back(layer_geometry);
@@ -145,7 +163,11 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
                   "capacity_tokens (" + std::to_string(spec.capacity_tokens) + ") makes a pool of " +
                       std::to_string(pool_bytes) + " bytes when it is full, the device may hold at most " +
                       std::to_string(limits.max_device_bytes));
-  for (GroupGeometry& group : geometry.groups) KVANT_TRY(cut_slabs(geometry, group, limits, options));
+  for (GroupGeometry& group : geometry.groups) {
+    KVANT_TRY(cut_slabs(geometry, group, limits, options));
+    // Ids of cooled pages become slots as well: a pool that leaves no room for them cannot cool.
+    if (std::uint64_t{group.grades} * group.slab_count * group.pages_per_slab > most_pages) group.grades = 1;
+  }
   return geometry;
 }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cache.hpp"
@@ -31,13 +32,19 @@ struct SideGeometry {
   std::uint64_t page_bytes = 0;  // all KV heads of one page
 };
 
+// Pages are of a grade: 0, as append writes them, or cooled, with V in a narrower format (docs/cooling.md). K is the same in all.
+inline constexpr std::uint32_t kMostGrades = 3;
+
 struct LayerGeometry {
   std::uint32_t group = 0;
-  std::array<SideGeometry, 2> sides;  // by Side
-  std::uint32_t transforms = 0;       // KVANT_ROTATE_*, KVANT_CENTRE_*
+  std::array<SideGeometry, 2> sides;           // by Side, of grade 0
+  std::vector<SideGeometry> cold_v = {};       // V of grade 1 on
+  std::uint32_t transforms = 0;                // KVANT_ROTATE_*, KVANT_CENTRE_*
 
-  const SideGeometry& side(Side s) const { return sides[static_cast<std::size_t>(s)]; }
-  std::uint64_t page_bytes() const { return sides[0].page_bytes + sides[1].page_bytes; }
+  const SideGeometry& side(Side s, std::uint32_t grade = 0) const {
+    return s == Side::k || grade == 0 ? sides[static_cast<std::size_t>(s)] : cold_v[grade - 1];
+  }
+  std::uint64_t page_bytes(std::uint32_t grade = 0) const { return sides[0].page_bytes + side(Side::v, grade).page_bytes; }
   // Flags of a kernel that works on one side.
   std::uint32_t side_transforms(Side s) const {
     const bool rotated = (transforms & (s == Side::k ? KVANT_ROTATE_K : KVANT_ROTATE_V)) != 0;
@@ -54,16 +61,21 @@ struct GroupGeometry {
   // Attention mass, if the cache counts it: of a page, all layers of the group one after the other (params/attend.h, MASS).
   std::uint64_t mass_page_bytes = 0, mass_layer_bytes = 0;
 
-  // Of wide copies (wide_pages.hpp), whose ids and slabs the planner sees behind these: page total_pages is the first of slab slab_count.
+  // Every grade has ids for as many pages and slabs; those of a grade follow those of the one before.
+  std::uint32_t grades = 1;
+  // Of wide copies (wide_pages.hpp), whose ids and slabs the planner sees behind these: page page_ids() is the first of slab slab_ids().
   std::uint32_t wide_pages_per_slab = 0;
 
+  std::uint32_t slab_ids() const { return grades * slab_count; }
+  std::uint32_t page_ids() const { return grades == 1 ? total_pages : slab_ids() * pages_per_slab; }
+  std::uint32_t grade_of(std::uint32_t slab) const { return slab / slab_count; }
   std::uint32_t slab_of(std::uint32_t page) const {
-    return page < total_pages ? page / pages_per_slab : slab_count + (page - total_pages) / wide_pages_per_slab;
+    return page < page_ids() ? page / pages_per_slab : slab_ids() + (page - page_ids()) / wide_pages_per_slab;
   }
   std::uint32_t first_page(std::uint32_t slab) const {
-    return slab < slab_count ? slab * pages_per_slab : total_pages + (slab - slab_count) * wide_pages_per_slab;
+    return slab < slab_ids() ? slab * pages_per_slab : page_ids() + (slab - slab_ids()) * wide_pages_per_slab;
   }
-  std::uint32_t pages_in(std::uint32_t slab) const;  // the last slab may hold fewer
+  std::uint32_t pages_in(std::uint32_t slab) const;  // the last slab of a grade may hold fewer
 };
 
 struct Geometry {
@@ -86,6 +98,8 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
                                const GeometryOptions& options = {});
 
 SideGeometry make_side(FormatId format, std::uint32_t head_dim, std::uint32_t kv_heads, std::uint32_t page_tokens);
-SlabLayout slab_layout(const LayerGeometry& layer, std::uint64_t pages, std::uint32_t alignment);
+// V of a layer's cooled pages, grade by grade: `cold` where it is narrower than the grade before, else as that.
+std::vector<SideGeometry> make_cold_sides(const SideGeometry& v, std::span<const FormatId> cold, std::uint32_t kv_heads, std::uint32_t page_tokens);
+SlabLayout slab_layout(const LayerGeometry& layer, std::uint64_t pages, std::uint32_t alignment, std::uint32_t grade = 0);
 
 }  // namespace kvant

@@ -1,11 +1,11 @@
 #include "memory_planner.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <optional>
 
 #include "checked.hpp"
+#include "format_error.hpp"
 #include "geometry.hpp"
 #include "memory_prune.hpp"
 #include "prune_choice.hpp"
@@ -14,11 +14,6 @@ namespace kvant {
 namespace {
 
 constexpr double kUnlimited = 1.0, kHalf = 0.5, kQuarter = 0.25;
-
-double bits_of(FormatId format) {
-  constexpr std::uint32_t kElements = 128;
-  return static_cast<double>(canonical_row_bytes(format_info(format), kElements)) * 8 / kElements;
-}
 
 // The planner's own copy of the state, on which actions are tried.
 class Sketch {
@@ -88,7 +83,7 @@ class Planner {
     const double ratio = plan_.bytes_before == 0 ? kUnlimited
                                                  : static_cast<double>(limit_) / static_cast<double>(plan_.bytes_before);
     if (ratio < kUnlimited) {
-      if (ratio < kHalf) narrow_while([&](FormatId to) { return ratio < kQuarter || bits_of(to) >= 8; }, [&] {
+      if (ratio < kHalf) narrow_while([&](FormatId to) { return ratio < kQuarter || format_bits(to) >= 8; }, [&] {
         return sketch_.bytes() <= limit_;
       });
       // What sequences hold must fit, whatever the prefix cache gives.
@@ -120,7 +115,7 @@ class Planner {
   // The next format of the ladder that is narrower than `format`.
   std::optional<FormatId> narrower(FormatId format) const {
     for (const FormatId step : options_.ladder)
-      if (bits_of(step) < bits_of(format)) return step;
+      if (format_bits(step) < format_bits(format)) return step;
     return std::nullopt;
   }
 
@@ -135,9 +130,8 @@ class Planner {
           const MemoryLayer& layer = sketch_.state_.layers[l];
           const std::optional<FormatId> to = narrower(layer.format[s]);
           if (layer.weight[s] < 0 || !to || !allowed(*to)) continue;
-          // A bit less is four times the squared error.
-          const double cost = layer.weight[s] * (std::exp2(-2 * bits_of(*to)) - std::exp2(-2 * bits_of(layer.format[s])));
-          const double saved = (bits_of(layer.format[s]) - bits_of(*to)) * layer.head_dim[s] * layer.kv_heads;
+          const double cost = layer.weight[s] * (format_error(*to) - format_error(layer.format[s]));
+          const double saved = (format_bits(layer.format[s]) - format_bits(*to)) * layer.head_dim[s] * layer.kv_heads;
           const double merit = saved / std::max(cost, 1e-300);
           if (best_side == 2 || merit > best) {
             best = merit;

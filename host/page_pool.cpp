@@ -6,12 +6,16 @@
 
 namespace kvant {
 
-PagePool::PagePool(std::uint32_t total_pages, std::uint32_t pages_per_slab)
-    : pages_per_slab_(pages_per_slab), references_(total_pages, 0), indexed_(total_pages, false), free_count_(total_pages) {
-  assert(total_pages > 0 && pages_per_slab > 0);
-  free_.resize((total_pages + pages_per_slab - 1) / pages_per_slab);
-  slab_limit_ = slabs();
-  for (std::uint32_t page = total_pages; page-- > 0;) free_[slab_of(page)].push_back(page);
+PagePool::PagePool(std::uint32_t total_pages, std::uint32_t pages_per_slab, std::uint32_t grades)
+    : total_pages_(total_pages), pages_per_slab_(pages_per_slab), slabs_((total_pages + pages_per_slab - 1) / pages_per_slab), free_count_(total_pages) {
+  assert(total_pages > 0 && pages_per_slab > 0 && grades > 0 && grades <= kMostGrades);
+  const std::uint32_t stride = slabs_ * pages_per_slab;  // from a page's id to that of a page of the next grade
+  references_.assign((grades - 1) * stride + total_pages, 0);
+  indexed_.assign(references_.size(), false);
+  free_.resize(std::size_t{grades} * slabs_);
+  slab_limit_ = slabs_;
+  for (std::uint32_t grade = 0; grade < grades; ++grade)
+    for (std::uint32_t page = grade * stride + total_pages; page-- > grade * stride;) free_[slab_of(page)].push_back(page);
 }
 
 std::uint32_t PagePool::pick_slab(std::int32_t neighbour) {
@@ -30,21 +34,28 @@ std::uint32_t PagePool::pick_slab(std::int32_t neighbour) {
 }
 
 std::int32_t PagePool::take(std::int32_t neighbour) {
-  if (free_count_ == 0) return kNoPage;
+  if (free_pages() == 0) return kNoPage;
   std::vector<std::uint32_t>& stack = free_[pick_slab(neighbour)];
   const std::uint32_t page = stack.back();
   stack.pop_back();
   assert(references_[page] == 0);
   references_[page] = 1;
   --free_count_;
-  ++used_count_;
+  ++counts_[0].used;
   high_water_ = std::max(high_water_, used_pages());
   return static_cast<std::int32_t>(page);
 }
 
+std::vector<std::uint32_t> PagePool::free_ids(std::uint32_t grade, std::size_t count) const {
+  std::vector<std::uint32_t> ids;
+  for (std::uint32_t slab = grade * slabs_; ids.size() < count; ++slab)  // a grade has ids for all pages
+    for (auto page = free_[slab].rbegin(); page != free_[slab].rend() && ids.size() < count; ++page) ids.push_back(*page);
+  return ids;
+}
+
 void PagePool::add_reference(std::uint32_t page) {
   assert(references_[page] > 0);
-  if (references_[page] == 1 && indexed_[page]) --index_only_;
+  if (references_[page] == 1 && indexed_[page]) --counts_of(page).index_only;
   ++references_[page];
 }
 
@@ -52,34 +63,34 @@ void PagePool::add_indexed(std::uint32_t page) {
   assert(!indexed_[page]);
   add_reference(page);
   indexed_[page] = true;
-  ++indexed_count_;
+  ++counts_of(page).indexed;
 }
 
 void PagePool::release_indexed(std::uint32_t page) {
   assert(indexed_[page]);
-  if (references_[page] == 1) --index_only_;
+  if (references_[page] == 1) --counts_of(page).index_only;
   indexed_[page] = false;
-  --indexed_count_;
+  --counts_of(page).indexed;
   release(page);
 }
 
 void PagePool::release(std::uint32_t page) {
   assert(references_[page] > 0);
   if (--references_[page] != 0) {
-    if (references_[page] == 1 && indexed_[page]) ++index_only_;
+    if (references_[page] == 1 && indexed_[page]) ++counts_of(page).index_only;
     return;
   }
   assert(!indexed_[page]);
   const std::uint32_t slab = slab_of(page);
   free_[slab].push_back(page);
-  --used_count_;
+  --counts_of(page).used;
   if (slab >= slab_limit_) return;
   ++free_count_;
   lowest_free_slab_ = std::min(lowest_free_slab_, slab);
 }
 
 std::uint32_t PagePool::usable_pages() const {
-  return std::min(total_pages(), slab_limit_ * pages_per_slab_);
+  return std::min(total_pages(), slab_limit_ * pages_per_slab_ + counts_[1].used + counts_[2].used);
 }
 
 void PagePool::set_slab_limit(std::uint32_t slab_count) {
@@ -91,6 +102,14 @@ void PagePool::set_slab_limit(std::uint32_t slab_count) {
 
 void PagePool::move(std::uint32_t from, std::uint32_t to) {
   assert(references_[from] > 0 && references_[to] == 0);
+  const bool index_only = references_[from] == 1 && indexed_[from];
+  for (const auto& [page, sign] : {std::pair{from, -1}, std::pair{to, 1}}) {
+    Counts& counts = counts_of(page);
+    const auto add = static_cast<std::uint32_t>(sign);  // modulo 2^32
+    counts.used += add;
+    if (indexed_[from]) counts.indexed += add;
+    if (index_only) counts.index_only += add;
+  }
   std::vector<std::uint32_t>& stack = free_[slab_of(to)];
   stack.erase(std::find(stack.begin(), stack.end(), to));
   references_[to] = std::exchange(references_[from], 0);

@@ -9,8 +9,8 @@ namespace kvant {
 
 SlabStore::SlabStore(Executor& executor, const Geometry& geometry) : executor_(executor), geometry_(geometry) {
   for (std::uint32_t layer = 0; layer < geometry.layers.size(); ++layer)
-    layers_.emplace_back(geometry.group_of(layer).slab_count, BufferId::none);
-  for (const GroupGeometry& group : geometry.groups) masses_.emplace_back(group.slab_count, BufferId::none);
+    layers_.emplace_back(geometry.group_of(layer).slab_ids(), BufferId::none);
+  for (const GroupGeometry& group : geometry.groups) masses_.emplace_back(group.slab_ids(), BufferId::none);
 }
 
 SlabStore::~SlabStore() {
@@ -20,7 +20,8 @@ SlabStore::~SlabStore() {
 }
 
 SlabLayout SlabStore::layout(std::uint32_t layer, std::uint32_t slab) const {
-  return slab_layout(geometry_.layers[layer], geometry_.group_of(layer).pages_in(slab), geometry_.region_alignment);
+  const GroupGeometry& group = geometry_.group_of(layer);
+  return slab_layout(geometry_.layers[layer], group.pages_in(slab), geometry_.region_alignment, group.grade_of(slab));
 }
 
 BufferRange SlabStore::region(std::uint32_t layer, Side side, std::uint32_t slab) const {
@@ -78,8 +79,15 @@ Status SlabStore::ensure(std::span<const SlabId> slabs, std::vector<SlabId>* cre
   return {};
 }
 
-void SlabStore::release(std::uint32_t group, std::uint32_t first) {
-  for (std::uint32_t slab = first; slab < geometry_.groups[group].slab_count; ++slab) destroy_slab({group, slab});
+void SlabStore::release(std::uint32_t group, std::uint32_t first, std::uint32_t grade) {
+  const std::uint32_t slabs = geometry_.groups[group].slab_count;
+  for (std::uint32_t slab = first; slab < slabs; ++slab) destroy_slab({group, grade * slabs + slab});
+}
+
+std::uint64_t SlabStore::slab_bytes(SlabId id) const {
+  std::uint64_t bytes = mass_bytes(id);
+  for (const std::uint32_t layer : geometry_.groups[id.group].layers) bytes += layout(layer, id.slab).total_bytes;
+  return bytes;
 }
 
 void SlabStore::replace(std::uint32_t layer, std::vector<BufferId> buffers, std::uint64_t old_bytes,

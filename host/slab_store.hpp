@@ -29,8 +29,8 @@ class SlabStore {
   // given those that are new.
   Status ensure(std::span<const SlabId> slabs, std::vector<SlabId>* created);
 
-  // Gives back the memory of slabs from `first` on, in all layers of the group. No page of theirs is held.
-  void release(std::uint32_t group, std::uint32_t first);
+  // Gives back the memory of a grade's slabs from its slab `first` on, in all layers of the group. No page of theirs is held.
+  void release(std::uint32_t group, std::uint32_t first, std::uint32_t grade = 0);
 
   BufferId buffer(std::uint32_t layer, std::uint32_t slab) const { return layers_[layer][slab]; }
   SlabLayout layout(std::uint32_t layer, std::uint32_t slab) const;
@@ -38,6 +38,7 @@ class SlabStore {
   // Attention mass of a slab's pages; empty if the cache counts none.
   BufferRange mass(std::uint32_t group, std::uint32_t slab) const;
   std::uint64_t allocated_bytes() const { return allocated_bytes_; }
+  std::uint64_t slab_bytes(SlabId id) const;  // allocated or not, all layers of the group and their attention mass
 
   // Replaces all slabs of a layer after its geometry changed; `buffers` by slab index, none where there was none. The
   // old ones are destroyed; `old_bytes` and `new_bytes` keep the books.

@@ -48,6 +48,7 @@ kvant_error* sequence_mass(kvant_cache* cache, kvant_sequence sequence, std::uin
 kvant_error* sequence_mass_clear(kvant_cache* cache, kvant_sequence sequence);
 kvant_error* sequence_prune(kvant_cache* cache, kvant_sequence sequence, const kvant_prune_args* args,
                             std::uint64_t* out_places, std::uint64_t* out_count);
+kvant_error* cache_cool(kvant_cache* cache, const kvant_cool_args* args, std::uint64_t* out_pages);
 
 // tiers_api.cpp
 kvant_error* tiers_set(kvant_cache* cache, const kvant_tiers_args* args);

@@ -46,11 +46,12 @@ constexpr kvant_ext_manager kManagerApi = {
     .sequence_mass = sequence_mass,
     .sequence_mass_clear = sequence_mass_clear,
     .sequence_prune = sequence_prune,
+    .cache_cool = cache_cool,
 };
 
 // Revision 1 is not released yet: slots and fields still come at the ends, and from the release on only there.
 static_assert(offsetof(kvant_ext_manager, state_save) == 8 && offsetof(kvant_ext_manager, stats_text) == 48);
-static_assert(sizeof(kvant_ext_manager) == 8 + 39 * sizeof(void*));
+static_assert(sizeof(kvant_ext_manager) == 8 + 40 * sizeof(void*));
 static_assert(sizeof(kvant_config_policy) == 56 && sizeof(kvant_config_tiers) == 136 && sizeof(kvant_config_hybrid) == 56);
 static_assert(sizeof(kvant_config_monitor) == 48 && sizeof(kvant_config_accuracy) == 64 && sizeof(kvant_config) == 104 + 56 + 136 + 56 + 48 + 64);
 static_assert(offsetof(kvant_config, policy) == 104 && offsetof(kvant_config, monitor) == 104 + 56 + 136 + 56 &&

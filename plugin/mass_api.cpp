@@ -71,4 +71,32 @@ kvant_error* sequence_prune(kvant_cache* cache, kvant_sequence sequence, const k
   });
 }
 
+kvant_error* cache_cool(kvant_cache* cache, const kvant_cool_args* args, std::uint64_t* out_pages) {
+  return guard("cache_cool", [&]() -> Status {
+    KVANT_ASSIGN(const auto object, access<CacheObject>(cache, "cache"));
+    KVANT_TRY(check_mass(*object));
+    kvant_cool_args values{};
+    KVANT_TRY(read_args(args, "args", values));
+    if (values.reserved != 0) return invalid("args.reserved (", values.reserved, ") is not 0");
+    CoolSpec spec;
+    spec.target_bytes = values.target_bytes;
+    if (values.sinks != 0) spec.sinks = values.sinks;
+    if (values.recent != 0) spec.recent = values.recent;
+    if (values.formats == nullptr && values.format_count != 0)
+      return invalid("args.formats is NULL although args.format_count (", values.format_count, ") is not 0");
+    if (values.formats != nullptr) {
+      if (values.format_count < 1 || values.format_count > 2) return invalid("args.format_count (", values.format_count, ") is not 1 or 2");
+      spec.formats.clear();
+      for (std::uint32_t i = 0; i < values.format_count; ++i) {
+        KVANT_ASSIGN(const FormatId format, check_format(values.formats[i], text("args.formats[", i, "]")));
+        spec.formats.push_back(format);
+      }
+    }
+    if (object->step_open) return precondition("a step of the cache is open; commit or abort it before cache_cool");
+    KVANT_ASSIGN(const CoolReport report, object->cache->cool(spec));
+    if (out_pages != nullptr) *out_pages = report.pages;
+    return {};
+  });
+}
+
 }  // namespace kvant::abi

@@ -81,6 +81,7 @@ KVANT_STRUCT(kvant_tiers_args, &S::tier_count, &S::tier_stride, &S::tiers, &S::f
              &S::flags, &S::min_tokens, &S::queue_bytes);
 KVANT_STRUCT(kvant_memory_args, &S::limit_bytes, &S::formats, &S::format_count, &S::flags, &S::sinks, &S::recent);
 KVANT_STRUCT(kvant_prune_args, &S::keep_tokens, &S::sinks, &S::recent);
+KVANT_STRUCT(kvant_cool_args, &S::target_bytes, &S::formats, &S::format_count, &S::sinks, &S::recent, &S::reserved);
 KVANT_STRUCT(kvant_rotation, &S::frequencies, &S::pair_count, &S::flags);
 KVANT_STRUCT(kvant_config, &S::preset, &S::capacity_tokens, &S::memory_limit_bytes, &S::preallocate_bytes, &S::slab_bytes,
              &S::format_k, &S::format_v, &S::model_id, &S::page_tokens, &S::window, &S::window_sinks, &S::prefix_cache,

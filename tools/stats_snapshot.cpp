@@ -321,10 +321,10 @@ std::vector<SnapshotEvent> EventPick::events() const {
 }
 
 std::string event_kind_name(uint64_t kind) {
-  static constexpr std::array<const char*, 15> kNames = {
+  static constexpr std::array<const char*, 16> kNames = {
       "page_published", "page_evicted", "prefix_hit",       "prefix_miss",        "tier_store",    "tier_hit",
       "tier_miss",      "convert",      "sequence_created", "sequence_destroyed", "limit_changed", "policy_changed",
-      "save",           "load",         "pruned"};
+      "save",           "load",         "pruned",         "cooled"};
   return kind < kNames.size() ? kNames[kind] : "kind " + std::to_string(kind);
 }
 

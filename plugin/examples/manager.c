@@ -381,7 +381,7 @@ static int save_and_load(void) {
 static int watch(kvant_cache *cache) {
   kvant_event events[8];
   const char *text = NULL;
-  uint64_t size = 0, lost = 0, since = 0, kinds[KVANT_EVENT_PRUNED + 1] = {0};
+  uint64_t size = 0, lost = 0, since = 0, kinds[KVANT_EVENT_COOLED + 1] = {0};
   uint32_t count = 0, i;
   TRY(manager->stats_text(cache, KVANT_STATS_PROMETHEUS, "model=random,replica=1", &text, &size));
   CHECK(size == strlen(text) && strstr(text, "kvant_lookup_queries_tokens_total{model=\"random\",replica=\"1\"} 104\n") != NULL);
@@ -400,7 +400,7 @@ static int watch(kvant_cache *cache) {
     TRY(manager->events_poll(cache, since, 8, events, &count, &lost));
     for (i = 0; i < count; ++i) {
       CHECK(lost == 0 && events[i].number == ++since);
-      if (events[i].kind <= KVANT_EVENT_PRUNED) ++kinds[events[i].kind]; /* later versions may have more */
+      if (events[i].kind <= KVANT_EVENT_COOLED) ++kinds[events[i].kind]; /* later versions may have more */
     }
   } while (count != 0);
   printf("events: %llu; %llu pages published, %llu conversions\n", (number)since, (number)kinds[KVANT_EVENT_PAGE_PUBLISHED],

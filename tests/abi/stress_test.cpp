@@ -60,7 +60,7 @@ class Watcher {
         failure = "event " + std::to_string(events[i].number) + " follows " + std::to_string(last_[c]) + " and " +
                   std::to_string(lost) + " lost ones";
       if (events[i].time_ms < waiting_[c]) failure = "time of an event runs back";
-      if (events[i].kind > KVANT_EVENT_PRUNED) failure = "event of kind " + std::to_string(events[i].kind);
+      if (events[i].kind > KVANT_EVENT_COOLED) failure = "event of kind " + std::to_string(events[i].kind);
       waiting_[c] = events[i].time_ms;
       last_[c] = events[i].number;
       lost = 0;

@@ -293,6 +293,12 @@ void StructCases::add_manager() {
   add<kvant_prune_args>(prune, [this, cache, sequence](kvant_prune_args* args) {
     return take(manager_->sequence_prune(cache, sequence, args, nullptr, &number_));
   });
+  auto cool = make<kvant_cool_args>();
+  cool.target_bytes = 1;
+  cool.formats = formats_.data();
+  cool.format_count = 2;
+  cool.sinks = cool.recent = 8;
+  add<kvant_cool_args>(cool, [this, cache](kvant_cool_args* args) { return take(manager_->cache_cool(cache, args, &number_)); });
   auto rotation = make<kvant_rotation>();
   rotation.frequencies = frequencies_.data();
   rotation.pair_count = 4;

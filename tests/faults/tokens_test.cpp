@@ -57,6 +57,15 @@ void mass(Pass& pass) {
   std::uint64_t kept = 0;
   pass.call("sequence_prune", [&] { return manager.sequence_prune(scene.cache(), sequence, &prune, places.data(), &kept); });
   scene.results(sequence);
+  const kvant_sequence old = scene.create();
+  scene.step(old, 150, 2, nullptr, KVANT_RUN_MASS);
+  auto stats = make<kvant_cache_stats>();
+  abi_test::require_ok(api().cache_stats(scene.cache(), &stats));
+  auto cool = make<kvant_cool_args>();
+  cool.target_bytes = stats.pool_bytes * 9 / 10;
+  pass.call("cache_cool", [&] { return manager.cache_cool(scene.cache(), &cool, nullptr); });
+  scene.results(old);
+  scene.step(old, 1, 1);
   pass.call("sequence_mass_clear", [&] { return manager.sequence_mass_clear(scene.cache(), sequence); });
   scene.step(sequence, 1, 1);
 }

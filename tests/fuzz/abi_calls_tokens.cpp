@@ -96,6 +96,22 @@ void mass(AbiSession& s, LiveCache& one) {
   s.unchanged(one, before, "sequence_mass");
 }
 
+void cool(AbiSession& s, LiveCache& one) {
+  const kvant_cache_stats before = s.stats(one);
+  kvant_cache* cache = s.cache(one);
+  auto& boxed = s.box<kvant_cool_args>();
+  boxed.value.target_bytes = s.in.one_in(8) ? s.in.magnitude() : before.pool_bytes * s.in.below(101) / 100;
+  boxed.value.sinks = s.in.one_in(16) ? s.in.magnitude32() : 1 + s.in.below(4);
+  boxed.value.recent = s.in.one_in(16) ? s.in.magnitude32() : 1 + s.in.below(24);
+  std::uint64_t pages = 7;
+  if (s.took(s.m.cache_cool(cache, s.spoil(boxed), &pages), "cache_cool")) {
+    KVANT_FUZZ_CHECK(s.stats(one).used_pages == before.used_pages);
+    KVANT_FUZZ_CHECK(s.stats(one).used_bytes <= before.used_bytes);
+  } else {
+    KVANT_FUZZ_CHECK(pages == 7);
+  }
+}
+
 void prune(AbiSession& s, LiveCache& one) {
   const kvant_cache_stats before = s.stats(one);
   kvant_cache* cache = s.cache(one);
@@ -111,6 +127,7 @@ void prune(AbiSession& s, LiveCache& one) {
     KVANT_FUZZ_CHECK(count == 7);
     s.unchanged(one, before, "sequence_prune");
   }
+  if (s.in.one_in(3)) cool(s, one);
 }
 
 void memory(AbiSession& s, LiveCache& one) {

@@ -56,6 +56,7 @@ typedef struct kvant_state_stream {
 #define KVANT_EVENT_SAVE 12u
 #define KVANT_EVENT_LOAD 13u
 #define KVANT_EVENT_PRUNED 14u
+#define KVANT_EVENT_COOLED 15u
 
 typedef struct kvant_event {
   size_t struct_size;
@@ -184,6 +185,18 @@ typedef struct kvant_prune_args {
   uint32_t recent;            /* last tokens that stay; 0: 64. At least the widest sliding window */
 } kvant_prune_args;
 #define KVANT_MASS_ALL 0xFFFFFFFFu  /* instead of a layer or a KV head: the mean over all of them */
+
+/* ---- cooling (docs/cooling.md; since 1.2) ---- */
+typedef struct kvant_cool_args {
+  size_t struct_size;
+  const kvant_next* next;
+  uint64_t target_bytes;      /* of all slabs; pages cool until they take no more */
+  const uint32_t* formats;    /* [format_count] what V of a page becomes, one after the other, from wide to narrow; NULL: t3, t2 */
+  uint32_t format_count;      /* 1 or 2; 0 with NULL */
+  uint32_t sinks;             /* first tokens of every sequence, whose pages stay as they are; 0: 4 */
+  uint32_t recent;            /* last tokens; 0: 64 */
+  uint32_t reserved;          /* 0 */
+} kvant_cool_args;
 
 /* ---- rotation of keys by positions ---- */
 typedef struct kvant_rotation {
@@ -324,6 +337,12 @@ typedef struct kvant_ext_manager {
    * share cannot be written, and there are no others. */
   kvant_error* (*sequence_prune)(kvant_cache* cache, kvant_sequence sequence, const kvant_prune_args* args, uint64_t* out_places,
                                  uint64_t* out_count);
+  /* Since 1.2. V of the pages that got least attention, of sequences and of the prefix cache, becomes narrower on the device until the slabs take at
+   * most target_bytes; K and all tokens stay. The number of pages goes to `out_pages` (may be NULL). Layers whose V is as narrow keep
+   * it. A page comes back to its layer's format, with what is left of its values, when it is written, appended to or moved. No step may be
+   * open. KVANT_ERROR_RESOURCE_EXHAUSTED: nothing that may cool meets the target, the message has the least that can, and nothing has
+   * changed. While pages are cold to other formats than these: KVANT_ERROR_FAILED_PRECONDITION. */
+  kvant_error* (*cache_cool)(kvant_cache* cache, const kvant_cool_args* args, uint64_t* out_pages);
 } kvant_ext_manager;
 
 #ifdef __cplusplus

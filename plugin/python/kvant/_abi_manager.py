@@ -40,6 +40,8 @@ TiersArgs = _struct("TiersArgs", ("tier_count", _u32), ("tier_stride", _u32), ("
 MemoryArgs = _struct("MemoryArgs", ("limit_bytes", _u64), ("formats", _ptr), ("format_count", _u32), ("flags", _u32),
                      ("sinks", _u32), ("recent", _u32))
 PruneArgs = _struct("PruneArgs", ("keep_tokens", _u64), ("sinks", _u32), ("recent", _u32))
+CoolArgs = _struct("CoolArgs", ("target_bytes", _u64), ("formats", _ptr), ("format_count", _u32), ("sinks", _u32), ("recent", _u32),
+                   ("reserved", _u32))
 Rotation = _struct("Rotation", ("frequencies", _ptr), ("pair_count", _u32), ("flags", _u32))
 
 
@@ -109,6 +111,7 @@ class Manager(c.Structure):
         ("sequence_mass", _call(_ptr, _u64, _u32, _u32, _u64, _u64, _ptr)),
         ("sequence_mass_clear", _call(_ptr, _u64)),
         ("sequence_prune", _call(_ptr, _u64, c.POINTER(PruneArgs), _ptr, _pu64)),
+        ("cache_cool", _call(_ptr, c.POINTER(CoolArgs), _pu64)),
     ]
 
 

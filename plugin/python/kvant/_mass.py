@@ -38,3 +38,16 @@ class Mass(Managed):
         places, kept = np.empty(min(keep, self.length(sequence)), np.uint64), c.c_uint64()
         self._ask("sequence_prune", sequence, c.byref(args), places.ctypes.data, c.byref(kept))
         return places[:kept.value]
+
+    def cool(self, target, formats=None, sinks=0, recent=0):
+        """V of the pages of least mass becomes narrower until all slabs take at most `target` bytes; returns how many pages.
+        formats: one or two names that V of a page becomes, one after the other, from wide to narrow; None: t3, t2. Pages of a
+        sequence's first `sinks` (0: 4) and last `recent` (0: 64) tokens stay as they are. No step may be open. KvantError
+        RESOURCE_EXHAUSTED: the target cannot be met, and nothing has changed."""
+        ids = None if formats is None else np.array([self._context.format_id(name) for name in formats], np.uint32)
+        args = _abi.CoolArgs(target_bytes=_arrays.count("target", target, 64), formats=_arrays.pointer(ids),
+                             format_count=0 if ids is None else ids.size, sinks=_arrays.count("sinks", sinks),
+                             recent=_arrays.count("recent", recent))
+        pages = c.c_uint64()
+        self._ask("cache_cool", c.byref(args), c.byref(pages))
+        return pages.value

@@ -26,6 +26,7 @@ class EventKind(enum.IntEnum):
     SAVE = 12
     LOAD = 13
     PRUNED = 14
+    COOLED = 15
 
 
 class Event(NamedTuple):

@@ -52,6 +52,27 @@ def check_masses(device, random):
         refused(ValueError, "layer (-1)", cache.mass, sequence, -1)
 
 
+def check_cool(device, random):
+    with made(device, "q8_0") as cache:
+        tokens = 240
+        sequence = cache.sequence()
+        feed(cache, sequence, *random_rows(random, (tokens, KV_HEADS), (tokens, KV_HEADS), (tokens, Q_HEADS)))
+        held = [(cache.export(sequence, layer, "k"), cache.read(sequence, layer, "v")) for layer in range(LAYERS)]
+        pool = cache.stats().pool_bytes
+        refused(ErrorCode.RESOURCE_EXHAUSTED, "target_bytes (1) cannot be met", cache.cool, 1)
+        refused(ErrorCode.INVALID_ARGUMENT, "formats[1] (t3) is not narrower", cache.cool, pool // 2, ["t2", "t3"])
+        refused(ValueError, "sinks (-1)", cache.cool, pool // 2, None, -1)
+        pages = cache.cool(pool * 9 // 10, ["q4_0"], recent=20)
+        assert pages > 0 and cache.stats().pool_bytes <= pool * 9 // 10
+        for layer, (keys, values) in enumerate(held):
+            assert np.array_equal(cache.export(sequence, layer, "k"), keys)
+            now = cache.read(sequence, layer, "v")
+            changed = [page for page in range(tokens // 16) if not np.array_equal(now[page * 16:page * 16 + 16], values[page * 16:page * 16 + 16])]
+            assert len(changed) == pages and changed[0] >= 1 and changed[-1] * 16 + 16 <= tokens - 20
+            close(now, values, 0.2 * np.abs(values).max())
+        assert [event.kind for event in cache.events()[0]][-1] == kvant.EventKind.COOLED
+
+
 def check_prune(device, random):
     with made(device, "q8_0") as cache:
         sequence, (k, v, q) = cache.sequence(), random_rows(random, (120, KV_HEADS), (120, KV_HEADS), (120, Q_HEADS))
@@ -105,6 +126,7 @@ def check_without(device, random):
 
 def check_mass(device, random):
     check_masses(device, random)
+    check_cool(device, random)
     check_prune(device, random)
     check_limit(device, random)
     check_without(device, random)

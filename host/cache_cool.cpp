@@ -1,0 +1,168 @@
+// CacheImpl: cooled pages. The pages that got least attention move to slabs where V is narrower; what they leave is closed up, and its
+// memory given back.
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
+#include "cache_impl.hpp"
+#include "checked.hpp"
+#include "cool_choice.hpp"
+#include "format_error.hpp"
+#include "rollback.hpp"
+
+namespace kvant {
+
+// Formats of the grades may change while no page is of them.
+Status CacheImpl::set_cold_formats(const std::vector<FormatId>& formats) {
+  if (formats.empty() || formats.size() >= kMostGrades)
+    return {StatusCode::invalid_argument, "formats (" + std::to_string(formats.size()) + ") are not 1 or 2"};
+  if (formats.size() == 2 && format_bits(formats[1]) >= format_bits(formats[0]))
+    return {StatusCode::invalid_argument, "formats[1] (" + std::string(format_info(formats[1]).name) + ") is not narrower than formats[0], " +
+                                              std::string(format_info(formats[0]).name)};
+  if (formats == cold_formats_) return {};
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const std::uint32_t cold = pools_[g].used_pages() - pools_[g].used_pages_of(0);
+    if (cold == 0) continue;
+    std::string names;
+    for (const FormatId format : cold_formats_) names += (names.empty() ? "" : " and ") + std::string(format_info(format).name);
+    return {StatusCode::failed_precondition, std::to_string(cold) + " pages have been cooled to " + names + ", and others cannot be to other formats"};
+  }
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(compact_cold(g));
+  std::vector<std::vector<SideGeometry>> sides;
+  for (const LayerGeometry& layer : geometry_.layers)
+    sides.push_back(make_cold_sides(layer.sides[1], formats, geometry_.groups[layer.group].kv_heads, geometry_.page_tokens));
+  cold_formats_ = formats;
+  for (std::size_t i = 0; i < sides.size(); ++i) geometry_.layers[i].cold_v = std::move(sides[i]);
+  return {};
+}
+
+// Full pages without a token that stays as it is, and that are not of the last grade.
+std::vector<std::int32_t> CacheImpl::coolable_pages(std::uint32_t g, const CoolSpec& spec) const {
+  const std::uint64_t page_tokens = geometry_.page_tokens;
+  std::vector<bool> stays(geometry_.groups[g].page_ids(), false);
+  for (const auto& [id, sequence] : sequences_) {
+    const PageTable& table = sequence.tables[g];
+    const std::uint64_t end = sequence.length - std::min(sequence.length, spec.recent);
+    for (std::uint32_t i = 0; i < table.size(); ++i)
+      if (table.at(i) != kNoPage && (i * page_tokens < spec.sinks || (i + 1) * page_tokens > end)) stays[static_cast<std::size_t>(table.at(i))] = true;
+  }
+  if (prefixes_ != nullptr)
+    for (const PrefixNode* node : prefixes_->nodes())
+      if (node->pages[g] != kNoPage && (node->depth - 1) * page_tokens < spec.sinks) stays[static_cast<std::size_t>(node->pages[g])] = true;
+  std::vector<std::int32_t> pages;
+  const GroupGeometry& group = geometry_.groups[g];
+  for (std::uint32_t slab = 0; slab < spec.formats.size() * group.slab_count; ++slab)
+    for (std::uint32_t page = group.first_page(slab); page < group.first_page(slab) + group.pages_in(slab); ++page)
+      if (pools_[g].references(page) != 0 && !stays[page]) pages.push_back(static_cast<std::int32_t>(page));
+  return pages;
+}
+
+Status CacheImpl::add_cool_steps(std::uint32_t g, std::uint32_t grades, std::span<const std::int32_t> pages, std::vector<CoolStep>& steps) {
+  const GroupGeometry& group = geometry_.groups[g];
+  std::vector<std::uint64_t> words;
+  KVANT_TRY(download_mass(g, pages, words));
+  const std::size_t layer_words = static_cast<std::size_t>(group.mass_layer_bytes / sizeof(std::uint64_t));
+  for (std::size_t p = 0; p < pages.size(); ++p) {
+    const auto page = static_cast<std::uint32_t>(pages[p]);
+    std::vector<double> masses;  // by layer of the group
+    for (std::size_t l = 0; l < group.layers.size(); ++l) {
+      double sum = 0;
+      for (std::size_t i = 0; i < layer_words; ++i) sum += static_cast<double>(words[(p * group.layers.size() + l) * layer_words + i]);
+      masses.push_back(sum / mass_group_[group.layers[l]] * std::max(0.0, sensitivity_[group.layers[l]][1]));
+    }
+    std::uint32_t from = group.grade_of(group.slab_of(page));
+    for (std::uint32_t to = from + 1; to < grades; ++to) {
+      CoolStep step{g, page, from, to, 0, page_bytes(g, from) - page_bytes(g, to)};
+      if (step.saved == 0) continue;
+      for (std::size_t l = 0; l < group.layers.size(); ++l) {
+        const LayerGeometry& layer = geometry_.layers[group.layers[l]];
+        step.cost += masses[l] * (format_error(layer.side(Side::v, to).format) - format_error(layer.side(Side::v, from).format));
+      }
+      steps.push_back(step);
+      from = to;
+    }
+  }
+  return {};
+}
+
+// A slab's pages at a time, and what they leave is closed up, so that hardly more memory is needed before some is given back.
+Status CacheImpl::cool_group(std::uint32_t g, std::vector<CoolStep> left) {
+  const GroupGeometry& group = geometry_.groups[g];
+  std::stable_sort(left.begin(), left.end(), [](const CoolStep& a, const CoolStep& b) { return a.to < b.to; });
+  while (!left.empty()) {  // from its end: the narrowest first, they take least
+    const std::uint32_t grade = left.back().to;
+    std::vector<PagePair> moves;
+    for (; !left.empty() && left.back().to == grade && moves.size() < group.pages_per_slab; left.pop_back()) moves.push_back({g, left.back().page, 0});
+    const std::vector<std::uint32_t> ids = pools_[g].free_ids(grade, moves.size());
+    for (std::size_t i = 0; i < moves.size(); ++i) moves[i].destination = ids[i];
+    KVANT_TRY(move_pages(g, moves));
+    const auto slabs = static_cast<std::uint32_t>(divide_up(pools_[g].used_pages_of(0), group.pages_per_slab));
+    const std::vector<PagePair> closing = closing_moves(g, slabs, 0);
+    KVANT_TRY(move_pages(g, closing));
+    slabs_.release(g, slabs);
+    for (CoolStep& step : left)
+      for (const PagePair& move : closing)
+        if (step.page == move.source) {
+          step.page = move.destination;
+          break;
+        }
+  }
+  return compact_cold(g);
+}
+
+// Cooled pages stand together, and slabs without any are given back.
+Status CacheImpl::compact_cold(std::uint32_t g) {
+  for (std::uint32_t grade = 1; grade < geometry_.groups[g].grades; ++grade) {
+    const auto slabs = static_cast<std::uint32_t>(divide_up(pools_[g].used_pages_of(grade), geometry_.groups[g].pages_per_slab));
+    KVANT_TRY(compact(g, slabs, grade));
+  }
+  return {};
+}
+
+Result<CoolReport> CacheImpl::cool(const CoolSpec& spec) {
+  KVANT_TRY(need_mass());
+  KVANT_TRY(check_no_step("cool pages"));
+  if (std::any_of(geometry_.groups.begin(), geometry_.groups.end(), [](const GroupGeometry& group) { return group.grades == 1; }))
+    return Status(StatusCode::failed_precondition, "capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") leave no ids for cooled pages");
+  KVANT_TRY(set_cold_formats(spec.formats));
+  CoolReport report;
+  report.bytes_before = report.bytes_after = slabs_.allocated_bytes();
+  if (report.bytes_before <= spec.target_bytes) return report;
+  std::vector<CoolGroup> groups;
+  std::vector<CoolStep> steps;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const GroupGeometry& group = geometry_.groups[g];
+    CoolGroup facts;
+    facts.pages_per_slab = group.pages_per_slab;
+    for (std::uint32_t grade = 0; grade < group.grades; ++grade) {
+      facts.used[grade] = pools_[g].used_pages_of(grade);
+      facts.slab_bytes[grade].push_back(0);
+      for (std::uint32_t slab = 0; slab < group.slab_count; ++slab)
+        facts.slab_bytes[grade].push_back(facts.slab_bytes[grade].back() + slabs_.slab_bytes({g, grade * group.slab_count + slab}));
+    }
+    groups.push_back(std::move(facts));
+    KVANT_TRY(add_cool_steps(g, static_cast<std::uint32_t>(1 + spec.formats.size()), coolable_pages(g, spec), steps));
+  }
+  KVANT_ASSIGN(const std::vector<CoolStep> moves, choose_cooled(std::move(groups), std::move(steps), spec.target_bytes));
+  const auto carry_out = [&]() -> Status {
+    for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+      std::vector<CoolStep> own;
+      std::copy_if(moves.begin(), moves.end(), std::back_inserter(own), [g](const CoolStep& move) { return move.group == g; });
+      KVANT_TRY(cool_group(g, std::move(own)));
+      KVANT_TRY(compact(g, static_cast<std::uint32_t>(divide_up(pools_[g].used_pages_of(0), geometry_.groups[g].pages_per_slab))));
+    }
+    report.pages = moves.size();
+    return {};
+  };
+  const Status status = within_memory(carry_out);
+  report.bytes_after = slabs_.allocated_bytes();
+  (void)within_memory([this]() -> Status {
+    refresh_slab_limits();
+    return {};
+  });
+  KVANT_TRY(status);
+  event(EventKind::cooled, report.bytes_before, report.bytes_after);
+  return report;
+}
+
+}  // namespace kvant
