@@ -187,7 +187,7 @@ struct PruneSpec {
   std::uint64_t recent = 64;  // last tokens
 };
 
-// Pages cool where V got least attention: V is encoded again in narrower formats, until the slabs take no more than `target_bytes`.
+// Pages cool where V got least attention: V is encoded again in narrower formats, until the pool takes no more than `target_bytes`.
 struct CoolSpec {
   std::uint64_t target_bytes = 0;
   // From wide to narrow, one or two: a page takes one after the other. A layer whose V is as narrow keeps its format.
@@ -195,7 +195,7 @@ struct CoolSpec {
   std::uint64_t sinks = PruneSpec{}.sinks, recent = PruneSpec{}.recent;  // first and last tokens of sequences, which stay as they are
 };
 struct CoolReport {
-  std::uint64_t bytes_before = 0, bytes_after = 0;  // of slabs
+  std::uint64_t bytes_before = 0, bytes_after = 0;  // MemoryUse::pool_bytes
   std::uint64_t pages = 0;                          // that were encoded again
 };
 

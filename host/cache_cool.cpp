@@ -126,7 +126,7 @@ Result<CoolReport> CacheImpl::cool(const CoolSpec& spec) {
     return Status(StatusCode::failed_precondition, "capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") leave no ids for cooled pages");
   KVANT_TRY(set_cold_formats(spec.formats));
   CoolReport report;
-  report.bytes_before = report.bytes_after = slabs_.allocated_bytes();
+  report.bytes_before = report.bytes_after = memory_use().pool_bytes;
   if (report.bytes_before <= spec.target_bytes) return report;
   std::vector<CoolGroup> groups;
   std::vector<CoolStep> steps;
@@ -143,7 +143,8 @@ Result<CoolReport> CacheImpl::cool(const CoolSpec& spec) {
     groups.push_back(std::move(facts));
     KVANT_TRY(add_cool_steps(g, static_cast<std::uint32_t>(1 + spec.formats.size()), coolable_pages(g, spec), steps));
   }
-  KVANT_ASSIGN(const std::vector<CoolStep> moves, choose_cooled(std::move(groups), std::move(steps), spec.target_bytes));
+  KVANT_ASSIGN(const std::vector<CoolStep> moves, choose_cooled(std::move(groups), std::move(steps), report.bytes_before - slabs_.allocated_bytes(),
+                                                                spec.target_bytes));
   const auto carry_out = [&]() -> Status {
     for (std::uint32_t g = 0; g < pools_.size(); ++g) {
       std::vector<CoolStep> own;
@@ -155,7 +156,7 @@ Result<CoolReport> CacheImpl::cool(const CoolSpec& spec) {
     return {};
   };
   const Status status = within_memory(carry_out);
-  report.bytes_after = slabs_.allocated_bytes();
+  report.bytes_after = memory_use().pool_bytes;
   (void)within_memory([this]() -> Status {
     refresh_slab_limits();
     return {};

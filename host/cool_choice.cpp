@@ -16,8 +16,9 @@ std::uint64_t grade_bytes(const CoolGroup& group, std::uint32_t grade) {
 
 }  // namespace
 
-Result<std::vector<CoolStep>> choose_cooled(std::vector<CoolGroup> groups, std::vector<CoolStep> steps, std::uint64_t target_bytes) {
-  std::uint64_t bytes = 0;
+Result<std::vector<CoolStep>> choose_cooled(std::vector<CoolGroup> groups, std::vector<CoolStep> steps, std::uint64_t other_bytes,
+                                            std::uint64_t target_bytes) {
+  std::uint64_t bytes = other_bytes;
   for (const CoolGroup& group : groups)
     for (std::uint32_t grade = 0; grade < kMostGrades; ++grade) bytes += grade_bytes(group, grade);
   std::stable_sort(steps.begin(), steps.end(), [](const CoolStep& a, const CoolStep& b) {
@@ -38,7 +39,7 @@ Result<std::vector<CoolStep>> choose_cooled(std::vector<CoolGroup> groups, std::
   }
   if (bytes > target_bytes)
     return Status(StatusCode::resource_exhausted, "target_bytes (" + std::to_string(target_bytes) +
-                                                      ") cannot be met: with all pages cooled that may be, slabs take " + std::to_string(least));
+                                                      ") cannot be met: with all pages cooled that may be, the cache takes " + std::to_string(least));
   std::vector<CoolStep> moves;
   for (const auto& [page, step] : chosen) moves.push_back(step);
   return moves;

@@ -29,8 +29,9 @@ struct CoolGroup {
   std::array<std::vector<std::uint64_t>, kMostGrades> slab_bytes;   // by grade: what its first n slabs take
 };
 
-// Of a page that takes several steps the last one: where it goes. `steps`: of one page one after the other. Errors: resource_exhausted, naming
-// the least bytes that can be met.
-Result<std::vector<CoolStep>> choose_cooled(std::vector<CoolGroup> groups, std::vector<CoolStep> steps, std::uint64_t target_bytes);
+// Of a page that takes several steps the last one: where it goes. `steps`: of one page one after the other. `other_bytes` are taken besides the
+// groups'. Errors: resource_exhausted, naming the least bytes that can be met.
+Result<std::vector<CoolStep>> choose_cooled(std::vector<CoolGroup> groups, std::vector<CoolStep> steps, std::uint64_t other_bytes,
+                                            std::uint64_t target_bytes);
 
 }  // namespace kvant

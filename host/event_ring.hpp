@@ -28,7 +28,7 @@ enum class EventKind : std::uint32_t {
   save,                // a: bytes written; b: tokens; sequence 0: the whole cache or a prefix
   load,                // a: bytes read; b: tokens; sequence 0: the whole cache or a prefix
   pruned,              // a: tokens before; b: tokens now
-  cooled,              // a: bytes of all slabs before; b: bytes now
+  cooled,              // a: pool_bytes before; b: now
 };
 inline constexpr std::uint32_t kEventKinds = 16;
 inline constexpr std::uint64_t kAllLayers = UINT64_MAX;

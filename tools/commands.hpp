@@ -19,6 +19,7 @@ void add_top_command(CLI::App& app);
 void add_report_command(CLI::App& app);
 void add_memory_curve_command(CLI::App& app);
 void add_plan_formats_command(CLI::App& app);
+void add_cool_curve_command(CLI::App& app);
 
 // Options of every command that opens the library and a device.
 struct HostOptions {

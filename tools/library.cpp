@@ -343,6 +343,25 @@ Outcome<void> Cache::memory_weight(uint32_t layer, uint32_t side, double weight)
   return check((*extension)->memory_weight(handle_, layer, side, weight));
 }
 
+Outcome<std::optional<uint64_t>> Cache::cool(uint64_t target_bytes, const std::vector<uint32_t>& formats) {
+  const auto extension = manager();
+  if (!extension.ok()) {
+    return extension.failure();
+  }
+  kvant_cool_args args{};
+  args.struct_size = sizeof(args);
+  args.target_bytes = target_bytes;
+  args.formats = formats.data();
+  args.format_count = static_cast<uint32_t>(formats.size());
+  uint64_t pages = 0;
+  kvant_error* const error = (*extension)->cache_cool(handle_, &args, &pages);
+  const bool impossible = api().error_code(error) == KVANT_ERROR_RESOURCE_EXHAUSTED;
+  if (const auto checked = check(error); !checked.ok() && !impossible) {
+    return checked.failure();
+  }
+  return impossible ? std::optional<uint64_t>() : std::optional<uint64_t>(pages);
+}
+
 kvant_tensor float_tensor(const float* data, uint64_t elements) {
   kvant_tensor tensor{};
   tensor.struct_size = sizeof(tensor);

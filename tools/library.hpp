@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -188,6 +189,9 @@ class Cache {
   Outcome<MemoryPlan> memory_plan(uint64_t limit_bytes, const MemoryRules& rules);
   Outcome<void> memory_limit(uint64_t limit_bytes, const MemoryRules& rules);
   Outcome<void> memory_weight(uint32_t layer, uint32_t side, double weight);
+  // V of the lightest pages becomes these formats until the cache takes at most `target_bytes`: how many pages, or nothing where that
+  // cannot be met.
+  Outcome<std::optional<uint64_t>> cool(uint64_t target_bytes, const std::vector<uint32_t>& formats);
 
  private:
   Cache() = default;

@@ -19,6 +19,7 @@ int main(int argc, char** argv) {
   add_report_command(app);
   add_memory_curve_command(app);
   add_plan_formats_command(app);
+  add_cool_curve_command(app);
 #if defined(KVANT_HAS_CONFORM)
   add_conform_command(app);
 #endif

@@ -43,6 +43,53 @@ Outcome<void> LimitRun::fill(const std::shared_ptr<Device>& device, const Format
   return feed(half, report_.context - half, logits, report_.context);
 }
 
+Outcome<void> LimitRun::fill_half(const std::shared_ptr<Device>& device, const FormatPair& pair, uint32_t chunk) {
+  chunk_ = &text_.chunk(chunk);
+  const engine::AttentionShape attention = model_.llama.config().attention();
+  CacheShape shape = cache_shape(pair, attention, report_.context);
+  shape.slab_bytes = report_.slab_bytes;
+  shape.mass = true;
+  auto made = engine::CacheAttention::create(device, attention, shape, 1);
+  if (!made.ok()) {
+    return made.failure();
+  }
+  cache_ = std::move(*made);
+  cache_->count_mass(true);
+  const uint32_t half = report_.context / 2;
+  std::vector<float> none;
+  return feed(0, half, none, half);
+}
+
+Outcome<Cooled> LimitRun::cool(uint32_t percent, const std::vector<uint32_t>& formats, CoolOrder order) {
+  tools::Cache& cache = cache_->cache();
+  const auto manager = cache.manager();
+  if (!manager.ok()) {
+    return manager.failure();
+  }
+  if (order == CoolOrder::kAge) {
+    KVANT_TRY(cache.check((*manager)->sequence_mass_clear(cache.handle(), cache_->sequence(0))));
+  }
+  cache_->count_mass(false);
+  Cooled result;
+  const auto before = pool_bytes();
+  if (!before.ok()) {
+    return before.failure();
+  }
+  const auto pages = cache.cool(*before * percent / 100, formats);
+  if (!pages.ok()) {
+    return pages.failure();
+  }
+  const auto after = pool_bytes();
+  if (!after.ok()) {
+    return after.failure();
+  }
+  result.met = pages->has_value();
+  result.bytes_before = *before;
+  result.bytes_after = *after;
+  result.pages = pages->value_or(0);
+  return result;
+}
+
 Outcome<void> LimitRun::limit(CurvePoint& point) {
   const auto before = pool_bytes();
   if (!before.ok()) {

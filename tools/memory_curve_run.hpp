@@ -10,6 +10,14 @@
 
 namespace kvant::tools {
 
+// Which pages cool first: those of least attention mass, or, if no mass is known of any, those of lowest id, which are the oldest.
+enum class CoolOrder { kMass, kAge };
+
+struct Cooled {
+  bool met = false;
+  uint64_t bytes_before = 0, bytes_after = 0, pages = 0;
+};
+
 class LimitRun {
  public:
   LimitRun(EvalModel& model, const TextEval& text, const CurveReport& report)
@@ -17,6 +25,10 @@ class LimitRun {
 
   // The sequence in use gets the whole chunk without token ids, so that the prefix cache never holds it as well.
   Outcome<void> fill(const std::shared_ptr<Device>& device, const FormatPair& pair, uint32_t chunk);
+  // Only the first half, in a cache that counts mass.
+  Outcome<void> fill_half(const std::shared_ptr<Device>& device, const FormatPair& pair, uint32_t chunk);
+  // Pages cool to a share of the bytes.
+  Outcome<Cooled> cool(uint32_t percent, const std::vector<uint32_t>& formats, CoolOrder order);
   // One side of a layer alone becomes another format.
   Outcome<void> convert(uint32_t layer, uint32_t side, uint32_t format);
   Outcome<void> weigh(const Sensitivity& sensitivity);

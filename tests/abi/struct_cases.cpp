@@ -294,7 +294,7 @@ void StructCases::add_manager() {
     return take(manager_->sequence_prune(cache, sequence, args, nullptr, &number_));
   });
   auto cool = make<kvant_cool_args>();
-  cool.target_bytes = 1;
+  cool.target_bytes = std::uint64_t{1} << 40;
   cool.formats = formats_.data();
   cool.format_count = 2;
   cool.sinks = cool.recent = 8;

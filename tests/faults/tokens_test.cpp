@@ -41,7 +41,7 @@ void tokens(Pass& pass) {
 }
 
 void mass(Pass& pass) {
-  Scene scene(pass, shared_host(), {.flags = KVANT_CACHE_MASS});
+  Scene scene(pass, shared_host(), {.capacity = 256, .flags = KVANT_CACHE_MASS});
   const kvant_ext_manager& manager = scene.manager();
   const kvant_sequence sequence = scene.create();
   scene.step(sequence, 60, 4, nullptr, KVANT_RUN_MASS);

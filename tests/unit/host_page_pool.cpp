@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 #include <vector>
@@ -13,6 +14,47 @@
 
 namespace kvant {
 namespace {
+
+TEST_CASE("host page_pool: pages of other grades are counted apart, and leave room for others of the first") {
+  PagePool pool(7, 3, 3);  // ids 0 to 8, 9 to 17 and 18 to 26, the last two of each for no page
+  CHECK(pool.total_pages() == 7);
+  CHECK(pool.slabs() == 3);
+  CHECK(pool.free_ids(1, 7) == std::vector<std::uint32_t>{9, 10, 11, 12, 13, 14, 15});
+  CHECK(pool.free_ids(2, 2) == std::vector<std::uint32_t>{18, 19});
+  for (int i = 0; i < 5; ++i) REQUIRE(pool.take(kNoPage) == i);
+  pool.add_indexed(1);
+  pool.add_indexed(2);
+  pool.release(2);
+  pool.move(1, 10);
+  pool.move(2, 18);
+  pool.move(3, 9);
+  CHECK(pool.used_pages() == 5);
+  for (const auto& [grade, used, only, indexed] : {std::array{0U, 2U, 0U, 0U}, {1U, 2U, 0U, 1U}, {2U, 1U, 1U, 1U}}) {
+    CAPTURE(grade);
+    CHECK(pool.used_pages_of(grade) == used);
+    CHECK(pool.index_only_pages_of(grade) == only);
+    CHECK(pool.indexed_pages_of(grade) == indexed);
+  }
+  CHECK(pool.index_only_pages() == 1);
+  CHECK(pool.references(10) == 2);
+  CHECK(pool.free_ids(1, 2) == std::vector<std::uint32_t>{11, 12});
+  // Five ids of the first grade are free, but only two pages.
+  CHECK(pool.free_pages() == 2);
+  CHECK(pool.take(9) == 2);  // a neighbour of another grade says nothing
+  CHECK(pool.take(kNoPage) != kNoPage);
+  CHECK(pool.take(kNoPage) == kNoPage);
+  pool.release(9);
+  CHECK(pool.free_pages() == 1);
+  pool.set_slab_limit(1);
+  CHECK(pool.usable_pages() == 3 + 2);
+  CHECK(pool.free_pages() == 0);
+  pool.release_indexed(18);
+  CHECK(pool.used_pages_of(2) == 0);
+  CHECK(pool.index_only_pages() == 0);
+  pool.release_indexed(10);
+  CHECK(pool.references(10) == 1);
+  CHECK(pool.indexed_pages_of(1) == 0);
+}
 
 TEST_CASE("host page_pool: random operations agree with a model") {
   for (std::uint32_t seed = 0; seed < 20; ++seed) {

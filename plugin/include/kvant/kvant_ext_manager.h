@@ -190,7 +190,7 @@ typedef struct kvant_prune_args {
 typedef struct kvant_cool_args {
   size_t struct_size;
   const kvant_next* next;
-  uint64_t target_bytes;      /* of all slabs; pages cool until they take no more */
+  uint64_t target_bytes;      /* pages cool until pool_bytes of kvant_cache_stats is no more */
   const uint32_t* formats;    /* [format_count] what V of a page becomes, one after the other, from wide to narrow; NULL: t3, t2 */
   uint32_t format_count;      /* 1 or 2; 0 with NULL */
   uint32_t sinks;             /* first tokens of every sequence, whose pages stay as they are; 0: 4 */
@@ -337,7 +337,7 @@ typedef struct kvant_ext_manager {
    * share cannot be written, and there are no others. */
   kvant_error* (*sequence_prune)(kvant_cache* cache, kvant_sequence sequence, const kvant_prune_args* args, uint64_t* out_places,
                                  uint64_t* out_count);
-  /* Since 1.2. V of the pages that got least attention, of sequences and of the prefix cache, becomes narrower on the device until the slabs take at
+  /* Since 1.2. V of the pages that got least attention, of sequences and of the prefix cache, becomes narrower on the device until the cache takes at
    * most target_bytes; K and all tokens stay. The number of pages goes to `out_pages` (may be NULL). Layers whose V is as narrow keep
    * it. A page comes back to its layer's format, with what is left of its values, when it is written, appended to or moved. No step may be
    * open. KVANT_ERROR_RESOURCE_EXHAUSTED: nothing that may cool meets the target, the message has the least that can, and nothing has

@@ -40,7 +40,7 @@ class Mass(Managed):
         return places[:kept.value]
 
     def cool(self, target, formats=None, sinks=0, recent=0):
-        """V of the pages of least mass becomes narrower until all slabs take at most `target` bytes; returns how many pages.
+        """V of the pages of least mass becomes narrower until pool_bytes of stats() is at most `target`; returns how many pages.
         formats: one or two names that V of a page becomes, one after the other, from wide to narrow; None: t3, t2. Pages of a
         sequence's first `sinks` (0: 4) and last `recent` (0: 64) tokens stay as they are. No step may be open. KvantError
         RESOURCE_EXHAUSTED: the target cannot be met, and nothing has changed."""
