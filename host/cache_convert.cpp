@@ -35,6 +35,14 @@ std::vector<std::uint32_t> CacheImpl::page_fill(std::uint32_t group) const {
   return fill;
 }
 
+LayerGeometry CacheImpl::converted_layer(std::uint32_t layer, Side side, FormatId format) const {
+  LayerGeometry converted = geometry_.layers[layer];
+  SideGeometry& changed = converted.sides[static_cast<std::size_t>(side)];
+  changed = make_side(format, changed.head_dim, geometry_.group_of(layer).kv_heads, geometry_.page_tokens);
+  converted.cold_v = cold_sides(layer, converted.sides[1], cold_formats_);
+  return converted;
+}
+
 Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   KVANT_TRY(check_layer(layer));
   if (open_step_ != nullptr)
@@ -47,9 +55,7 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
   KVANT_TRY(check_limit(layer, side, format));
   const GroupGeometry& group = geometry_.groups[facts.group];
 
-  LayerGeometry converted = facts;
-  converted.sides[s] = make_side(format, facts.sides[s].head_dim, group.kv_heads, geometry_.page_tokens);
-  converted.cold_v = make_cold_sides(converted.sides[1], cold_formats_, group.kv_heads, geometry_.page_tokens);
+  LayerGeometry converted = converted_layer(layer, side, format);
   const std::vector<std::uint32_t> fill = page_fill(facts.group);
   std::vector<BufferId> fresh(group.slab_ids(), BufferId::none);
   Rollback undo([&] {

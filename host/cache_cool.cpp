@@ -2,6 +2,7 @@
 // memory given back.
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 #include <vector>
 
 #include "cache_impl.hpp"
@@ -12,6 +13,12 @@
 
 namespace kvant {
 
+// What V of a layer becomes: nothing else where its weight says that it is never narrowed.
+std::vector<SideGeometry> CacheImpl::cold_sides(std::uint32_t layer, const SideGeometry& v, const std::vector<FormatId>& formats) const {
+  const std::uint32_t kv_heads = geometry_.group_of(layer).kv_heads;
+  return make_cold_sides(v, sensitivity_[layer][1] < 0 ? std::span<const FormatId>() : std::span<const FormatId>(formats), kv_heads, geometry_.page_tokens);
+}
+
 // Formats of the grades may change while no page is of them.
 Status CacheImpl::set_cold_formats(const std::vector<FormatId>& formats) {
   if (formats.empty() || formats.size() >= kMostGrades)
@@ -19,18 +26,22 @@ Status CacheImpl::set_cold_formats(const std::vector<FormatId>& formats) {
   if (formats.size() == 2 && format_bits(formats[1]) >= format_bits(formats[0]))
     return {StatusCode::invalid_argument, "formats[1] (" + std::string(format_info(formats[1]).name) + ") is not narrower than formats[0], " +
                                               std::string(format_info(formats[0]).name)};
-  if (formats == cold_formats_) return {};
+  std::vector<std::vector<SideGeometry>> sides;
+  bool same = formats == cold_formats_;
+  for (std::uint32_t i = 0; i < geometry_.layers.size(); ++i) {
+    sides.push_back(cold_sides(i, geometry_.layers[i].sides[1], formats));
+    for (std::size_t grade = 0; grade < sides[i].size(); ++grade) same = same && sides[i][grade].format == geometry_.layers[i].cold_v[grade].format;
+  }
+  if (same) return {};
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const std::uint32_t cold = pools_[g].used_pages() - pools_[g].used_pages_of(0);
     if (cold == 0) continue;
     std::string names;
     for (const FormatId format : cold_formats_) names += (names.empty() ? "" : " and ") + std::string(format_info(format).name);
-    return {StatusCode::failed_precondition, std::to_string(cold) + " pages have been cooled to " + names + ", and others cannot be to other formats"};
+    return {StatusCode::failed_precondition, std::to_string(cold) + " pages have been cooled to " + names +
+                                                 ", and others cannot be to other formats, or with weights that spare other layers"};
   }
   for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(compact_cold(g));
-  std::vector<std::vector<SideGeometry>> sides;
-  for (const LayerGeometry& layer : geometry_.layers)
-    sides.push_back(make_cold_sides(layer.sides[1], formats, geometry_.groups[layer.group].kv_heads, geometry_.page_tokens));
   cold_formats_ = formats;
   for (std::size_t i = 0; i < sides.size(); ++i) geometry_.layers[i].cold_v = std::move(sides[i]);
   return {};
@@ -44,7 +55,8 @@ std::vector<std::int32_t> CacheImpl::coolable_pages(std::uint32_t g, const CoolS
     const PageTable& table = sequence.tables[g];
     const std::uint64_t end = sequence.length - std::min(sequence.length, spec.recent);
     for (std::uint32_t i = 0; i < table.size(); ++i)
-      if (table.at(i) != kNoPage && (i * page_tokens < spec.sinks || (i + 1) * page_tokens > end)) stays[static_cast<std::size_t>(table.at(i))] = true;
+      if (table.at(i) != kNoPage && (sequence.whole || i * page_tokens < spec.sinks || (i + 1) * page_tokens > end))
+        stays[static_cast<std::size_t>(table.at(i))] = true;
   }
   if (prefixes_ != nullptr)
     for (const PrefixNode* node : prefixes_->nodes())
@@ -57,29 +69,46 @@ std::vector<std::int32_t> CacheImpl::coolable_pages(std::uint32_t g, const CoolS
   return pages;
 }
 
+// What a page's steps cost and save. Where the second would save at a lower price than the first the two are one.
+void CacheImpl::add_page_steps(std::uint32_t g, std::uint32_t page, std::uint32_t grades, std::span<const double> masses, std::vector<CoolStep>& steps) const {
+  const GroupGeometry& group = geometry_.groups[g];
+  const std::size_t first = steps.size();
+  std::uint32_t from = group.grade_of(group.slab_of(page));
+  for (std::uint32_t to = from + 1; to < grades; ++to) {
+    CoolStep step{g, page, from, to, 0, page_bytes(g, from) - page_bytes(g, to)};
+    if (step.saved == 0) continue;
+    for (std::size_t l = 0; l < group.layers.size(); ++l) {
+      const LayerGeometry& layer = geometry_.layers[group.layers[l]];
+      step.cost += masses[l] * (format_error(layer.side(Side::v, to).format) - format_error(layer.side(Side::v, from).format));
+    }
+    from = to;
+    if (steps.size() > first && step.cost * static_cast<double>(steps.back().saved) < steps.back().cost * static_cast<double>(step.saved)) {
+      steps.back().to = to;
+      steps.back().cost += step.cost;
+      steps.back().saved += step.saved;
+    } else {
+      steps.push_back(step);
+    }
+  }
+}
+
 Status CacheImpl::add_cool_steps(std::uint32_t g, std::uint32_t grades, std::span<const std::int32_t> pages, std::vector<CoolStep>& steps) {
   const GroupGeometry& group = geometry_.groups[g];
-  std::vector<std::uint64_t> words;
-  KVANT_TRY(download_mass(g, pages, words));
   const std::size_t layer_words = static_cast<std::size_t>(group.mass_layer_bytes / sizeof(std::uint64_t));
-  for (std::size_t p = 0; p < pages.size(); ++p) {
-    const auto page = static_cast<std::uint32_t>(pages[p]);
-    std::vector<double> masses;  // by layer of the group
-    for (std::size_t l = 0; l < group.layers.size(); ++l) {
-      double sum = 0;
-      for (std::size_t i = 0; i < layer_words; ++i) sum += static_cast<double>(words[(p * group.layers.size() + l) * layer_words + i]);
-      masses.push_back(sum / mass_group_[group.layers[l]] * std::max(0.0, sensitivity_[group.layers[l]][1]));
-    }
-    std::uint32_t from = group.grade_of(group.slab_of(page));
-    for (std::uint32_t to = from + 1; to < grades; ++to) {
-      CoolStep step{g, page, from, to, 0, page_bytes(g, from) - page_bytes(g, to)};
-      if (step.saved == 0) continue;
-      for (std::size_t l = 0; l < group.layers.size(); ++l) {
-        const LayerGeometry& layer = geometry_.layers[group.layers[l]];
-        step.cost += masses[l] * (format_error(layer.side(Side::v, to).format) - format_error(layer.side(Side::v, from).format));
+  constexpr std::uint64_t kMostBytes = 64u << 20;  // of masses in host memory at once
+  const std::size_t most = static_cast<std::size_t>(std::max<std::uint64_t>(1, kMostBytes / group.mass_page_bytes));
+  std::vector<std::uint64_t> words;
+  std::vector<double> masses(group.layers.size());
+  for (std::size_t first = 0; first < pages.size(); first += most) {
+    const std::span<const std::int32_t> part = pages.subspan(first, std::min(most, pages.size() - first));
+    KVANT_TRY(download_mass(g, part, words));
+    for (std::size_t p = 0; p < part.size(); ++p) {
+      for (std::size_t l = 0; l < masses.size(); ++l) {
+        double sum = 0;
+        for (std::size_t i = 0; i < layer_words; ++i) sum += static_cast<double>(words[(p * masses.size() + l) * layer_words + i]);
+        masses[l] = sum / mass_group_[group.layers[l]] * std::max(0.0, sensitivity_[group.layers[l]][1]);
       }
-      steps.push_back(step);
-      from = to;
+      add_page_steps(g, static_cast<std::uint32_t>(part[p]), grades, masses, steps);
     }
   }
   return {};
@@ -89,6 +118,8 @@ Status CacheImpl::add_cool_steps(std::uint32_t g, std::uint32_t grades, std::spa
 Status CacheImpl::cool_group(std::uint32_t g, std::vector<CoolStep> left) {
   const GroupGeometry& group = geometry_.groups[g];
   std::stable_sort(left.begin(), left.end(), [](const CoolStep& a, const CoolStep& b) { return a.to < b.to; });
+  std::vector<std::uint32_t> renamed(group.page_ids());
+  std::iota(renamed.begin(), renamed.end(), 0U);
   while (!left.empty()) {  // from its end: the narrowest first, they take least
     const std::uint32_t grade = left.back().to;
     std::vector<PagePair> moves;
@@ -100,12 +131,9 @@ Status CacheImpl::cool_group(std::uint32_t g, std::vector<CoolStep> left) {
     const std::vector<PagePair> closing = closing_moves(g, slabs, 0);
     KVANT_TRY(move_pages(g, closing));
     slabs_.release(g, slabs);
-    for (CoolStep& step : left)
-      for (const PagePair& move : closing)
-        if (step.page == move.source) {
-          step.page = move.destination;
-          break;
-        }
+    for (const PagePair& move : closing) renamed[move.source] = move.destination;
+    for (CoolStep& step : left) step.page = renamed[step.page];
+    for (const PagePair& move : closing) renamed[move.source] = move.source;
   }
   return compact_cold(g);
 }
@@ -119,15 +147,34 @@ Status CacheImpl::compact_cold(std::uint32_t g) {
   return {};
 }
 
+// Slabs of cooled pages that nobody holds any more are given back, and may be had under a limit; false: there are none.
+bool CacheImpl::reclaim_cold() {
+  bool any = false;
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    const GroupGeometry& group = geometry_.groups[g];
+    for (std::uint32_t grade = 1; grade < group.grades; ++grade) {
+      std::uint64_t allocated = 0;
+      for (std::uint32_t slab = grade * group.slab_count; slab < (grade + 1) * group.slab_count; ++slab) allocated += slabs_.allocated({g, slab}) ? 1 : 0;
+      if (allocated <= divide_up(pools_[g].used_pages_of(grade), group.pages_per_slab)) continue;
+      any = compact_cold(g).ok() || any;
+      break;
+    }
+  }
+  if (any) refresh_slab_limits();
+  return any;
+}
+
 Result<CoolReport> CacheImpl::cool(const CoolSpec& spec) {
   KVANT_TRY(need_mass());
   KVANT_TRY(check_no_step("cool pages"));
   if (std::any_of(geometry_.groups.begin(), geometry_.groups.end(), [](const GroupGeometry& group) { return group.grades == 1; }))
     return Status(StatusCode::failed_precondition, "capacity_tokens (" + std::to_string(spec_.capacity_tokens) + ") leave no ids for cooled pages");
-  KVANT_TRY(set_cold_formats(spec.formats));
   CoolReport report;
-  report.bytes_before = report.bytes_after = memory_use().pool_bytes;
-  if (report.bytes_before <= spec.target_bytes) return report;
+  report.bytes_before = memory_use().pool_bytes;
+  (void)reclaim_cold();
+  KVANT_TRY(set_cold_formats(spec.formats));
+  report.bytes_after = memory_use().pool_bytes;
+  if (report.bytes_after <= spec.target_bytes) return report;
   std::vector<CoolGroup> groups;
   std::vector<CoolStep> steps;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
@@ -143,7 +190,7 @@ Result<CoolReport> CacheImpl::cool(const CoolSpec& spec) {
     groups.push_back(std::move(facts));
     KVANT_TRY(add_cool_steps(g, static_cast<std::uint32_t>(1 + spec.formats.size()), coolable_pages(g, spec), steps));
   }
-  KVANT_ASSIGN(const std::vector<CoolStep> moves, choose_cooled(std::move(groups), std::move(steps), report.bytes_before - slabs_.allocated_bytes(),
+  KVANT_ASSIGN(const std::vector<CoolStep> moves, choose_cooled(std::move(groups), std::move(steps), report.bytes_after - slabs_.allocated_bytes(),
                                                                 spec.target_bytes));
   const auto carry_out = [&]() -> Status {
     for (std::uint32_t g = 0; g < pools_.size(); ++g) {
@@ -158,7 +205,7 @@ Result<CoolReport> CacheImpl::cool(const CoolSpec& spec) {
   const Status status = within_memory(carry_out);
   report.bytes_after = memory_use().pool_bytes;
   (void)within_memory([this]() -> Status {
-    refresh_slab_limits();
+    if (!reclaim_cold()) refresh_slab_limits();
     return {};
   });
   KVANT_TRY(status);

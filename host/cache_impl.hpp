@@ -142,6 +142,12 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::uint64_t free_pages() const;  // of all groups
   std::uint64_t page_bytes(std::uint32_t group, std::uint32_t grade) const;  // of all its layers
   bool cooled(std::uint32_t group, std::int32_t page) const { return page >= static_cast<std::int32_t>(geometry_.groups[group].total_pages); }
+  // Of one page in all groups. Tiers get none such: their keys stand for what the layers' formats hold.
+  bool any_cooled(std::span<const std::int32_t> pages) const {
+    for (std::uint32_t g = 0; g < pages.size(); ++g)
+      if (cooled(g, pages[g])) return true;
+    return false;
+  }
 
   // cache_copy.cpp
   void record_copy(const params::CopyParams& copy, const BufferRange& source, const BufferRange& destination,
@@ -278,7 +284,7 @@ class CacheImpl final : public Cache, public CacheDebug {
 
   // cache_write.cpp
   Status check_no_step(const char* verb) const;
-  Status make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end);
+  Status make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end, bool thaw = true);
   Status replace_pages(Sequence& sequence, std::uint32_t group, std::span<const std::uint32_t> indices);
   Status write_in_place(Sequence& sequence, std::uint32_t layer, std::uint64_t begin, std::uint64_t count,
                         const TensorView& k, const TensorView& v);
@@ -290,8 +296,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status compact(std::uint32_t group, std::uint32_t slabs, std::uint32_t grade = 0);
   std::vector<PagePair> closing_moves(std::uint32_t group, std::uint32_t slabs, std::uint32_t grade) const;
   Status move_pages(std::uint32_t group, std::span<const PagePair> moves);
-  std::uint64_t cold_bytes() const;  // allocated for cooled pages
-  std::uint64_t planned_limit(std::uint64_t limit_bytes) const;  // what of it is left for the planner
+  std::uint64_t cold_bytes() const;  // of the slabs that cooled pages need
+  LayerGeometry converted_layer(std::uint32_t layer, Side side, FormatId format) const;
   Status evict_pages(std::uint32_t group, std::uint32_t pages);
 
   // cache_gather.cpp
@@ -340,6 +346,9 @@ class CacheImpl final : public Cache, public CacheDebug {
   // cache_cool.cpp
   Status set_cold_formats(const std::vector<FormatId>& formats);
   std::vector<std::int32_t> coolable_pages(std::uint32_t group, const CoolSpec& spec) const;
+  std::vector<SideGeometry> cold_sides(std::uint32_t layer, const SideGeometry& v, const std::vector<FormatId>& formats) const;
+  void add_page_steps(std::uint32_t group, std::uint32_t page, std::uint32_t grades, std::span<const double> masses, std::vector<CoolStep>& steps) const;
+  bool reclaim_cold();
   Status add_cool_steps(std::uint32_t group, std::uint32_t grades, std::span<const std::int32_t> pages, std::vector<CoolStep>& steps);
   Status cool_group(std::uint32_t group, std::vector<CoolStep> moves);
   Status compact_cold(std::uint32_t group);

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "cache_impl.hpp"
+#include "checked.hpp"
+#include "rollback.hpp"
 
 namespace kvant {
 
@@ -11,6 +13,7 @@ MemoryState CacheImpl::memory_state() const {
   state.page_tokens = geometry_.page_tokens;
   state.region_alignment = geometry_.region_alignment;
   state.tiers = tiers_ != nullptr;
+  state.cold_bytes = cold_bytes();
   for (std::size_t i = 0; i < geometry_.layers.size(); ++i) {
     const LayerGeometry& layer = geometry_.layers[i];
     MemoryLayer facts;
@@ -49,10 +52,14 @@ MemoryState CacheImpl::memory_state() const {
   for (const auto& [id, sequence] : sequences_) {
     if (!state.mass) break;
     MemorySequence facts{.id = sequence.id, .length = sequence.length, .pages = {}, .whole = sequence.whole};
-    for (const PageTable& table : sequence.tables) {
+    for (std::uint32_t g = 0; g < sequence.tables.size(); ++g) {
       facts.pages.emplace_back();
-      for (const std::int32_t page : table.pages())
-        if (page != kNoPage && !cooled(static_cast<std::uint32_t>(&table - sequence.tables.data()), page)) facts.pages.back().push_back(page);
+      facts.cold_pages.push_back(0);
+      for (const std::int32_t page : sequence.tables[g].pages()) {
+        if (page == kNoPage) continue;
+        if (cooled(g, page)) ++facts.cold_pages.back();
+        else facts.pages.back().push_back(page);
+      }
     }
     state.sequences.push_back(std::move(facts));
   }
@@ -68,7 +75,7 @@ Status CacheImpl::set_sensitivity(std::uint32_t layer, Side side, double weight)
 Result<MemoryPlan> CacheImpl::plan_limit(std::uint64_t limit_bytes, const MemoryOptions& options) const {
   if (spec_.external_pages)
     return Status(StatusCode::failed_precondition, "the engine keeps the pages of this cache: it alone knows which are free");
-  return plan_memory(memory_state(), limit_bytes == 0 ? UINT64_MAX : planned_limit(limit_bytes), options);
+  return plan_memory(memory_state(), limit_bytes == 0 ? UINT64_MAX : limit_bytes - copies_share(limit_bytes), options);
 }
 
 Result<std::string> CacheImpl::plan_limit_text(std::uint64_t limit_bytes, const MemoryOptions& options) const {
@@ -79,14 +86,12 @@ Result<std::string> CacheImpl::plan_limit_text(std::uint64_t limit_bytes, const 
 std::uint64_t CacheImpl::cold_bytes() const {
   std::uint64_t bytes = 0;
   for (std::uint32_t g = 0; g < pools_.size(); ++g)
-    for (std::uint32_t slab = geometry_.groups[g].slab_count; slab < geometry_.groups[g].slab_ids(); ++slab)
-      if (slabs_.allocated({g, slab})) bytes += slabs_.slab_bytes({g, slab});
+    for (std::uint32_t grade = 1; grade < geometry_.groups[g].grades; ++grade) {
+      const GroupGeometry& group = geometry_.groups[g];
+      const std::uint64_t slabs = divide_up(pools_[g].used_pages_of(grade), group.pages_per_slab);
+      for (std::uint32_t slab = 0; slab < slabs; ++slab) bytes += slabs_.slab_bytes({g, grade * group.slab_count + slab});
+    }
   return bytes;
-}
-
-std::uint64_t CacheImpl::planned_limit(std::uint64_t limit_bytes) const {
-  const std::uint64_t others = copies_share(limit_bytes) + cold_bytes();
-  return limit_bytes - std::min(limit_bytes, others);
 }
 
 // Of one group and grade, pages that stand in slabs behind the first `slabs`, to free places of those, which have room for all.
@@ -127,8 +132,10 @@ Status CacheImpl::move_pages(std::uint32_t g, std::span<const PagePair> moves) {
   std::vector<std::int32_t> renamed(group.page_ids(), kNoPage);
   const std::vector<PrefixNode*> nodes = prefixes_ != nullptr ? prefixes_->nodes() : std::vector<PrefixNode*>{};
   KVANT_TRY(slabs_.ensure(slab_ids, &created));
+  Rollback undo([&] { slabs_.give_back(created); });
   KVANT_TRY(poison_pages(created, {}));
   KVANT_TRY(device_copy_pages(moves));
+  undo.complete();
   for (const PagePair& move : moves) {
     pools_[g].move(move.source, move.destination);
     renamed[move.source] = static_cast<std::int32_t>(move.destination);
@@ -193,11 +200,14 @@ Status CacheImpl::set_memory_limit(std::uint64_t limit_bytes, const MemoryOption
 // Whether a layer's side may become `format` under the limit.
 Status CacheImpl::check_limit(std::uint32_t layer, Side side, FormatId format) const {
   if (limit_bytes_ == 0) return {};
-  MemoryState state = memory_state();
-  const std::uint64_t before = allocated_bytes(state);
-  state.layers[layer].format[static_cast<std::size_t>(side)] = format;
-  const std::uint64_t after = allocated_bytes(state);
-  if (after <= planned_limit(limit_bytes_) || after <= before) return {};
+  const LayerGeometry converted = converted_layer(layer, side, format);
+  const GroupGeometry& group = geometry_.group_of(layer);
+  const std::uint64_t before = slabs_.allocated_bytes();
+  std::uint64_t after = before;
+  for (std::uint32_t slab = 0; slab < group.slab_ids(); ++slab)
+    if (slabs_.buffer(layer, slab) != BufferId::none)
+      after += slab_layout(converted, group.pages_in(slab), geometry_.region_alignment, group.grade_of(slab)).total_bytes - slabs_.layout(layer, slab).total_bytes;
+  if (after <= limit_bytes_ - copies_share(limit_bytes_) || after <= before) return {};
   return {StatusCode::resource_exhausted, "layer " + std::to_string(layer) + " in " + std::string(format_info(format).name) +
                                               " would take the slabs to " + std::to_string(after) +
                                               " bytes, beyond the memory limit of " + std::to_string(limit_bytes_)};

@@ -209,7 +209,9 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   KVANT_TRY(check_entries(entries));
   KVANT_TRY(take_pages());
   if (const Status prepared = prepare_pages(); !prepared.ok()) {
-    if (prepared.code() != StatusCode::resource_exhausted || !give_up_copies()) return prepared;
+    if (prepared.code() != StatusCode::resource_exhausted) return prepared;
+    const bool reclaimed = reclaim_cold();
+    if (!give_up_copies() && !reclaimed) return prepared;
     KVANT_TRY(prepare_pages());
   }
   build_tables(entries);

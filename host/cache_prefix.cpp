@@ -152,10 +152,10 @@ void CacheImpl::forget_tokens(Sequence& sequence, std::uint64_t tokens) {
 bool CacheImpl::can_write_pages(const Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint64_t wanted) const {
   const PagePool& pool = pools_[group];
   const bool evictable = prefixes_ != nullptr && spec_.policy.kind != PolicyKind::none;
-  std::uint64_t pages = std::uint64_t{pool.free_pages()} + (evictable ? pool.index_only_pages() : 0);
+  std::uint64_t pages = evictable ? pool.free_after(pool.index_only_pages_of(0), pool.index_only_pages()) : pool.free_pages();
   for (std::uint32_t i = first; i < sequence.tables[group].size(); ++i) {
     const std::int32_t page = sequence.tables[group].at(i);
-    if (page == kNoPage) continue;
+    if (page == kNoPage || cooled(group, page)) continue;
     const auto id = static_cast<std::uint32_t>(page);
     if (pool.references(id) == (evictable && pool.indexed(id) ? 2U : 1U)) ++pages;
   }
@@ -230,6 +230,12 @@ void CacheImpl::publish_page(Sequence& sequence) {
         if (!pools_[g].indexed(static_cast<std::uint32_t>(own))) prefixes_->complete(*node, g, own);
         continue;
       }
+      if (cooled(g, held) && !cooled(g, own) && !pools_[g].indexed(static_cast<std::uint32_t>(own))) {  // what is fresh is not given away
+        pools_[g].add_indexed(static_cast<std::uint32_t>(own));
+        pools_[g].release_indexed(static_cast<std::uint32_t>(held));
+        node->pages[g] = own;
+        continue;
+      }
       pools_[g].add_reference(static_cast<std::uint32_t>(held));
       pools_[g].release(static_cast<std::uint32_t>(own));
       sequence.tables[g].set(index, held);
@@ -255,7 +261,7 @@ void CacheImpl::expire_prefixes() {
 
 // Takes a victim out of the index. With tiers its pages are held until finish_spill has read them, all in one go.
 bool CacheImpl::let_go(PrefixNode* victim, EvictionCause cause, std::vector<SpilledPage>& spilled) {
-  bool held = tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses;
+  bool held = tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses && !any_cooled(victim->pages);
   // The victim has left the policy and must go; without host memory it goes for good.
   held = held && within_memory([&]() -> Status {
                    spilled.push_back({victim->key, victim->pages});
@@ -285,13 +291,15 @@ void CacheImpl::finish_spill(std::span<const SpilledPage> spilled) {
 
 void CacheImpl::evict_for(std::uint32_t group, std::uint64_t needed) {
   std::vector<SpilledPage> spilled;
-  std::uint64_t gained = 0;
-  while (pools_[group].free_pages() + gained < needed) {
+  std::uint64_t gained = 0, gained_first = 0;  // that are held until they have been spilled; of these, of grade 0
+  while (pools_[group].free_after(gained_first, gained) < needed) {
     PrefixNode* const victim = prefixes_->choose_victim(now_ms());
     if (victim == nullptr) break;
     const std::int32_t page = victim->pages[group];
     const bool held = let_go(victim, EvictionCause::capacity, spilled);
-    if (held && page != kNoPage && pools_[group].references(static_cast<std::uint32_t>(page)) == 1) ++gained;
+    if (!held || page == kNoPage || pools_[group].references(static_cast<std::uint32_t>(page)) != 1) continue;
+    ++gained;
+    gained_first += cooled(group, page) ? 0 : 1;
   }
   finish_spill(spilled);
 }
@@ -300,8 +308,8 @@ void CacheImpl::evict_for(std::uint32_t group, std::uint64_t needed) {
 Status CacheImpl::make_room(std::uint32_t group, std::uint64_t needed) {
   const PagePool& pool = pools_[group];
   if (needed <= pool.free_pages()) return {};
-  if (prefixes_ == nullptr || needed > std::uint64_t{pool.free_pages()} + pool.index_only_pages())
-    return no_pages(group, needed);
+  if (reclaim_cold() && needed <= pool.free_pages()) return {};
+  if (prefixes_ == nullptr || needed > pool.free_after(pool.index_only_pages_of(0), pool.index_only_pages())) return no_pages(group, needed);
   evict_for(group, needed);
   if (pool.free_pages() < needed && spec_.policy.kind != PolicyKind::none && geometry_.groups[group].window != 0)
     prefixes_->shed_group(group, needed - pool.free_pages());

@@ -30,7 +30,7 @@ Status CacheImpl::shift_keys(SequenceId id, std::uint64_t begin, std::uint64_t c
   const std::uint32_t page_tokens = geometry_.page_tokens;
   const auto first = static_cast<std::uint32_t>(begin / page_tokens);
   const auto end = static_cast<std::uint32_t>(divide_up(begin + count, page_tokens));
-  for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(make_private(*sequence, g, first, end));
+  for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(make_private(*sequence, g, first, end, false));  // values stay as they are
   drop_copies(*sequence, begin);
   forget_tokens(*sequence, begin);
 

@@ -36,12 +36,12 @@ Status CacheImpl::extend_sequence(SequenceId id, std::uint64_t tokens) {
   return commit(std::move(step));
 }
 
-// Gives the sequence copies of its own, not cooled, of the pages [first, end) of a group that others hold too or that are cooled.
-Status CacheImpl::make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end) {
+// Gives the sequence copies of its own, not cooled, of the pages [first, end) of a group that others hold too or, with `thaw`, that are cooled.
+Status CacheImpl::make_private(Sequence& sequence, std::uint32_t group, std::uint32_t first, std::uint32_t end, bool thaw) {
   const PageTable& table = sequence.tables[group];
   std::vector<std::uint32_t> shared;
   for (std::uint32_t i = first; i < end; ++i)
-    if (pools_[group].references(static_cast<std::uint32_t>(table.at(i))) > 1 || cooled(group, table.at(i))) shared.push_back(i);
+    if (pools_[group].references(static_cast<std::uint32_t>(table.at(i))) > 1 || (thaw && cooled(group, table.at(i)))) shared.push_back(i);
   return replace_pages(sequence, group, shared);
 }
 

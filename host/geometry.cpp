@@ -57,9 +57,9 @@ Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits&
   for (std::uint32_t layer : group.layers) page_bytes = std::max(page_bytes, geometry.layers[layer].page_bytes());
   pages = std::min(pages, std::max<std::uint64_t>(1, options.target_slab_bytes / page_bytes));
   if (options.max_pages_per_slab != 0) pages = std::min<std::uint64_t>(pages, options.max_pages_per_slab);
-  // Cooling gives memory back by whole slabs.
-  constexpr std::uint64_t kLeastSlabs = 8;
-  if (group.grades > 1) pages = std::min(pages, divide_up(group.total_pages, kLeastSlabs));
+  // Cooling gives memory back by whole slabs, of which there should be some, if that does not make them tiny.
+  constexpr std::uint64_t kSlabs = 8, kSmallSlabBytes = 1u << 20;
+  if (group.grades > 1) pages = std::min(pages, std::max(divide_up(group.total_pages, kSlabs), kSmallSlabBytes / page_bytes + 1));
   pages = std::min<std::uint64_t>(pages, group.total_pages);
   group.pages_per_slab = static_cast<std::uint32_t>(pages);
   group.slab_count = static_cast<std::uint32_t>(divide_up(group.total_pages, pages));
@@ -128,7 +128,9 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
       fresh.window = layer.window;
       fresh.window_sinks = layer.window_sinks;
       fresh.total_pages = static_cast<std::uint32_t>(pages);
-      fresh.grades = spec.attention_mass && !spec.external_pages ? kMostGrades : 1;
+      // Ids of cooled pages become slots as well: a pool that leaves no room for them cannot cool.
+      const bool room = pages <= most_pages / kMostGrades / 2;
+      fresh.grades = spec.attention_mass && !spec.external_pages && room ? kMostGrades : 1;
       group = geometry.groups.insert(geometry.groups.end(), std::move(fresh));
     }
     group->layers.push_back(i);
@@ -163,11 +165,7 @@ Result<Geometry> make_geometry(const CacheSpec& spec, const ExecutorLimits& limi
                   "capacity_tokens (" + std::to_string(spec.capacity_tokens) + ") makes a pool of " +
                       std::to_string(pool_bytes) + " bytes when it is full, the device may hold at most " +
                       std::to_string(limits.max_device_bytes));
-  for (GroupGeometry& group : geometry.groups) {
-    KVANT_TRY(cut_slabs(geometry, group, limits, options));
-    // Ids of cooled pages become slots as well: a pool that leaves no room for them cannot cool.
-    if (std::uint64_t{group.grades} * group.slab_count * group.pages_per_slab > most_pages) group.grades = 1;
-  }
+  for (GroupGeometry& group : geometry.groups) KVANT_TRY(cut_slabs(geometry, group, limits, options));
   return geometry;
 }
 

@@ -34,13 +34,13 @@ class Sketch {
     return bytes + state_.groups[group].mass_page_bytes * state_.groups[group].pages_per_slab;
   }
   std::uint64_t bytes() const {
-    std::uint64_t all = 0;
+    std::uint64_t all = state_.cold_bytes;
     for (std::size_t g = 0; g < slabs_.size(); ++g) all += slabs_[g] * slab_bytes(g);
     return all;
   }
   // With every page of the prefix cache gone and no slab without a page of a sequence.
   std::uint64_t least_bytes() const {
-    std::uint64_t all = 0;
+    std::uint64_t all = state_.cold_bytes;
     for (std::size_t g = 0; g < slabs_.size(); ++g) all += needed_slabs(g, state_.groups[g].held_pages) * slab_bytes(g);
     return all;
   }

@@ -43,6 +43,7 @@ struct MemorySequence {
   std::uint64_t length = 0;
   std::vector<std::vector<std::int32_t>> pages = {};  // per group, those that are there
   bool whole = false;                        // is not pruned
+  std::vector<std::uint32_t> cold_pages = {};  // per group, besides: cooled ones, which need others before their tokens can move
 };
 
 struct MemoryState {
@@ -52,6 +53,7 @@ struct MemoryState {
   std::vector<MemorySequence> sequences;
   bool mass = false;                         // attention mass is counted: sequences can be pruned
   bool tiers = false;                        // pages that leave go there
+  std::uint64_t cold_bytes = 0;              // of slabs of cooled pages, which the planner leaves alone
 };
 
 struct MemoryOptions {

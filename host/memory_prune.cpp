@@ -13,7 +13,8 @@ class PoolSketch {
   explicit PoolSketch(const MemoryGroup& group)
       : references_(group.references), published_(group.published), free_(std::uint64_t{group.free_pages} + group.index_pages) {}
 
-  bool prune(std::span<const std::int32_t> pages, std::uint64_t kept_pages) {
+  bool prune(std::span<const std::int32_t> pages, std::uint64_t cold_pages, std::uint64_t kept_pages) {
+    if (cold_pages > free_) return false;  // in the worst case all are needed at once
     std::uint64_t own = 0;
     for (const std::int32_t page : pages) own += is_own(page) ? 1 : 0;
     const std::uint64_t taken = kept_pages <= free_ ? kept_pages : kept_pages - std::min(kept_pages, own);
@@ -44,7 +45,8 @@ bool prune_has_room(const MemoryState& state, std::span<const std::uint64_t> kep
     PoolSketch pool(state.groups[g]);
     for (std::size_t s = 0; s < state.sequences.size(); ++s) {
       const MemorySequence& sequence = state.sequences[s];
-      if (kept[s] < sequence.length && !pool.prune(sequence.pages[g], divide_up(kept[s], state.page_tokens))) return false;
+      if (kept[s] < sequence.length && !pool.prune(sequence.pages[g], g < sequence.cold_pages.size() ? sequence.cold_pages[g] : 0, divide_up(kept[s], state.page_tokens)))
+        return false;
     }
   }
   return true;

@@ -111,7 +111,7 @@ void PagePool::move(std::uint32_t from, std::uint32_t to) {
     if (index_only) counts.index_only += add;
   }
   std::vector<std::uint32_t>& stack = free_[slab_of(to)];
-  stack.erase(std::find(stack.begin(), stack.end(), to));
+  stack.erase(std::find(stack.rbegin(), stack.rend(), to).base() - 1);  // most are near the top
   references_[to] = std::exchange(references_[from], 0);
   indexed_[to] = indexed_[from];
   indexed_[from] = false;

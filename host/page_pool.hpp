@@ -20,6 +20,10 @@ class PagePool {
 
   std::uint32_t total_pages() const { return total_pages_; }
   std::uint32_t free_pages() const { return std::min(free_count_, total_pages_ - used_pages()); }
+  // free_pages() after pages that are held were released: `first` of grade 0, `all` of every grade. Under a limit others' going frees nothing.
+  std::uint64_t free_after(std::uint64_t first, std::uint64_t all) const {
+    return std::min(free_count_ + first, total_pages_ - used_pages() + all);
+  }
   std::uint32_t used_pages() const { return counts_[0].used + counts_[1].used + counts_[2].used; }
   std::uint32_t used_pages_of(std::uint32_t grade) const { return counts_[grade].used; }
   std::uint32_t high_water() const { return high_water_; }

@@ -32,6 +32,11 @@ class SlabStore {
   // Gives back the memory of a grade's slabs from its slab `first` on, in all layers of the group. No page of theirs is held.
   void release(std::uint32_t group, std::uint32_t first, std::uint32_t grade = 0);
 
+  // The memory of slabs of which no page is held.
+  void give_back(std::span<const SlabId> slabs) {
+    for (const SlabId& slab : slabs) destroy_slab(slab);
+  }
+
   BufferId buffer(std::uint32_t layer, std::uint32_t slab) const { return layers_[layer][slab]; }
   SlabLayout layout(std::uint32_t layer, std::uint32_t slab) const;
   BufferRange region(std::uint32_t layer, Side side, std::uint32_t slab) const;

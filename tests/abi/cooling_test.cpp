@@ -33,7 +33,7 @@ kvant_cool_args cool_args(std::uint64_t target) {
 TEST_CASE("cooling: V of old pages narrows, K and the newest tokens do not, and the cache goes on") {
   Session& session = shared_session();
   if (!session.has_device()) return;
-  MassCache counted(session, {{2, 64, "q8_0"}, {2, 64, "t4"}}, 512);
+  MassCache counted(session, {{2, 64, "q8_0"}, {2, 64, "t4"}}, 512, 4096);
   const kvant_sequence sequence = counted.create();
   counted.step(sequence, kTokens, kTokens, KVANT_RUN_MASS);
   std::vector<std::vector<float>> before;
@@ -99,7 +99,7 @@ TEST_CASE("cooling: what cannot be met or is not meant changes nothing") {
   check_error(m.cache_cool(plain, &args, &pages), KVANT_ERROR_FAILED_PRECONDITION, "cache_cool", "created without KVANT_CACHE_MASS");
   api().cache_destroy(plain);
 
-  MassCache counted(session, {{2, 64, "q8_0"}, {2, 64, "t4"}}, 512);
+  MassCache counted(session, {{2, 64, "q8_0"}, {2, 64, "t4"}}, 512, 4096);
   const kvant_sequence sequence = counted.create();
   counted.step(sequence, kTokens, 1, KVANT_RUN_MASS);
   const CacheState before = state_of(counted.cache, {sequence}, 2, 64);

@@ -63,7 +63,7 @@ void mass(Pass& pass) {
   abi_test::require_ok(api().cache_stats(scene.cache(), &stats));
   auto cool = make<kvant_cool_args>();
   cool.target_bytes = stats.pool_bytes * 9 / 10;
-  pass.call("cache_cool", [&] { return manager.cache_cool(scene.cache(), &cool, nullptr); });
+  pass.call("cache_cool", [&] { return manager.cache_cool(scene.cache(), &cool, nullptr); }, Promise::midway);
   scene.results(old);
   scene.step(old, 1, 1);
   pass.call("sequence_mass_clear", [&] { return manager.sequence_mass_clear(scene.cache(), sequence); });

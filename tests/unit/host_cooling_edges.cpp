@@ -1,6 +1,8 @@
 // Cooled pages where codes are taken out, written over or changed in format.
 #include <doctest/doctest.h>
 
+#include <numeric>
+
 #include "host_cooling_model.hpp"
 #include "memory_planner.hpp"
 
@@ -134,7 +136,11 @@ TEST_CASE("host cooling: states and canonical bytes have the layer's format") {
 }
 
 TEST_CASE("host cooling: under a memory limit cooled pages count, and what they gave back is there") {
-  CoolingModel model(cool_spec(512), 2, 7);
+  CacheSpec spec = cool_spec(512);
+  spec.layers.erase(spec.layers.begin() + 1);  // one layer group
+  spec.layers[0].format_k = FormatId::q8_0;
+  spec.layers[1].format_v = FormatId::f16;
+  CoolingModel model(spec, 2, 7);
   const SequenceId id = filled(model, 300);
   const std::uint64_t limit = model.bytes();
   REQUIRE(model.cache->set_memory_limit(limit, {}).ok());
@@ -148,13 +154,102 @@ TEST_CASE("host cooling: under a memory limit cooled pages count, and what they 
   none.ladder = {};
   const Status refused = model.cache->set_memory_limit(model.bytes() / 2, none);
   CHECK(refused.code() == StatusCode::resource_exhausted);
-  model.destroy(id);
-  REQUIRE(model.cache->set_memory_limit(1 << 20, none).ok());
-  const SequenceId next = model.create();
-  model.append({entry(next, 20, 1)});
-  // Slabs without a cooled page are given back when the limit is set.
-  CHECK(model.cache->memory_use().used_pages == 2 * cache_debug(*model.cache).geometry().groups.size());
+  CHECK_MESSAGE(refused.message().find("a limit of " + std::to_string(model.bytes() / 2)) != std::string::npos, refused.message());
+  // Wider keys would be so in cooled pages as well.
+  const Status wider = model.cache->convert(1, Side::k, FormatId::f32);
+  CHECK(wider.code() == StatusCode::resource_exhausted);
+  CHECK(model.bytes() <= limit);
   model.check_reads();
+  // What nobody holds any more is there for the next context.
+  model.destroy(id);
+  const SequenceId next = model.create();
+  model.append({entry(next, 290, 1)});
+  CHECK(model.bytes() <= limit);
+  model.check_reads();
+}
+
+TEST_CASE("host cooling: weights decide, and one below zero spares its layer") {
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    CAPTURE(seed);
+    CacheSpec spec = cool_spec(512);
+    spec.layers = {{2, 32, 32, FormatId::q4_0, FormatId::q8_0, 0, 0}, {2, 32, 32, FormatId::q4_0, FormatId::t3, 0, 0}, {2, 32, 32, FormatId::q4_0, FormatId::t3, 0, 0}};
+    CoolingModel model(spec, 2, seed);
+    const SequenceId id = filled(model, 250);
+    // The first layer's step is dear and the others' cheap: for a page both are one.
+    REQUIRE(model.cache->set_sensitivity(0, Side::v, 40.0).ok());
+    for (const std::uint32_t layer : {1U, 2U}) REQUIRE(model.cache->set_sensitivity(layer, Side::v, seed % 2 == 0 ? 0.0 : 1.0).ok());
+    for (const std::uint32_t percent : {95U, 90U, 86U}) {
+      const std::uint64_t target = model.bytes() * percent / 100;
+      const auto report = model.cool(target);
+      if (!report.ok()) CHECK(report.status().code() == StatusCode::resource_exhausted);
+      if (report.ok()) CHECK(model.bytes() <= target);
+      model.check_reads();
+    }
+    model.append({entry(id, 1, 1)});
+  }
+  CoolingModel model(cool_spec(512), 2, 9);
+  const SequenceId id = filled(model, 250);
+  const auto before = model.sequences[id].layers[1][1];
+  REQUIRE(model.cache->set_sensitivity(1, Side::v, -1.0).ok());
+  REQUIRE(model.cache->cool({.target_bytes = model.bytes() * 98 / 100, .sinks = 1, .recent = 1}).ok());
+  CHECK(model.cooled_pages(0) != 0);
+  std::vector<float> got(before.size());
+  TensorView view;
+  view.host = reinterpret_cast<std::byte*>(got.data());
+  REQUIRE(model.cache->read(id, 1, Side::v, 0, 250, view).ok());
+  CHECK(got == before);
+  // The others are cold by then: the layer cannot join them.
+  REQUIRE(model.cache->set_sensitivity(1, Side::v, 1.0).ok());
+  const Status late = model.cache->cool({.target_bytes = 1}).status();
+  CHECK(late.code() == StatusCode::failed_precondition);
+}
+
+TEST_CASE("host cooling: turned keys leave values cold") {
+  CoolingModel model(cool_spec(512), 2, 10);
+  const SequenceId id = filled(model, 250);
+  cool(model, 85);
+  const std::size_t cold = model.cooled_pages(0);
+  Rotation rotation;
+  rotation.frequencies = {1.0, 0.1};
+  REQUIRE(model.cache->shift_keys(id, 0, 250, rotation, -3).ok());
+  CHECK(model.cooled_pages(0) == cold);
+  for (std::uint32_t layer = 0; layer < model.spec.layers.size(); ++layer) {
+    std::vector<float> got(model.sequences[id].layers[layer][1].size());
+    TensorView view;
+    view.host = reinterpret_cast<std::byte*>(got.data());
+    REQUIRE(model.cache->read(id, layer, Side::v, 0, 250, view).ok());
+    CHECK(got == model.sequences[id].layers[layer][1]);
+  }
+}
+
+TEST_CASE("host cooling: fresh pages are not given up for cold ones, nor are those that are to be read back whole") {
+  CacheSpec spec = cool_spec(512);
+  spec.prefix_cache = true;
+  CoolingModel model(spec, 2, 11);
+  std::vector<std::int32_t> ids(64);
+  std::iota(ids.begin(), ids.end(), 1);
+  const SequenceId first = model.create(), second = model.create();
+  StepEntry prompt = entry(first, 64, 0);
+  prompt.tokens = ids.data();
+  model.append({prompt});
+  REQUIRE(model.cache->cool({.target_bytes = model.bytes() * 9 / 10, .sinks = 0, .recent = 0}).ok());
+  const auto cold = model.pages_of(first, 0);
+  REQUIRE(std::any_of(cold.begin(), cold.end(), [&](std::int32_t page) { return model.grade_of(0, page) != 0; }));
+  prompt.sequence = second;
+  model.append({prompt});
+  for (std::uint32_t layer = 0; layer < spec.layers.size(); ++layer)
+    for (const std::int32_t page : model.pages_of(second, layer)) CHECK(model.grade_of(layer, page) == 0);
+  // Who comes next gets the fresh ones.
+  SequenceSpec again;
+  again.tokens = ids;
+  again.whole = true;
+  const auto third = model.cache->create_sequence(again);
+  REQUIRE(third.ok());
+  CHECK(third->reused_tokens == 64);
+  CHECK(model.pages_of(third->sequence, 0) == model.pages_of(second, 0));
+  // And they stay, as they are to be read back whole.
+  (void)model.cache->cool({.target_bytes = 1, .sinks = 0, .recent = 0});
+  for (const std::int32_t page : model.pages_of(third->sequence, 0)) CHECK(model.grade_of(0, page) == 0);
 }
 
 TEST_CASE("host cooling: a device without memory for cooled pages loses nothing") {

@@ -53,7 +53,7 @@ def check_masses(device, random):
 
 
 def check_cool(device, random):
-    with made(device, "q8_0") as cache:
+    with made(device, "q8_0", slab_bytes=4096) as cache:
         tokens = 240
         sequence = cache.sequence()
         feed(cache, sequence, *random_rows(random, (tokens, KV_HEADS), (tokens, KV_HEADS), (tokens, Q_HEADS)))
