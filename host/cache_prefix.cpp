@@ -291,15 +291,13 @@ void CacheImpl::finish_spill(std::span<const SpilledPage> spilled) {
 
 void CacheImpl::evict_for(std::uint32_t group, std::uint64_t needed) {
   std::vector<SpilledPage> spilled;
-  std::uint64_t gained = 0, gained_first = 0;  // that are held until they have been spilled; of these, of grade 0
-  while (pools_[group].free_after(gained_first, gained) < needed) {
+  std::uint64_t gained = 0;  // that are held until they have been spilled: of grade 0, let_go holds no others
+  while (pools_[group].free_after(gained, gained) < needed) {
     PrefixNode* const victim = prefixes_->choose_victim(now_ms());
     if (victim == nullptr) break;
     const std::int32_t page = victim->pages[group];
     const bool held = let_go(victim, EvictionCause::capacity, spilled);
-    if (!held || page == kNoPage || pools_[group].references(static_cast<std::uint32_t>(page)) != 1) continue;
-    ++gained;
-    gained_first += cooled(group, page) ? 0 : 1;
+    if (held && page != kNoPage && pools_[group].references(static_cast<std::uint32_t>(page)) == 1) ++gained;
   }
   finish_spill(spilled);
 }

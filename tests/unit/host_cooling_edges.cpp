@@ -168,16 +168,34 @@ TEST_CASE("host cooling: under a memory limit cooled pages count, and what they 
   model.check_reads();
 }
 
+TEST_CASE("host cooling: a single slab of pages that nobody holds is given back too") {
+  CacheSpec spec = cool_spec(512);
+  spec.layers = {{2, 64, 64, FormatId::q4_0, FormatId::f16, 0, 0}};
+  CoolingModel model(spec, 2, 12);
+  model.formats = {FormatId::t3};
+  const SequenceId id = filled(model, 300);
+  const std::uint64_t limit = model.bytes();
+  REQUIRE(model.cache->set_memory_limit(limit, {}).ok());
+  cool(model, 98);
+  REQUIRE(model.cooled_pages(0) <= cache_debug(*model.cache).geometry().groups[0].pages_per_slab);
+  model.destroy(id);
+  const SequenceId next = model.create();
+  model.append({entry(next, 300, 1)});
+  CHECK(model.bytes() == limit);
+  model.check_reads();
+}
+
 TEST_CASE("host cooling: weights decide, and one below zero spares its layer") {
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
     CAPTURE(seed);
     CacheSpec spec = cool_spec(512);
-    spec.layers = {{2, 32, 32, FormatId::q4_0, FormatId::q8_0, 0, 0}, {2, 32, 32, FormatId::q4_0, FormatId::t3, 0, 0}, {2, 32, 32, FormatId::q4_0, FormatId::t3, 0, 0}};
+    spec.layers.assign(8, {2, 32, 32, FormatId::q4_0, FormatId::t3, 0, 0});
+    spec.layers[0].format_v = FormatId::t4;
     CoolingModel model(spec, 2, seed);
     const SequenceId id = filled(model, 250);
     // The first layer's step is dear and the others' cheap: for a page both are one.
     REQUIRE(model.cache->set_sensitivity(0, Side::v, 40.0).ok());
-    for (const std::uint32_t layer : {1U, 2U}) REQUIRE(model.cache->set_sensitivity(layer, Side::v, seed % 2 == 0 ? 0.0 : 1.0).ok());
+    for (std::uint32_t layer = 1; layer < 8; ++layer) REQUIRE(model.cache->set_sensitivity(layer, Side::v, seed % 2 == 0 ? 0.0 : 1.0).ok());
     for (const std::uint32_t percent : {95U, 90U, 86U}) {
       const std::uint64_t target = model.bytes() * percent / 100;
       const auto report = model.cool(target);
