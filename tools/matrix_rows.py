@@ -17,13 +17,14 @@ def other_sizes(own):
 class Row:
     name: str
     title: str
-    driver: str                # lavapipe, swiftshader, lavapipe-root, radv
+    driver: str                # lavapipe, swiftshader, radv
     says: str = ""             # the driver's own name; a row that ran on another one has not run
     subgroups: int = 0         # size that the plan must arrive at; 0: none
     vector_bits: int = 0       # LP_NATIVE_VECTOR_WIDTH; lavapipe's vectors are its subgroups
     profile: str = ""          # tests/profiles/<profile>.json
     quirks: str = ""           # forced, since a profile cannot change which driver it is
     family: str = ""           # RADV_FORCE_FAMILY
+    root: str = ""             # option of tools/sysroot that makes the root with the driver; this machine's without one
     allowed: tuple = ()        # regular expressions of not-supported reasons, whole match; each must be of use
     least: int = 1             # cases of the whole list that it supports, at least
     validation: bool = True    # layers are there
@@ -51,8 +52,8 @@ ROWS = [
         least=4100),
     Row("swiftshader", "SwiftShader", "swiftshader", "SwiftShader driver", 4, allowed=(other_sizes(4), NO_FP16),
         least=3300, slow=8),
-    Row("lavapipe-26.1", "lavapipe 26.1, in the full root of tools/sysroot", "lavapipe-root", "llvmpipe", 8, 256,
-        allowed=(other_sizes(8),), least=4300, validation=False, short=False),
+    Row("lavapipe-26.1", "lavapipe 26.1, in the full root of tools/sysroot", "lavapipe", "llvmpipe", 8, 256,
+        allowed=(other_sizes(8),), least=4300, validation=False, short=False, root="--full"),
     profile("adreno_6xx", "Adreno 6xx", 256, 2400, (NO_SUBGROUPS, NO_FP16, NO_INT_DOT, LIMITS),
             "+adreno_subgroup_pipelines,+adreno_fp16_without_storage16"),
     profile("adreno_7xx", "Adreno 7xx", 256, 4100, (NO_SUBGROUPS,), "+adreno_subgroup_pipelines"),
@@ -65,4 +66,8 @@ ROWS = [
     profile("android_baseline", "Android baseline 2022", 128, 2400, (NO_SUBGROUPS, NO_FP16, NO_INT_DOT, LIMITS)),
     profile("apple_moltenvk", "Apple through MoltenVK", 256, 4100, (NO_SUBGROUPS,)),
 ] + [Row(f"radv-{family}", f"RADV null device {family}", "radv", family=family, validation=False)
-     for family in ("polaris10", "vega20", "navi10", "navi21", "gfx1100")]
+     for family in ("polaris10", "vega20", "navi10", "navi21", "gfx1100")] + [
+    # The same device as gfx1100, by a Mesa that gives it all its registers.
+    Row("radv-navi31", "RADV null device navi31, Mesa of Debian 13", "radv", family="navi31", validation=False, short=False,
+        root="--amd"),
+]

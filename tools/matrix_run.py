@@ -14,6 +14,7 @@ MANIFESTS = {
     "swiftshader": "/usr/lib/chromium/vk_swiftshader_icd.json",
     "radv": "/usr/share/vulkan/icd.d/radeon_icd*.json",
 }
+LIBRARIES = {"lavapipe": "libvulkan_lvp.so", "radv": "libvulkan_radeon.so"}
 
 
 class Result:
@@ -125,11 +126,11 @@ def judge_support(row, supported, reasons):
     return problems
 
 
-def root_command(root, binary):
+def root_command(root, driver, binary):
     """The binary through the root's own loader and libraries (no chroot, no privileges), and the driver's path."""
     loaders = glob.glob(f"{root}/usr/lib64/ld-linux-*.so.*") + glob.glob(f"{root}/usr/lib/*-linux-gnu/ld-linux-*.so.*")
     libraries = glob.glob(f"{root}/usr/lib/*-linux-gnu")
-    drivers = glob.glob(f"{root}/usr/lib/*-linux-gnu/libvulkan_lvp.so")
+    drivers = glob.glob(f"{root}/usr/lib/*-linux-gnu/{LIBRARIES[driver]}")
     vulkan = glob.glob(f"{root}/usr/lib/*-linux-gnu/libvulkan.so.1")
     if not (loaders and libraries and drivers and vulkan):
         return None, None
@@ -193,14 +194,14 @@ class Runner:
         environment = {k: v for k, v in os.environ.items()
                        if not k.startswith(("KVANT_", "VK_", "LP_", "RADV_", "GALLIVM_", "MESA_"))}
         # lavapipe's cache does not tell vector widths apart: machine code of one would run in the row of another. Rows of one width share theirs.
-        environment["XDG_CACHE_HOME"] = f"{self.build}/cache/{row.driver}-{row.vector_bits or 'own'}"
+        environment["XDG_CACHE_HOME"] = f"{self.build}/cache/{row.driver}{row.root}-{row.vector_bits or 'own'}"
         environment["MESA_SHADER_CACHE_MAX_SIZE"] = "16G"
         environment["KVANT_REQUIRE_DEVICE"] = "1"
         command = [binary]
-        if row.driver == "lavapipe-root":
-            command, driver = root_command(self.root, binary)
+        if row.root:
+            command, driver = root_command(self.root + ("" if row.root == "--full" else row.root[1:]), row.driver, binary)
             if command is None:
-                return None, None, "there is no full root; tools/sysroot --full makes it"
+                return None, None, f"its root is not there; tools/sysroot {row.root} makes it"
             manifest = f"{self.out}/{row.name}.icd.json"
             with open(manifest, "w", encoding="utf-8") as file:
                 icd = {"library_path": driver, "api_version": "1.3.0"}
