@@ -286,11 +286,11 @@ class Cache {
 
   // Attention mass (CacheSpec::attention_mass, RunArgs::mass) of tokens [begin, begin + out.size()): the sum over the queries that
   // were counted of their weight, as the mean over the query heads of the KV head, over the KV heads and layers that are not
-  // given one by one. A page that sequences share has one mass. Errors: failed_precondition without mass.
+  // given one by one. A page that sequences share has one mass. Steps that are aborted, layers that are run twice and drafts
+  // that are rejected count as well. Errors: failed_precondition without mass.
   virtual Status attention_mass(SequenceId sequence, std::optional<std::uint32_t> layer, std::optional<std::uint32_t> kv_head,
                                 std::uint64_t begin, std::span<float> out) = 0;
   virtual Status clear_mass(SequenceId sequence) = 0;
-  // Steps that are aborted, layers that are run twice and drafts that are rejected count as well.
   // Keeps at most spec.keep tokens, as keep_tokens does: sinks, the newest, and of the others those of the largest mass. Gives their
   // places, or all of them where nothing had to go.
   virtual Result<std::vector<std::uint64_t>> prune_sequence(SequenceId sequence, const PruneSpec& spec) = 0;

@@ -39,7 +39,8 @@ LayerGeometry CacheImpl::converted_layer(std::uint32_t layer, Side side, FormatI
   LayerGeometry converted = geometry_.layers[layer];
   SideGeometry& changed = converted.sides[static_cast<std::size_t>(side)];
   changed = make_side(format, changed.head_dim, geometry_.group_of(layer).kv_heads, geometry_.page_tokens);
-  converted.cold_v = cold_sides(layer, converted.sides[1], cold_formats_);
+  // V's weight may have changed since pages cooled, and their codes stay as they are where K is converted.
+  if (side == Side::v) converted.cold_v = cold_sides(layer, converted.sides[1], cold_formats_);
   return converted;
 }
 

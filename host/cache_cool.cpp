@@ -149,6 +149,7 @@ Status CacheImpl::compact_cold(std::uint32_t g) {
 
 // Slabs of cooled pages that nobody holds any more are given back, and may be had under a limit; false: there are none.
 bool CacheImpl::reclaim_cold() {
+  if (open_step_ != nullptr) return false;  // it knows pages by their ids
   bool any = false;
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const GroupGeometry& group = geometry_.groups[g];

@@ -44,6 +44,8 @@ void CacheImpl::record_convert(const params::ConvertParams& convert, const SideG
 // All pairs, all layers of their groups, both sides: one submit. No page is both a source and a destination.
 Status CacheImpl::device_copy_pages(std::span<const PagePair> pairs) {
   if (pairs.empty()) return {};
+  for (const PagePair& pair : pairs)
+    if (pools_[pair.group].recoded(pair.source)) pools_[pair.group].set_recoded(pair.destination);
   struct Job {
     std::uint32_t group, source_slab, destination_slab, source, destination;  // pages local to their slabs
     auto slabs() const { return std::tie(group, source_slab, destination_slab); }

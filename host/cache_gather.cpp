@@ -318,8 +318,13 @@ Status CacheImpl::move_tokens(Sequence& sequence, std::span<const std::uint64_t>
                                " tokens are left"};
   }
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
+    bool narrowed = false;
+    for (std::uint32_t i = move.first_page; i < sequence.tables[g].size(); ++i) narrowed = narrowed || recoded(g, sequence.tables[g].at(i));
     sequence.tables[g].shrink(move.first_page, pools_[g]);
-    for (const std::int32_t page : move.pages[g]) sequence.tables[g].push(page);
+    for (const std::int32_t page : move.pages[g]) {
+      if (narrowed && page != kNoPage) pools_[g].set_recoded(static_cast<std::uint32_t>(page));
+      sequence.tables[g].push(page);
+    }
   }
   drop_copies(sequence, same);
   sequence.length = kept.size();

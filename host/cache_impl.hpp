@@ -1,6 +1,6 @@
 // CacheImpl: the members behind Cache. Its functions are spread over cache.cpp (life, sequences), cache_plan.cpp and
 // cache_paged.cpp (planning), cache_run.cpp and cache_attend.cpp (device work of a step), cache_io.cpp (read),
-// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_mass.cpp and cache_prune.cpp (attention mass), cache_cool.cpp (cooled pages), cache_copy.cpp,
+// cache_import.cpp, cache_write.cpp, cache_gather.cpp, cache_shift.cpp, cache_mass.cpp and cache_prune.cpp (attention mass), cache_cool.cpp (cooled pages), cache_copy.cpp, cache_memory.cpp (limits),
 // cache_convert.cpp, cache_protect.cpp (protected tokens), cache_prefix.cpp and cache_tiers.cpp (prefix cache), cache_pages.cpp and cache_state.cpp (saving and loading),
 // cache_stats.cpp and cache_debug.cpp.
 #pragma once
@@ -142,10 +142,12 @@ class CacheImpl final : public Cache, public CacheDebug {
   std::uint64_t free_pages() const;  // of all groups
   std::uint64_t page_bytes(std::uint32_t group, std::uint32_t grade) const;  // of all its layers
   bool cooled(std::uint32_t group, std::int32_t page) const { return page >= static_cast<std::int32_t>(geometry_.groups[group].total_pages); }
+  // Its values have been narrowed: cooled, or a copy of what was.
+  bool recoded(std::uint32_t group, std::int32_t page) const { return page != kNoPage && pools_[group].recoded(static_cast<std::uint32_t>(page)); }
   // Of one page in all groups. Tiers get none such: their keys stand for what the layers' formats hold.
-  bool any_cooled(std::span<const std::int32_t> pages) const {
+  bool any_recoded(std::span<const std::int32_t> pages) const {
     for (std::uint32_t g = 0; g < pages.size(); ++g)
-      if (cooled(g, pages[g])) return true;
+      if (recoded(g, pages[g])) return true;
     return false;
   }
 

@@ -13,7 +13,7 @@ MemoryState CacheImpl::memory_state() const {
   state.page_tokens = geometry_.page_tokens;
   state.region_alignment = geometry_.region_alignment;
   state.tiers = tiers_ != nullptr;
-  state.cold_bytes = cold_bytes();
+  state.other_bytes = cold_bytes() + means_.bytes();
   for (std::size_t i = 0; i < geometry_.layers.size(); ++i) {
     const LayerGeometry& layer = geometry_.layers[i];
     MemoryLayer facts;
@@ -207,7 +207,7 @@ Status CacheImpl::check_limit(std::uint32_t layer, Side side, FormatId format) c
   for (std::uint32_t slab = 0; slab < group.slab_ids(); ++slab)
     if (slabs_.buffer(layer, slab) != BufferId::none)
       after += slab_layout(converted, group.pages_in(slab), geometry_.region_alignment, group.grade_of(slab)).total_bytes - slabs_.layout(layer, slab).total_bytes;
-  if (after <= limit_bytes_ - copies_share(limit_bytes_) || after <= before) return {};
+  if (after + means_.bytes() <= limit_bytes_ - copies_share(limit_bytes_) || after <= before) return {};
   return {StatusCode::resource_exhausted, "layer " + std::to_string(layer) + " in " + std::string(format_info(format).name) +
                                               " would take the slabs to " + std::to_string(after) +
                                               " bytes, beyond the memory limit of " + std::to_string(limit_bytes_)};

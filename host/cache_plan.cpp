@@ -210,8 +210,10 @@ Result<std::unique_ptr<Step>> CacheImpl::plan(std::span<const StepEntry> entries
   KVANT_TRY(take_pages());
   if (const Status prepared = prepare_pages(); !prepared.ok()) {
     if (prepared.code() != StatusCode::resource_exhausted) return prepared;
+    release_taken();  // they are taken again, as cold pages that they take the place of may have other ids by then
     const bool reclaimed = reclaim_cold();
     if (!give_up_copies() && !reclaimed) return prepared;
+    KVANT_TRY(take_pages());
     KVANT_TRY(prepare_pages());
   }
   build_tables(entries);

@@ -230,7 +230,7 @@ void CacheImpl::publish_page(Sequence& sequence) {
         if (!pools_[g].indexed(static_cast<std::uint32_t>(own))) prefixes_->complete(*node, g, own);
         continue;
       }
-      if (cooled(g, held) && !cooled(g, own) && !pools_[g].indexed(static_cast<std::uint32_t>(own))) {  // what is fresh is not given away
+      if (recoded(g, held) && !recoded(g, own) && !pools_[g].indexed(static_cast<std::uint32_t>(own))) {  // what is fresh is not given away
         pools_[g].add_indexed(static_cast<std::uint32_t>(own));
         pools_[g].release_indexed(static_cast<std::uint32_t>(held));
         node->pages[g] = own;
@@ -261,7 +261,7 @@ void CacheImpl::expire_prefixes() {
 
 // Takes a victim out of the index. With tiers its pages are held until finish_spill has read them, all in one go.
 bool CacheImpl::let_go(PrefixNode* victim, EvictionCause cause, std::vector<SpilledPage>& spilled) {
-  bool held = tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses && !any_cooled(victim->pages);
+  bool held = tiers_ != nullptr && victim->uses >= tier_options_.store_after_uses && !any_recoded(victim->pages);
   // The victim has left the policy and must go; without host memory it goes for good.
   held = held && within_memory([&]() -> Status {
                    spilled.push_back({victim->key, victim->pages});

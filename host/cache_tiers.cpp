@@ -59,7 +59,7 @@ Status CacheImpl::store_prefixes() {
   constexpr std::size_t kBatch = 64;
   std::vector<SpilledPage> batch;
   for (const PrefixNode* node : prefixes_->nodes()) {
-    if (any_cooled(node->pages)) continue;
+    if (any_recoded(node->pages)) continue;
     batch.push_back({node->key, node->pages});
     if (batch.size() < kBatch) continue;
     spill(batch);

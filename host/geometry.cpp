@@ -60,9 +60,9 @@ Status cut_slabs(Geometry& geometry, GroupGeometry& group, const ExecutorLimits&
   // Cooling gives memory back by whole slabs, of which there should be some, if that does not make them tiny.
   constexpr std::uint64_t kSlabs = 8, kSmallSlabBytes = 1u << 20;
   if (group.grades > 1) pages = std::min(pages, std::max(divide_up(group.total_pages, kSlabs), kSmallSlabBytes / page_bytes + 1));
-  pages = std::min<std::uint64_t>(pages, group.total_pages);
-  group.pages_per_slab = static_cast<std::uint32_t>(pages);
-  group.slab_count = static_cast<std::uint32_t>(divide_up(group.total_pages, pages));
+  // Slabs of nearly one size: a limit is for whole slabs.
+  group.slab_count = static_cast<std::uint32_t>(divide_up(group.total_pages, std::min<std::uint64_t>(pages, group.total_pages)));
+  group.pages_per_slab = static_cast<std::uint32_t>(divide_up(group.total_pages, group.slab_count));
   return {};
 }
 

@@ -22,26 +22,34 @@ class Sketch {
     for (const MemoryGroup& group : state_.groups) slabs_.push_back(group.allocated_slabs);
   }
 
-  std::uint64_t slab_bytes(std::size_t group) const {
+  // The largest there is: the last one may hold fewer pages.
+  std::uint64_t slab_bytes(std::size_t group) const { return slab_bytes(group, state_.groups[group].pages_per_slab); }
+  std::uint64_t slab_bytes(std::size_t group, std::uint32_t pages) const {
     std::uint64_t bytes = 0;
     for (const MemoryLayer& layer : state_.layers) {
       if (layer.group != group) continue;
       LayerGeometry facts;
       for (std::size_t s = 0; s < 2; ++s)
         facts.sides[s] = make_side(layer.format[s], layer.head_dim[s], layer.kv_heads, state_.page_tokens);
-      bytes += slab_layout(facts, state_.groups[group].pages_per_slab, state_.region_alignment).total_bytes;
+      bytes += slab_layout(facts, pages, state_.region_alignment).total_bytes;
     }
-    return bytes + state_.groups[group].mass_page_bytes * state_.groups[group].pages_per_slab;
+    return bytes + state_.groups[group].mass_page_bytes * pages;
+  }
+  // Of so many slabs, as if they were the first ones: the last one is among them if all are.
+  std::uint64_t group_bytes(std::size_t group, std::uint64_t slabs) const {
+    const MemoryGroup& facts = state_.groups[group];
+    if (slabs == 0 || slabs < needed_slabs(group, facts.total_pages)) return slabs * slab_bytes(group);
+    return (slabs - 1) * slab_bytes(group) + slab_bytes(group, facts.total_pages - static_cast<std::uint32_t>(slabs - 1) * facts.pages_per_slab);
   }
   std::uint64_t bytes() const {
-    std::uint64_t all = state_.cold_bytes;
-    for (std::size_t g = 0; g < slabs_.size(); ++g) all += slabs_[g] * slab_bytes(g);
+    std::uint64_t all = state_.other_bytes;
+    for (std::size_t g = 0; g < slabs_.size(); ++g) all += group_bytes(g, slabs_[g]);
     return all;
   }
   // With every page of the prefix cache gone and no slab without a page of a sequence.
   std::uint64_t least_bytes() const {
-    std::uint64_t all = state_.cold_bytes;
-    for (std::size_t g = 0; g < slabs_.size(); ++g) all += needed_slabs(g, state_.groups[g].held_pages) * slab_bytes(g);
+    std::uint64_t all = state_.other_bytes;
+    for (std::size_t g = 0; g < slabs_.size(); ++g) all += group_bytes(g, needed_slabs(g, state_.groups[g].held_pages));
     return all;
   }
   std::uint64_t needed_slabs(std::size_t group, std::uint64_t pages) const {
@@ -244,8 +252,10 @@ class Planner {
     for (bool grown = true; grown;) {
       grown = false;
       for (std::size_t g = 0; g < slabs.size(); ++g) {
-        if (slabs[g] >= sketch_.needed_slabs(g, sketch_.state_.groups[g].total_pages) || sketch_.slab_bytes(g) > left) continue;
-        left -= sketch_.slab_bytes(g);
+        if (slabs[g] >= sketch_.needed_slabs(g, sketch_.state_.groups[g].total_pages)) continue;
+        const std::uint64_t more = sketch_.group_bytes(g, slabs[g] + 1) - sketch_.group_bytes(g, slabs[g]);
+        if (more > left) continue;
+        left -= more;
         ++slabs[g];
         grown = true;
       }

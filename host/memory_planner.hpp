@@ -53,7 +53,7 @@ struct MemoryState {
   std::vector<MemorySequence> sequences;
   bool mass = false;                         // attention mass is counted: sequences can be pruned
   bool tiers = false;                        // pages that leave go there
-  std::uint64_t cold_bytes = 0;              // of slabs of cooled pages, which the planner leaves alone
+  std::uint64_t other_bytes = 0;             // of slabs of cooled pages and of means, which the planner leaves alone
 };
 
 struct MemoryOptions {
@@ -74,7 +74,7 @@ struct MemoryAction {
   std::uint32_t group = 0;       // evict, resize
   std::uint32_t pages = 0;       // evict: pages of the prefix cache that leave (or go to the tiers)
   std::uint32_t slabs = 0;       // resize: slabs that stay
-  std::uint64_t bytes_before = 0, bytes_after = 0;  // of all slabs
+  std::uint64_t bytes_before = 0, bytes_after = 0;  // of all slabs and other_bytes
 };
 
 struct MemoryPlan {

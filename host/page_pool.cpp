@@ -12,6 +12,7 @@ PagePool::PagePool(std::uint32_t total_pages, std::uint32_t pages_per_slab, std:
   const std::uint32_t stride = slabs_ * pages_per_slab;  // from a page's id to that of a page of the next grade
   references_.assign((grades - 1) * stride + total_pages, 0);
   indexed_.assign(references_.size(), false);
+  recoded_.assign(references_.size(), false);
   free_.resize(std::size_t{grades} * slabs_);
   slab_limit_ = slabs_;
   for (std::uint32_t grade = 0; grade < grades; ++grade)
@@ -40,6 +41,7 @@ std::int32_t PagePool::take(std::int32_t neighbour) {
   stack.pop_back();
   assert(references_[page] == 0);
   references_[page] = 1;
+  recoded_[page] = false;
   --free_count_;
   ++counts_[0].used;
   high_water_ = std::max(high_water_, used_pages());
@@ -115,6 +117,7 @@ void PagePool::move(std::uint32_t from, std::uint32_t to) {
   references_[to] = std::exchange(references_[from], 0);
   indexed_[to] = indexed_[from];
   indexed_[from] = false;
+  recoded_[to] = recoded_[from] || slab_of(to) >= slabs_;
   free_[slab_of(from)].push_back(from);
   if (slab_of(to) < slab_limit_) --free_count_;
   if (slab_of(from) < slab_limit_) ++free_count_;

@@ -36,6 +36,9 @@ class PagePool {
   std::vector<std::uint32_t> free_ids(std::uint32_t grade, std::size_t count) const;
   void add_reference(std::uint32_t page);
   void release(std::uint32_t page);  // the last reference frees the page
+  // Whether what the page holds has been narrowed by cooling, there or where it was copied from.
+  bool recoded(std::uint32_t page) const { return recoded_[page]; }
+  void set_recoded(std::uint32_t page) { recoded_[page] = true; }
   // The prefix index's own reference, at most one a page: pages held by nothing else can be had by eviction.
   void add_indexed(std::uint32_t page);
   void release_indexed(std::uint32_t page);
@@ -67,7 +70,7 @@ class PagePool {
 
   std::uint32_t total_pages_, pages_per_slab_, slabs_;
   std::vector<std::uint32_t> references_;
-  std::vector<bool> indexed_;
+  std::vector<bool> indexed_, recoded_;
   std::array<Counts, kMostGrades> counts_;
   std::vector<std::vector<std::uint32_t>> free_;  // per slab, a stack: lowest ids on top at first
   std::uint32_t free_count_ = 0;  // in usable slabs

@@ -13,10 +13,11 @@ const uint NL4_ZERO_WORD = KVANT_NL4_ZERO * 0x11111111u;
 KV_LEVELS16_SEARCH(nl4, NL4_LEVELS, NL4_MIDPOINTS, NL4_ZERO_WORD, 8)
 KV_LEVELS16_UE5M3(nl4, NL4_ZERO_WORD, 8)
 
-// 128 times the levels of the four codes in the low 16 bits, by arithmetic.
+// 128 times the levels of the four codes in the low 16 bits, by arithmetic. Codes by way of bytes: masks in place (nibbles_scaled) would need more
+// constants than older GPUs have scalar registers for, next to the polynomial's.
 vec4 nl4_levels4(uint word) {
-  // Precise, or a compiler may add the half to the 2^23 inside, where there is no room for it.
-  precise vec4 m = nibbles_scaled(word, 8.0) * KV_NIBBLE_UNITS + 0.5;
+  const uvec2 pairs = uvec2(word, word >> 4) & 0x0F0Fu;
+  const vec4 m = vec4(ivec4(uvec4(pairs, pairs >> 8) & 255u)) - 7.5;
   vec4 square = m * m;
   vec4 level = m * (KVANT_NL4_POLYNOMIAL_A + square * (KVANT_NL4_POLYNOMIAL_B + square * KVANT_NL4_POLYNOMIAL_C));
   return floor(level + 0.5);

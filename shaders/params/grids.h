@@ -1,5 +1,5 @@
 // Grids of the kernels that move tokens between tensors and pages: how many workgroups a dispatch of append, read, copy or
-// convert needs. C++ only; the planner calls it, the kernels' header comments refer to it. All four kernels stride over
+// convert needs. C++ only; the planner calls it, the kernels' header comments refer to it. The kernels stride over
 // their units by the grid's size, so a grid that is cut off at the device's limit stays correct.
 #ifndef KVANT_PARAMS_GRIDS_H
 #define KVANT_PARAMS_GRIDS_H

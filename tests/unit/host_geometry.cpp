@@ -99,9 +99,9 @@ TEST_CASE("host geometry: every slab obeys the limits in every format") {
 TEST_CASE("host geometry: slabs, regions and pages beyond 2 and 4 GiB") {
   GeometryOptions options;
   options.target_slab_bytes = ~0ull;
-  // 8 heads of 128 f32: 64 KiB a page and side. 200,000 pages a side are 12.2 GiB: regions end below 4 GiB, slabs below 8.
+  // 8 heads of 128 f32: 64 KiB a page and side. 262,140 pages a side are 16 GiB: regions end below 4 GiB, slabs below 8.
   const auto geometry =
-      make_geometry(one_layer({8, 128, 128, FormatId::f32, FormatId::f32, 0, 0}, 16 * 200'000), wide_limits(), options);
+      make_geometry(one_layer({8, 128, 128, FormatId::f32, FormatId::f32, 0, 0}, 16 * 262'140), wide_limits(), options);
   REQUIRE(geometry.ok());
   const GroupGeometry& group = geometry->groups[0];
   CHECK(group.pages_per_slab == 65'535);

@@ -14,6 +14,7 @@
 #include "host_test_executor.hpp"
 #include "layer_means.hpp"
 #include "means.hpp"
+#include "memory_planner.hpp"
 #include "rotation_matrix.hpp"
 #include "step.hpp"
 
@@ -105,6 +106,17 @@ Status load(Cache& cache, std::span<const std::byte> bytes) {
         return size;
       })
       .status();
+}
+
+TEST_CASE("host means: a memory limit counts them") {
+  Fixture fixture(centred_spec(FormatId::q8_0));
+  const SequenceId id = fixture.cache->create_sequence().value();
+  fixture.append(id, make_rows(1024, 3.0f, 1), make_rows(1024, 3.0f, 2));
+  const std::uint64_t bytes = fixture.cache->memory_use().pool_bytes;
+  const MemoryPlan plan = fixture.cache->plan_limit(bytes, {}).value();
+  CHECK(plan.bytes_before == bytes);
+  CHECK(plan.actions.empty());
+  CHECK_FALSE(fixture.cache->plan_limit(bytes - 1, {})->actions.empty());
 }
 
 TEST_CASE("host means: the mean is that of the rows, rotated if they are, where it pays") {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "host_cache_model.hpp"
 #include "host_prefix_model.hpp"
 #include "memory_planner.hpp"
 
@@ -134,6 +135,29 @@ TEST_CASE("host memory: a plan's bytes are those of its actions, one after the o
     CHECK(bytes <= limit);
     for (std::uint32_t g = 0; g < groups; ++g)
       CHECK(plan.value().slab_limit[g] * state.groups[g].pages_per_slab >= state.groups[g].held_pages);
+  }
+}
+
+TEST_CASE("host memory: what a cache takes is a limit that it keeps to, whatever its last slab holds") {
+  for (const std::uint64_t pages : {1, 7, 8, 9, 25, 31}) {
+    CAPTURE(pages);
+    CacheSpec spec;
+    spec.layers = {{2, 64, 64, FormatId::f16, FormatId::q8_0, 0, 0}, {1, 32, 64, FormatId::f16, FormatId::f16, 0, 0}};
+    spec.capacity_tokens = pages * 16;
+    test::CacheModel model(spec, 8, pages);
+    const SequenceId id = model.create();
+    model.step({test::entry(id, static_cast<std::uint32_t>(pages * 16), 0)});
+    const std::uint64_t bytes = model.cache->memory_use().pool_bytes;
+    const auto plan = model.cache->plan_limit(bytes, {});
+    REQUIRE_MESSAGE(plan.ok(), plan.status().message());
+    CHECK(plan->bytes_before == bytes);
+    CHECK(plan->actions.empty());
+    CHECK_FALSE(model.cache->plan_limit(bytes - 1, {})->actions.empty());
+    REQUIRE(model.cache->set_memory_limit(bytes, {}).ok());
+    CHECK(model.cache->convert(0, Side::v, FormatId::f16).code() == StatusCode::resource_exhausted);
+    model.truncate(id, 0);
+    model.step({test::entry(id, static_cast<std::uint32_t>(pages * 16), 0)});
+    CHECK(model.cache->memory_use().pool_bytes == bytes);
   }
 }
 

@@ -341,7 +341,7 @@ typedef struct kvant_ext_manager {
    * most target_bytes; K and all tokens stay. The number of pages goes to `out_pages` (may be NULL). Layers whose V is as narrow keep
    * it, and so do those whose weight (memory_weight) is negative. A page comes back to its layer's format, with what is left of its values,
    * when it is written, appended to or moved. No step may be open. KVANT_ERROR_RESOURCE_EXHAUSTED: nothing that may cool meets the target,
-   * the message has the least that can, and nothing has changed; or the device's memory is out (a slab more is needed meanwhile), and what
+   * the message has the least that can, and nothing has cooled; or the device's memory is out (a slab more is needed meanwhile), and what
    * has cooled stays so. While pages are cold to other formats than these: KVANT_ERROR_FAILED_PRECONDITION. */
   kvant_error* (*cache_cool)(kvant_cache* cache, const kvant_cool_args* args, uint64_t* out_pages);
 } kvant_ext_manager;
