@@ -298,7 +298,7 @@ class Cache {
   // Of all pages, also those that the prefix cache alone holds, and of one layer group all layers together. Pages that are written, moved to
   // close gaps or taken back by a cut come back to their layers' formats, with what is left of their values. Formats other than those of pages
   // that are cold are refused. No step may be open. Errors: failed_precondition without mass, resource_exhausted if nothing that may cool
-  // reaches the target, and nothing has changed then; where device memory fails midway, what has cooled stays so.
+  // reaches the target, and nothing has cooled then; where device memory fails midway, what has cooled stays so.
   virtual Result<CoolReport> cool(const CoolSpec& spec) = 0;
 
   // Turns the keys of tokens [begin, begin + count), stored after RoPE, by so many positions, in all layers, on the device. They are

@@ -43,7 +43,7 @@ class Mass(Managed):
         """V of the pages of least mass becomes narrower until pool_bytes of stats() is at most `target`; returns how many pages.
         formats: one or two names that V of a page becomes, one after the other, from wide to narrow; None: t3, t2. Pages of a
         sequence's first `sinks` (0: 4) and last `recent` (0: 64) tokens stay as they are. No step may be open. KvantError
-        RESOURCE_EXHAUSTED: the target cannot be met, and nothing has changed."""
+        RESOURCE_EXHAUSTED: the target cannot be met, and nothing has cooled."""
         ids = None if formats is None else np.array([self._context.format_id(name) for name in formats], np.uint32)
         args = _abi.CoolArgs(target_bytes=_arrays.count("target", target, 64), formats=_arrays.pointer(ids),
                              format_count=0 if ids is None else ids.size, sinks=_arrays.count("sinks", sinks),
