@@ -217,7 +217,6 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
   child.tables.resize(geometry_.groups.size());
   std::vector<PagePair> copies;
   std::vector<TakenPage> taken;
-  std::vector<SlabId> slabs;
   if (open_page)
     for (std::uint32_t g = 0; g < pools_.size(); ++g) KVANT_TRY(make_room(g, 1));
   Rollback undo([&] { shrink_sequence(child, pools_, 0, geometry_.page_tokens); });
@@ -230,15 +229,9 @@ Result<SequenceId> CacheImpl::fork_sequence(SequenceId parent_id, std::uint64_t 
     child.tables[g].push(page);
     copies.push_back({g, static_cast<std::uint32_t>(source.at(full)), static_cast<std::uint32_t>(page)});
     taken.push_back({0, g, full, page, kNoPage});
-    slabs.push_back({g, geometry_.groups[g].slab_of(static_cast<std::uint32_t>(page))});
   }
-  auto copy_open_pages = [&]() -> Status {
-    std::vector<SlabId> created;
-    KVANT_TRY(slabs_.ensure(slabs, &created));
-    KVANT_TRY(poison_pages(created, taken));
-    return device_copy_pages(copies);
-  };
-  KVANT_TRY(copy_open_pages());
+  KVANT_TRY(ready_pages(taken));
+  KVANT_TRY(device_copy_pages(copies));
   child.tokens.assign(parent->tokens.begin(),
                       parent->tokens.begin() + static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(
                                                    tokens, parent->tokens.size())));

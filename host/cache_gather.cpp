@@ -125,7 +125,6 @@ Status CacheImpl::for_gather_parts(std::span<const GatherJob> jobs, F&& record) 
 Status CacheImpl::gather_to_new_pages(TokenMove& move) {
   for (std::uint32_t g = 0; g < pools_.size(); ++g) {
     const GroupGeometry& group = geometry_.groups[g];
-    std::vector<SlabId> slabs, created;
     std::vector<TakenPage> taken;
     std::vector<PagePlace> to;
     move.taken.reserve(move.taken.size() + move.pages[g].size());  // what is taken is known to who gives it back
@@ -135,15 +134,13 @@ Status CacheImpl::gather_to_new_pages(TokenMove& move) {
       page = pools_[g].take(move.sequence->tables[g].last());
       const auto id = static_cast<std::uint32_t>(page);
       move.taken.push_back({g, id});
-      slabs.push_back({g, group.slab_of(id)});
       taken.push_back({0, g, 0, page, kNoPage});
       to.back() = {group.slab_of(id), id - group.first_page(group.slab_of(id))};
     }
-    if (Status status = slabs_.ensure(slabs, &created); !status.ok()) {
+    if (Status status = ready_pages(taken); !status.ok()) {
       move.no_memory = status.code() == StatusCode::resource_exhausted;
       return status;
     }
-    KVANT_TRY(poison_pages(created, taken));
     // Tokens that have left a window are read as zeros, not as what somebody else had there.
     list_.clear();
     for (const TakenPage& page : group.window != 0 ? std::span<const TakenPage>(taken) : std::span<const TakenPage>())

@@ -208,6 +208,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status check_entries(std::span<const StepEntry> entries);
   Status check_mask(const StepEntry& entry, std::uint64_t kv_len) const;
   Status take_pages();
+  Status ready_pages(std::span<const TakenPage> pages);
   Status prepare_pages();
   void release_taken();
   void build_tables(std::span<const StepEntry> entries);

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 #include "prefix_key.hpp"
 
 namespace kvant {

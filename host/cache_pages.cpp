@@ -127,16 +127,13 @@ Status CacheImpl::upload_pages(std::uint32_t group, std::span<const FilledPage> 
 
 Status CacheImpl::fill_pages(std::uint32_t group, std::span<const FilledPage> pages,
                              std::span<const std::span<const std::byte>> blobs) {
-  std::vector<SlabId> slabs, created;
   std::vector<TakenPage> taken;
   std::vector<std::uint32_t> ids;
   for (const FilledPage& page : pages) {
     ids.push_back(page.page);
-    slabs.push_back({group, geometry_.groups[group].slab_of(page.page)});
     taken.push_back({0, group, 0, static_cast<std::int32_t>(page.page), kNoPage});
   }
-  KVANT_TRY(slabs_.ensure(slabs, &created));
-  KVANT_TRY(poison_pages(created, taken));
+  KVANT_TRY(ready_pages(taken));
   KVANT_TRY(clear_mass_pages(group, ids));
   return upload_pages(group, pages, blobs);
 }

@@ -99,16 +99,21 @@ Status CacheImpl::take_pages() {
   return {};
 }
 
-// Memory behind the taken pages, and the copies of open pages.
-Status CacheImpl::prepare_pages() {
+// Memory behind pages that were taken, which the test aid poisons.
+Status CacheImpl::ready_pages(std::span<const TakenPage> pages) {
   slab_scratch_.clear();
-  for (const TakenPage& taken : step_.taken) {
+  for (const TakenPage& taken : pages) {
     const SlabId id{taken.group, geometry_.groups[taken.group].slab_of(static_cast<std::uint32_t>(taken.page))};
     if (slab_scratch_.empty() || !(slab_scratch_.back() == id)) slab_scratch_.push_back(id);
   }
   std::vector<SlabId> created;
   KVANT_TRY(slabs_.ensure(slab_scratch_, &created));
-  KVANT_TRY(poison_pages(created, step_.taken));
+  return poison_pages(created, pages);
+}
+
+// And the copies of open pages.
+Status CacheImpl::prepare_pages() {
+  KVANT_TRY(ready_pages(step_.taken));
   std::vector<PagePair> copies;
   for (const TakenPage& taken : step_.taken)
     if (taken.replaced != kNoPage)

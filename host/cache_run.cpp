@@ -1,7 +1,9 @@
 // CacheImpl: one layer of a step on the device: fresh tokens into their pages, then attention over them.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
+#include "append_record.hpp"
 #include "layer_run.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
@@ -126,56 +128,42 @@ void CacheImpl::record_means(const LayerRun& run) {
 void CacheImpl::record_append(const LayerRun& run, const GroupTables& tables, const Geometry& geometry, const SlabStore& slabs, bool barrier) {
   const LayerGeometry& layer = geometry.layers[run.layer];
   const GroupGeometry& group = geometry.groups[run.group];
-  const std::uint32_t block_k = format_info(layer.sides[0].format).block,
-                      block_v = format_info(layer.sides[1].format).block;
-  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::append).local_size;
-  const std::uint64_t token_units =
-      params::append_units(1, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v, block_v);
-  const auto most_tokens = static_cast<std::uint32_t>(params::kMaxUnits / token_units);
-
+  AppendCall call;
+  call.format_k = layer.sides[0].format;
+  call.format_v = layer.sides[1].format;
+  call.head_dim_k = run.head_dim_k;
+  call.head_dim_v = run.head_dim_v;
+  call.page_tokens = geometry_.page_tokens;
+  call.io_in = static_cast<std::uint32_t>(run.args->k.type);
+  call.flags = layer.transforms;
+  call.k_rows = run.k.range;
+  call.v_rows = run.v.range;
+  call.slots = meta_.range();
+  call.means = means_.range(run.layer);
   for (const AppendSpan& span : tables.batch.appends) {
-    for (std::uint32_t done = 0; done < span.count;) {
-      const std::uint32_t first = span.first + done;
-      params::AppendParams append{};
-      append.tokens = std::min(span.count - done, most_tokens);
-      append.kv_heads = run.kv_heads;
-      append.page_begin = group.first_page(span.slab);
-      append.page_count = group.pages_in(span.slab);
-      append.slots_offset = tables.slots_offset + first;
-      append.slots_stride = 1;
-      append.k_offset = run.k.offset + first * run.k.token_stride;
-      append.k_token_stride = run.k.token_stride;
-      append.k_head_stride = run.k.head_stride;
-      append.v_offset = run.v.offset + first * run.v.token_stride;
-      append.v_token_stride = run.v.token_stride;
-      append.v_head_stride = run.v.head_stride;
-      if (const BufferRange mass = slabs.mass(run.group, span.slab); mass.buffer != BufferId::none) {
-        append.mass_offset = mass_place(run.layer).offset;
-        append.mass_page_stride = mass_place(run.layer).page_stride;
-      }
-      append.v_means_offset = means_.v_offset(run.layer);
-      Dispatch& dispatch = list_.add_dispatch(KernelId::append, "append", barrier);
-      barrier = false;
-      dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-      dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(layer.sides[0].format);
-      dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(layer.sides[1].format);
-      dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = run.head_dim_k;
-      dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = run.head_dim_v;
-      dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
-      dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(run.args->k.type);
-      dispatch.spec[KVANT_SPEC_FLAGS] = layer.transforms;
-      std::memcpy(dispatch.push.data(), &append, sizeof append);
-      dispatch.bindings[0] = slabs.region(run.layer, Side::k, span.slab);
-      dispatch.bindings[1] = slabs.region(run.layer, Side::v, span.slab);
-      dispatch.bindings[2] = run.k.range;
-      dispatch.bindings[3] = run.v.range;
-      dispatch.bindings[4] = meta_.range();
-      dispatch.bindings[5] = slabs.mass(run.group, span.slab);
-      dispatch.bindings[6] = means_.range(run.layer);
-      dispatch.groups = params::append_grid(append.tokens, run.kv_heads, run.head_dim_k, block_k, run.head_dim_v,
-                                            block_v, local_size, executor_.limits().max_groups[0]);
-      done += append.tokens;
+    params::AppendParams append{};
+    append.tokens = span.count;
+    append.kv_heads = run.kv_heads;
+    append.page_begin = group.first_page(span.slab);
+    append.page_count = group.pages_in(span.slab);
+    append.slots_offset = tables.slots_offset + span.first;
+    append.slots_stride = 1;
+    append.k_offset = run.k.offset + span.first * run.k.token_stride;
+    append.k_token_stride = run.k.token_stride;
+    append.k_head_stride = run.k.head_stride;
+    append.v_offset = run.v.offset + span.first * run.v.token_stride;
+    append.v_token_stride = run.v.token_stride;
+    append.v_head_stride = run.v.head_stride;
+    append.v_means_offset = means_.v_offset(run.layer);
+    call.mass = slabs.mass(run.group, span.slab);
+    if (call.mass.buffer != BufferId::none) {
+      append.mass_offset = mass_place(run.layer).offset;
+      append.mass_page_stride = mass_place(run.layer).page_stride;
     }
+    call.params = append;
+    call.k = slabs.region(run.layer, Side::k, span.slab);
+    call.v = slabs.region(run.layer, Side::v, span.slab);
+    kvant::record_append(list_, call, executor_, std::exchange(barrier, false));
   }
 }
 

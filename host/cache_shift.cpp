@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
+#include "append_record.hpp"
 #include "cache_impl.hpp"
 #include "checked.hpp"
 #include "params/grids.h"
@@ -97,13 +99,24 @@ Status CacheImpl::record_rotation(std::uint32_t g, std::uint64_t tokens, std::ui
 Status CacheImpl::append_keys(std::uint32_t layer, std::span<const std::int32_t> slots, const BufferRange& rows) {
   const LayerGeometry& facts = geometry_.layers[layer];
   const GroupGeometry& group = geometry_.groups[facts.group];
-  const std::uint32_t local_size = executor_.page_kernel_config(KernelId::append).local_size;
   KVANT_ASSIGN(const Staging staging, executor_.stage(slots.size_bytes(), BufferKind::upload));
   std::memcpy(staging.data, slots.data(), slots.size_bytes());
   GroupBatch batch;
   batch.slots.assign(slots.begin(), slots.end());
   find_append_spans(batch, group, geometry_.page_tokens);
   list_.clear();
+  AppendCall call;
+  call.format_k = facts.sides[0].format;
+  call.format_v = facts.sides[1].format;
+  call.head_dim_k = group.head_dim_k;
+  call.head_dim_v = group.head_dim_v;
+  call.page_tokens = geometry_.page_tokens;
+  call.io_in = static_cast<std::uint32_t>(IoType::f32);
+  call.flags = facts.transforms;
+  call.both_sides = false;
+  call.k_rows = call.v_rows = rows;
+  call.slots = staging.range;
+  call.means = means_.range(layer);
   bool barrier = true;
   for (const AppendSpan& span : batch.appends) {
     params::AppendParams append{};
@@ -116,27 +129,10 @@ Status CacheImpl::append_keys(std::uint32_t layer, std::span<const std::int32_t>
     append.k_head_stride = group.head_dim_k;
     append.k_token_stride = group.head_dim_k * group.kv_heads;
     append.k_offset = span.first * append.k_token_stride;
-    Dispatch& dispatch = list_.add_dispatch(KernelId::append, "append", barrier);
-    barrier = false;
-    dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-    dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(facts.sides[0].format);
-    dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(facts.sides[1].format);
-    dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = group.head_dim_k;
-    dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = group.head_dim_v;
-    dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = geometry_.page_tokens;
-    dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = static_cast<std::uint32_t>(IoType::f32);
-    dispatch.spec[KVANT_SPEC_FLAGS] = facts.transforms;
-    std::memcpy(dispatch.push.data(), &append, sizeof append);
-    dispatch.bindings[0] = slabs_.region(layer, Side::k, span.slab);
-    dispatch.bindings[1] = slabs_.region(layer, Side::v, span.slab);
-    dispatch.bindings[2] = rows;
-    dispatch.bindings[3] = rows;
-    dispatch.bindings[4] = staging.range;
-    dispatch.bindings[6] = means_.range(layer);
-    dispatch.groups = params::append_grid(append.tokens, group.kv_heads, group.head_dim_k, format_info(facts.sides[0].format).block,
-                                          group.head_dim_v, format_info(facts.sides[1].format).block, local_size,
-                                          executor_.limits().max_groups[0]);
-    dispatch.groups[1] = 1;
+    call.params = append;
+    call.k = slabs_.region(layer, Side::k, span.slab);
+    call.v = slabs_.region(layer, Side::v, span.slab);
+    kvant::record_append(list_, call, executor_, std::exchange(barrier, false));
   }
   KVANT_ASSIGN([[maybe_unused]] const Ticket ticket, executor_.submit(list_));
   return {};

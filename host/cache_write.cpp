@@ -51,20 +51,16 @@ Status CacheImpl::replace_pages(Sequence& sequence, std::uint32_t group, std::sp
   PagePool& pool = pools_[group];
   KVANT_TRY(make_room(group, shared.size()));
   std::vector<PagePair> copies;
-  std::vector<SlabId> slabs, created;
   std::vector<TakenPage> taken;
   copies.reserve(shared.size());
-  slabs.reserve(shared.size());
   taken.reserve(shared.size());
   for (const std::uint32_t i : shared) {
     const std::int32_t page = pool.take(table.at(i));
     copies.push_back({group, static_cast<std::uint32_t>(table.at(i)), static_cast<std::uint32_t>(page)});
-    slabs.push_back({group, geometry_.groups[group].slab_of(static_cast<std::uint32_t>(page))});
     taken.push_back({0, group, i, page, kNoPage});
   }
   const auto copy = [&]() -> Status {
-    KVANT_TRY(slabs_.ensure(slabs, &created));
-    KVANT_TRY(poison_pages(created, taken));
+    KVANT_TRY(ready_pages(taken));
     return device_copy_pages(copies);
   };
   if (const Status status = within_memory(copy); !status.ok()) {

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 #include "params/types.h"
 
 namespace kvant {

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 #include "executor.hpp"
 #include "geometry.hpp"
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 
 namespace kvant {
 

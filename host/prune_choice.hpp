@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 
 namespace kvant {
 

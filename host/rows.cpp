@@ -5,7 +5,8 @@
 #include <numeric>
 #include <vector>
 
-#include "cache.hpp"
+#include "append_record.hpp"
+#include "cache_spec.hpp"
 #include "checked.hpp"
 #include "geometry.hpp"
 #include "params/grids.h"
@@ -70,7 +71,6 @@ Status quantize_rows(Executor& executor, FormatId format_id, std::uint32_t head_
   const FormatInfo& format = format_info(format_id);
   TemporaryBuffer slab{executor};
   KVANT_ASSIGN(slab.buffer, executor.create_buffer(chunk.pages * chunk.side.page_bytes, BufferKind::device));
-  const std::uint32_t local_size = executor.page_kernel_config(KernelId::append).local_size;
   CommandList list;
   for (std::uint64_t first = 0; first < chunk.rows; first += chunk.tokens()) {
     const auto tokens = static_cast<std::uint32_t>(std::min<std::uint64_t>(chunk.tokens(), chunk.rows - first));
@@ -80,26 +80,23 @@ Status quantize_rows(Executor& executor, FormatId format_id, std::uint32_t head_
     KVANT_ASSIGN(const Staging slots, stage_slots(executor, tokens));
     KVANT_ASSIGN(const Staging codes, executor.stage(page_bytes, BufferKind::readback));
 
-    params::AppendParams append{};
-    append.tokens = tokens;
-    append.kv_heads = 1;
-    append.page_count = chunk.pages;
-    append.slots_stride = 1;
-    append.k_token_stride = append.k_head_stride = append.v_token_stride = append.v_head_stride = head_dim;
+    AppendCall call;
+    call.format_k = call.format_v = format_id;
+    call.head_dim_k = call.head_dim_v = head_dim;
+    call.page_tokens = kPageTokens;
+    call.io_in = KVANT_IO_F32;
+    call.both_sides = false;
+    call.params.tokens = tokens;
+    call.params.kv_heads = 1;
+    call.params.page_count = chunk.pages;
+    call.params.slots_stride = 1;
+    call.params.k_token_stride = call.params.k_head_stride = head_dim;
+    call.k = {slab.buffer, 0, chunk.pages * chunk.side.page_bytes};
+    call.k_rows = floats.range;
+    call.slots = slots.range;
+    call.name = "quantize";
     list.clear();
-    Dispatch& dispatch = list.add_dispatch(KernelId::append, "quantize", false);
-    dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local_size;
-    dispatch.spec[KVANT_SPEC_FORMAT_K] = dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(format_id);
-    dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = head_dim;
-    dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = kPageTokens;
-    dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = KVANT_IO_F32;
-    std::memcpy(dispatch.push.data(), &append, sizeof append);
-    dispatch.bindings[0] = {slab.buffer, 0, chunk.pages * chunk.side.page_bytes};
-    dispatch.bindings[2] = floats.range;
-    dispatch.bindings[4] = slots.range;
-    dispatch.groups = params::append_grid(tokens, 1, head_dim, format.block, head_dim, format.block, local_size,
-                                          executor.limits().max_groups[0]);
-    dispatch.groups[1] = 1;  // side K alone
+    record_append(list, call, executor, false);
     list.add_copy({slab.buffer, 0, codes.range.buffer, codes.range.offset, page_bytes}, "quantize", true);
     KVANT_ASSIGN(const Ticket ticket, executor.submit(list));
     KVANT_TRY(executor.wait(ticket));

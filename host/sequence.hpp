@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 #include "geometry.hpp"
 #include "page_table.hpp"
 #include "prefix_index.hpp"

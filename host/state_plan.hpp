@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 #include "page_pool.hpp"
 #include "prefix_index.hpp"
 #include "state_stream.hpp"

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 #include "device_table.hpp"
 
 namespace kvant {

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "cache.hpp"
+#include "cache_spec.hpp"
 #include "geometry.hpp"
 #include "page_pool.hpp"
 #include "sequence.hpp"

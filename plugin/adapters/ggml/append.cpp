@@ -1,10 +1,9 @@
 // SET_ROWS into a cache that lies in pages: the kernel that quantizes on append, one side, with ggml's indices as slots.
-#include <algorithm>
+#include <utility>
 
+#include "append_record.hpp"
 #include "operations.hpp"
 #include "page_rows.hpp"
-#include "params/grids.h"
-#include "params/pages.h"
 #include "planar.hpp"
 
 namespace kvant::ggml {
@@ -24,49 +23,37 @@ Status record_append(Work& work, const ggml_tensor* op) {
   const ggml_tensor *source = op->src[0], *index = op->src[1];
   if (ggml_nelements(source) == 0) return {};
   const ExecutorLimits& limits = work.executor().limits();
-  const std::uint32_t local = work.executor().page_kernel_config(KernelId::append).local_size;
-  const FormatInfo& format = format_info(t.format);
   const Window rows = work.window(source);
   const Window slots = work.window(index);
-  const auto tokens = u32(source->ne[1]);
   const std::uint64_t bound = limits.max_binding_bytes / t.page_bytes(), begin = (offset_of(op) - t.offset) / t.page_bytes();
   const std::uint64_t end = begin + static_cast<std::uint64_t>(op->ne[1]) / kPageTokens;
-  const std::uint64_t most = params::kMaxUnits / params::append_units(1, t.heads, t.head_dim, format.block, t.head_dim, format.block);
+  const auto element = u32(ggml_type_size(source->type));
+  AppendCall call;
+  call.format_k = call.format_v = t.format;
+  call.head_dim_k = call.head_dim_v = t.head_dim;
+  call.page_tokens = kPageTokens;
+  call.io_in = source->type == GGML_TYPE_F32 ? KVANT_IO_F32 : KVANT_IO_F16;
+  call.both_sides = false;
+  call.params.tokens = u32(source->ne[1]);
+  call.params.kv_heads = t.heads;
+  call.params.slots_stride = u32(index->nb[0] / 4);
+  call.params.slots_offset = slots.skipped / 4;
+  call.params.k_token_stride = u32(source->nb[1] / element);
+  call.params.k_head_stride = t.head_dim;
+  call.params.k_offset = rows.skipped / element;
+  call.k_rows = call.v_rows = rows.range;
+  call.slots = slots.range;
   bool barrier = true;
   for (std::uint64_t page = begin; page < end;) {
     // All that is left, or as much as leaves the next part aligned.
     const std::uint64_t base = page / kAlignedPages * kAlignedPages;
     const std::uint64_t stop = end - base <= bound ? end : base + bound / kAlignedPages * kAlignedPages;
     if (stop <= page) return {StatusCode::resource_exhausted, std::to_string(kAlignedPages) + " pages of " + std::to_string(t.page_bytes()) + " bytes cannot be bound"};
-    for (std::uint32_t done = 0; done < tokens;) {
-      const auto count = u32(std::min<std::uint64_t>(most, tokens - done));
-      const auto element = u32(ggml_type_size(source->type));
-      params::AppendParams p{};
-      p.tokens = count;
-      p.kv_heads = t.heads;
-      // Slots count from the destination's first page, which may lie behind the first that is bound: below 0, in 32 bits.
-      p.page_begin = u32(base - begin);
-      p.page_count = u32(stop - base);
-      p.slots_stride = u32(index->nb[0] / 4);
-      p.slots_offset = slots.skipped / 4 + done * p.slots_stride;
-      p.k_token_stride = u32(source->nb[1] / element);
-      p.k_head_stride = t.head_dim;
-      p.k_offset = rows.skipped / element + done * p.k_token_stride;
-      Dispatch& dispatch = work.add(KernelId::append, "append", p, barrier);
-      barrier = false;
-      dispatch.spec[KVANT_SPEC_LOCAL_SIZE] = local;
-      dispatch.spec[KVANT_SPEC_FORMAT_K] = dispatch.spec[KVANT_SPEC_FORMAT_V] = u32(t.format);
-      dispatch.spec[KVANT_SPEC_HEAD_DIM_K] = dispatch.spec[KVANT_SPEC_HEAD_DIM_V] = t.head_dim;
-      dispatch.spec[KVANT_SPEC_PAGE_TOKENS] = kPageTokens;
-      dispatch.spec[KVANT_SPEC_IO_TYPE_IN] = source->type == GGML_TYPE_F32 ? KVANT_IO_F32 : KVANT_IO_F16;
-      const BufferRange pages{t.buffer, t.offset + base * t.page_bytes(), (stop - base) * t.page_bytes()};
-      dispatch.bindings[0] = dispatch.bindings[1] = pages;
-      dispatch.bindings[2] = dispatch.bindings[3] = rows.range;
-      dispatch.bindings[4] = slots.range;
-      dispatch.groups = params::append_grid(count, t.heads, t.head_dim, format.block, t.head_dim, format.block, local, limits.max_groups[0]);
-      dispatch.groups[1] = 1;  // one side
-      done += count;
-    }
+    // Slots count from the destination's first page, which may lie behind the first that is bound: below 0, in 32 bits.
+    call.params.page_begin = u32(base - begin);
+    call.params.page_count = u32(stop - base);
+    call.k = call.v = {t.buffer, t.offset + base * t.page_bytes(), (stop - base) * t.page_bytes()};
+    kvant::record_append(work.list(), call, work.executor(), std::exchange(barrier, false));
     page = stop;
   }
   return {};
