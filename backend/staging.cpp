@@ -9,10 +9,8 @@ constexpr std::uint64_t kStagingAlignment = 256;
 void StagingPool::reclaim() {
   std::uint64_t done = timeline_.completed();
   if (kind_ == BufferKind::readback) done = std::min(done, waited_);
-  while (!pieces_.empty() && pieces_.front().ticket <= done) {
-    if (pieces_.front().dedicated) buffers_.destroy(pieces_.front().range.buffer);
-    pieces_.pop_front();
-  }
+  while (const std::optional<Piece> piece = pieces_.take(done))
+    if (piece->dedicated) buffers_.destroy(piece->range.buffer);
   ring_.reclaim(done);
 }
 
@@ -47,29 +45,31 @@ Result<Staging> StagingPool::stage(std::uint64_t size, std::uint64_t ticket) {
     staging.range.buffer = ring_buffer_;
   }
   staging.data = buffers_.find(staging.range.buffer)->mapped + staging.range.offset;
-  pieces_.push_back({staging.range, ticket, dedicated});
+  pieces_.give({staging.range, dedicated}, ticket);
   return staging;
 }
 
 Status StagingPool::flush(std::uint64_t ticket) {
-  for (auto piece = pieces_.rbegin(); piece != pieces_.rend() && piece->ticket == ticket; ++piece)
-    KVANT_TRY(memory_.flush(*buffers_.find(piece->range.buffer), piece->range.offset, piece->range.size));
+  for (std::size_t i = pieces_.size(); i-- != 0 && pieces_.at(i).ticket == ticket;) {
+    const BufferRange& range = pieces_.at(i).object.range;
+    KVANT_TRY(memory_.flush(*buffers_.find(range.buffer), range.offset, range.size));
+  }
   return {};
 }
 
 Status StagingPool::waited(std::uint64_t ticket) {
-  for (const Piece& piece : pieces_) {
-    if (piece.ticket > ticket) break;
-    if (piece.ticket > waited_)
-      KVANT_TRY(memory_.invalidate(*buffers_.find(piece.range.buffer), piece.range.offset, piece.range.size));
+  for (std::size_t i = 0; i < pieces_.size() && pieces_.at(i).ticket <= ticket; ++i) {
+    const BufferRange& range = pieces_.at(i).object.range;
+    if (pieces_.at(i).ticket > waited_) KVANT_TRY(memory_.invalidate(*buffers_.find(range.buffer), range.offset, range.size));
   }
   waited_ = std::max(waited_, ticket);
   return {};
 }
 
 std::size_t StagingPool::dedicated_count() const {
-  return static_cast<std::size_t>(
-      std::count_if(pieces_.begin(), pieces_.end(), [](const Piece& p) { return p.dedicated; }));
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < pieces_.size(); ++i) count += pieces_.at(i).object.dedicated ? 1 : 0;
+  return count;
 }
 
 }  // namespace kvant

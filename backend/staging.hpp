@@ -5,10 +5,9 @@
 // after the host has also waited for that submit, and not before the next readback piece is asked for.
 #pragma once
 
-#include <deque>
-
 #include "buffer_table.hpp"
 #include "ring_allocator.hpp"
+#include "ticket_ring.hpp"
 
 namespace kvant {
 
@@ -23,7 +22,7 @@ class StagingPool {
   Result<Staging> stage(std::uint64_t size, std::uint64_t ticket);
 
   // Pieces that the submit `ticket` will take along.
-  bool has_pieces(std::uint64_t ticket) const { return !pieces_.empty() && pieces_.back().ticket == ticket; }
+  bool has_pieces(std::uint64_t ticket) const { return pieces_.size() != 0 && pieces_.at(pieces_.size() - 1).ticket == ticket; }
   // Before the submit `ticket`: makes the host's writes visible (upload).
   Status flush(std::uint64_t ticket);
   // After the host waited for `ticket`: makes the device's writes visible (readback).
@@ -34,8 +33,7 @@ class StagingPool {
  private:
   struct Piece {
     BufferRange range;
-    std::uint64_t ticket;
-    bool dedicated;
+    bool dedicated = false;
   };
   void reclaim();
   bool make_room(std::uint64_t size, std::uint64_t ticket, std::uint64_t& offset);
@@ -47,7 +45,7 @@ class StagingPool {
   std::uint64_t ring_bytes_;
   BufferId ring_buffer_ = BufferId::none;
   RingAllocator ring_;
-  std::deque<Piece> pieces_;  // oldest first
+  TicketRing<Piece> pieces_;
   std::uint64_t waited_ = 0;
 };
 

@@ -11,6 +11,11 @@ namespace kvant {
 template <typename T>
 class TicketRing {
  public:
+  struct Slot {
+    T object;
+    std::uint64_t ticket;
+  };
+
   // Tickets must not fall from one give to the next.
   void give(T object, std::uint64_t ticket) {
     if (count_ == slots_.size()) grow();
@@ -29,12 +34,9 @@ class TicketRing {
     return count_ == 0 ? std::nullopt : std::optional(slots_[head_].ticket);
   }
   std::size_t size() const { return count_; }
+  const Slot& at(std::size_t index) const { return slots_[(head_ + index) % slots_.size()]; }  // 0: the oldest
 
  private:
-  struct Slot {
-    T object;
-    std::uint64_t ticket;
-  };
   void grow() {
     std::vector<Slot> larger(slots_.empty() ? 8 : slots_.size() * 2);
     for (std::size_t i = 0; i < count_; ++i) larger[i] = slots_[(head_ + i) % slots_.size()];

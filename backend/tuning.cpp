@@ -116,8 +116,16 @@ AttendConfig make_config(const AttendShape& shape, const Style& style) {
   return config;
 }
 
+// llvmpipe since Mesa 26 (older ones down to 23 were not measured) makes one instruction of a shuffle: then a workgroup is one vector of lanes, four of
+// which share a row, so that a line of memory is fetched once.
+bool shuffles_cheaply(const DeviceSnapshot& snapshot) {
+  constexpr std::uint32_t kLlvmpipe = 13, kMesa26 = 26u << 22;  // VkDriverId, VK_MAKE_API_VERSION
+  return snapshot.driver_id == kLlvmpipe && snapshot.driver_version >= kMesa26;
+}
+
 Style style_of(const AttendShape& shape, const DevicePlan& plan) {
   const bool many_queries = shape.max_queries >= 8;
+  const auto can = [&](KernelId kernel) { return kernel_available(kernel, plan); };
   Style style;
   style.shared_bytes = std::min<std::uint32_t>(plan.snapshot.max_shared_bytes, 32768);
   style.parallel_workgroups = plan.parallel_workgroups;
@@ -128,9 +136,13 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
     style.local_size = 16;
     style.most_k_lanes = 1;
     style.most_chunk = 1024;
+    if (!many_queries && shuffles_cheaply(plan.snapshot) && can(KernelId::attend_decode_sg)) {
+      style.kernel = KernelId::attend_decode_sg;
+      style.local_size = style.subgroup_size = plan.subgroup_size;
+      style.most_k_lanes = 4;
+    }
     return style;
   }
-  const auto can = [&](KernelId kernel) { return kernel_available(kernel, plan); };
   if (!many_queries && plan.snapshot.int_dot_accelerated && format_has_integer_codes(shape.format_k) &&
       can(KernelId::attend_decode_dot8)) {
     style.kernel = KernelId::attend_decode_dot8;
@@ -231,6 +243,10 @@ std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
            .most_k_lanes = 4, .most_chunk = 64});
       add({.kernel = kernel, .local_size = 128, .subgroup_size = size, .most_rows = gpu_rows, .most_k_lanes = 8,
            .most_chunk = 256, .parallel_workgroups = 512});
+      // A CPU driver's: one vector of lanes.
+      if (!loops && size <= 16)
+        add({.kernel = kernel, .local_size = size, .subgroup_size = size, .most_rows = rows, .most_k_lanes = 4,
+             .most_chunk = 1024, .shared_bytes = 32768});
     }
   }
   return configs;

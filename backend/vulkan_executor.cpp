@@ -134,16 +134,16 @@ Result<Staging> VulkanExecutor::stage(std::uint64_t size, BufferKind kind) {
 
 Status VulkanExecutor::check_range(const char* what, const BufferRange& range, std::uint64_t alignment) const {
   const Buffer* buffer = buffers_->find(range.buffer);
-  const std::string where =
-      std::string(what) + " [" + std::to_string(range.offset) + ", +" + std::to_string(range.size) + ")";
-  if (buffer == nullptr) {
-    return {StatusCode::internal, where + " names buffer " + std::to_string(static_cast<std::uint64_t>(range.buffer)) +
-                                      ", which does not exist"};
-  }
+  const auto refused = [&](const std::string& why) {
+    return Status(StatusCode::internal,
+                  std::string(what) + " [" + std::to_string(range.offset) + ", +" + std::to_string(range.size) + ") " + why);
+  };
+  if (buffer == nullptr)
+    return refused("names buffer " + std::to_string(static_cast<std::uint64_t>(range.buffer)) + ", which does not exist");
   if (range.offset > buffer->size || range.size > buffer->size - range.offset)
-    return {StatusCode::internal, where + " leaves its buffer of " + std::to_string(buffer->size) + " bytes"};
+    return refused("leaves its buffer of " + std::to_string(buffer->size) + " bytes");
   if (range.offset % alignment != 0)
-    return {StatusCode::internal, where + " does not start on a multiple of " + std::to_string(alignment) + " bytes"};
+    return refused("does not start on a multiple of " + std::to_string(alignment) + " bytes");
   return {};
 }
 

@@ -397,6 +397,7 @@ class CacheImpl final : public Cache, public CacheDebug {
 
   StepState step_;
   Step* open_step_ = nullptr;
+  std::unique_ptr<Step> spare_step_;  // the last one that was committed, for the next plan
   AttendPlanner planner_;
   MetaTable meta_;
   ScratchBuffer partial_;

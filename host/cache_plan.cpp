@@ -132,7 +132,8 @@ void CacheImpl::release_taken() {
 void CacheImpl::build_tables(std::span<const StepEntry> entries) {
   const std::uint32_t page_tokens = geometry_.page_tokens;
   meta_.clear();
-  std::vector<std::uint32_t> mask_offsets(entries.size(), 0);
+  std::vector<std::uint32_t>& mask_offsets = step_.mask_offsets;
+  mask_offsets.assign(entries.size(), 0);
   for (std::size_t e = 0; e < entries.size(); ++e) {
     if (entries[e].mask == nullptr || entries[e].queries == 0) continue;
     step_.masked = true;
@@ -190,7 +191,8 @@ void CacheImpl::build_tables(std::span<const StepEntry> entries) {
 }
 
 std::unique_ptr<Step> CacheImpl::open_step() {
-  auto step = std::make_unique<Step>(*this);
+  std::unique_ptr<Step> step = spare_step_ != nullptr ? std::move(spare_step_) : std::make_unique<Step>(*this);
+  step->cache_ = this;
   open_step_ = step.get();
   return step;
 }
@@ -260,8 +262,8 @@ Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
   if (step_.fresh_tokens != 0) {
     const auto missing = std::find(step_.appended.begin(), step_.appended.end(), false);
     if (missing != step_.appended.end())
-      return {StatusCode::failed_precondition, "layer " + std::to_string(missing - step_.appended.begin()) +
-                                                   " has not been run, and the step appends " +
+      return {StatusCode::failed_precondition, "layer " + std::to_string(missing - step_.appended.begin()) + " of " +
+                                                   std::to_string(step_.appended.size()) + " was not run, and the step appends " +
                                                    std::to_string(step_.fresh_tokens) + " tokens"};
   }
   const CacheJournal::Timer timer(journal_, Operation::commit);
@@ -287,7 +289,7 @@ Status CacheImpl::commit(std::unique_ptr<Step>&& step) {
   }
   step_.wide_taken.clear();
   end_step();
-  step.reset();
+  spare_step_ = std::move(step);
   return {};
 }
 

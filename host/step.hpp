@@ -75,6 +75,7 @@ struct StepState {
   std::vector<bool> appended;  // per layer
   std::uint32_t fresh_tokens = 0, queries = 0;
   bool masked = false;  // some sequence has a custom mask
+  std::vector<std::uint32_t> mask_offsets;  // per entry, words in META
   std::uint64_t sampled_token = UINT64_MAX;  // fresh token whose quantization error is measured; UINT64_MAX: none
 
   void clear();

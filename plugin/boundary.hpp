@@ -74,7 +74,7 @@ Status check_output(const T* out, std::string_view name) {
 template <typename T>
 Result<std::size_t> element_stride(const T* first, std::uint32_t stride, std::string_view array, std::string_view stride_name) {
   std::size_t size = 0;
-  KVANT_TRY(check_size(first, text(array, "[0]"), size));
+  KVANT_TRY(check_size(first, ElementName(array, 0), size));
   if (stride == 0) return size;
   if (stride < size || stride % alignof(T) != 0)
     return invalid(stride_name, " (", stride, ") is not a multiple of ", alignof(T), " that is at least ", array,

@@ -13,7 +13,9 @@ static_assert(sizeof(void*) == 8, "handles need 64-bit pointers");
 struct Registry {
   std::mutex mutex;
   std::uint64_t next_serial = 1;
-  std::unordered_map<std::uint64_t, std::shared_ptr<Object>> objects;
+  using Objects = std::unordered_map<std::uint64_t, std::shared_ptr<Object>>;
+  Objects objects;
+  Objects::node_type spare;  // the node of the last object that was taken out, for the next one
   // Handles lately destroyed and where to complain about their use; the oldest is forgotten first.
   static constexpr std::size_t kRemembered = 1024;
   struct Removed {
@@ -95,7 +97,13 @@ Result<void*> add_object(const std::shared_ptr<Object>& object, HandleType type)
     return Status{StatusCode::resource_exhausted, text("handles are exhausted: ", all.next_serial - 1, " were made")};
   const std::uint64_t number =
       library_mark() << (kTypeBits + kSerialBits) | all.next_serial << kTypeBits | static_cast<std::uint64_t>(type);
-  all.objects.emplace(number, object);
+  if (all.spare.empty()) {
+    all.objects.emplace(number, object);
+  } else {
+    all.spare.key() = number;
+    all.spare.mapped() = object;
+    all.objects.insert(std::move(all.spare));
+  }
   ++all.next_serial;
   Registry::handle_of(*object) = number;
   if (parent != nullptr) ++Registry::children_of(*parent);
@@ -112,7 +120,8 @@ Removal remove_object(const void* handle, HandleType type) {
   all.removed[all.next_removed++ % Registry::kRemembered] = {it->first, Registry::root_of(removal.object)};
   Registry::handle_of(*removal.object) = 0;
   if (Object* parent = Registry::parent_of(*removal.object).get()) --Registry::children_of(*parent);
-  all.objects.erase(it);
+  all.spare = all.objects.extract(it);
+  all.spare.mapped().reset();
   return removal;
 }
 

@@ -2,6 +2,7 @@
 // be destroyed first. A device and all below it form one lock domain.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "backend.hpp"
+#include "block_reuse.hpp"
 #include "cache.hpp"
 #include "config.hpp"
 #include "handles.hpp"
@@ -108,7 +110,12 @@ class CacheObject : public Object {
   std::shared_ptr<CacheObject> cold;             // of the store
   std::unique_ptr<TensorStore> store;            // null until store_open
   bool step_open = false;
-  std::unordered_set<kvant_sequence> step_sequences;  // of the open step
+  std::vector<StepEntry> step_entries;           // of the last step_plan
+  std::vector<kvant_sequence> step_sequences;    // of the open step, in order
+  std::shared_ptr<BlockReuse> step_blocks = std::make_shared<BlockReuse>();
+  bool in_step(kvant_sequence sequence) const {
+    return step_open && std::binary_search(step_sequences.begin(), step_sequences.end(), sequence);
+  }
 
   // A sequence handle carries the cache it came from, so that another cache's is not taken for one of ours.
   Result<SequenceId> sequence(kvant_sequence handle, std::string_view name) const;
@@ -130,7 +137,6 @@ class StepObject : public Object {
   std::unique_ptr<Step> step;
   std::uint64_t fresh_tokens = 0, queries = 0;
   std::string causal_objection;                  // why a causal run is impossible; empty: it is possible
-  std::vector<bool> layers_run;
 
   DeviceObject& owner() { return *cache->device; }
 };

@@ -17,11 +17,10 @@ kvant_error* paged_plan(kvant_cache* cache, const kvant_paged_args* args, kvant_
     KVANT_TRY(check_pages_external(*object));
     if (object->step_open) return precondition("a step of the cache is already open; commit or abort it first");
     KVANT_ASSIGN(const PagedInput input, read_paged_args(args, *object));
-    auto step = std::make_shared<StepObject>(object.object());
+    auto step = std::allocate_shared<StepObject>(ReusedBlock<StepObject>(object->step_blocks), object.object());
     step->fresh_tokens = input.batch.slot_mapping.size();
     step->queries = input.queries;
     step->causal_objection = input.causal_objection;
-    step->layers_run.resize(object->cache->spec().layers.size());
     KVANT_ASSIGN(step->step, object->cache->plan_paged(input.batch));
     KVANT_ASSIGN(*out_step, add(step));
     object->step_open = true;

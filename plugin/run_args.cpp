@@ -9,17 +9,26 @@
 namespace kvant::abi {
 namespace {
 
+// What the step does, and how much of it: why a tensor must or must not be given.
+struct Reason {
+  const char* verb;
+  std::uint64_t count;
+  const char* what;
+  std::string words() const {
+    return count != 0 ? text("the step ", verb, " ", count, " ", what) : text("the step ", verb, " no ", what);
+  }
+};
+
 // A tensor that the step needs, or must not be given.
-Status check_wanted(const void* tensor, bool wanted, std::string_view name, std::string_view reason) {
-  if (wanted && tensor == nullptr) return invalid(name, " is NULL although ", reason);
-  if (!wanted && tensor != nullptr) return invalid(name, " is given although ", reason);
+Status check_wanted(const void* tensor, bool wanted, std::string_view name, const Reason& reason) {
+  if (wanted && tensor == nullptr) return invalid(name, " is NULL although ", reason.words());
+  if (!wanted && tensor != nullptr) return invalid(name, " is given although ", reason.words());
   return {};
 }
 
 Status check_append(const kvant_run_args& values, const StepObject& step, const LayerSpec& layer, RunInput& input) {
   const bool appends = step.fresh_tokens != 0;
-  const std::string reason =
-      appends ? text("the step appends ", step.fresh_tokens, " tokens") : std::string("the step appends no tokens");
+  const Reason reason{"appends", step.fresh_tokens, "tokens"};
   KVANT_TRY(check_wanted(values.k, appends, "args.k", reason));
   KVANT_TRY(check_wanted(values.v, appends, "args.v", reason));
   if (!appends) return {};
@@ -48,15 +57,14 @@ Status check_numbers(const kvant_run_args& values) {
 
 Status check_attend(const kvant_run_args& values, const StepObject& step, const LayerSpec& layer, RunInput& input) {
   const bool attends = step.queries != 0;
-  const std::string reason =
-      attends ? text("the step asks ", step.queries, " queries") : std::string("the step asks no queries");
+  const Reason reason{"asks", step.queries, "queries"};
   KVANT_TRY(check_wanted(values.q, attends, "args.q", reason));
   KVANT_TRY(check_wanted(values.out, attends, "args.out", reason));
   if (!attends) {
     KVANT_TRY(check_wanted(values.lse, false, "args.lse", reason));
     KVANT_TRY(check_wanted(values.sinks, false, "args.sinks", reason));
     KVANT_TRY(check_wanted(values.alibi_slopes, false, "args.alibi_slopes", reason));
-    if (values.q_heads != 0) return invalid("args.q_heads (", values.q_heads, ") is not 0 although ", reason);
+    if (values.q_heads != 0) return invalid("args.q_heads (", values.q_heads, ") is not 0 although ", reason.words());
     return {};
   }
   if (values.q_heads == 0 || values.q_heads > kMaxQueryHeads || values.q_heads % layer.kv_heads != 0)
@@ -107,7 +115,8 @@ Result<RunInput> read_run_args(const kvant_run_args* args, const StepObject& ste
   input.run.invariant = (values.flags & KVANT_RUN_INVARIANT) != 0;
   input.run.mass = (values.flags & KVANT_RUN_MASS) != 0;
   if (input.run.causal && !step.causal_objection.empty()) return invalid(step.causal_objection);
-  KVANT_TRY(check_no_overlap({&input.k, &input.v, &input.q, &input.out, &input.lse}));
+  const CheckedTensor* const tensors[] = {&input.k, &input.v, &input.q, &input.out, &input.lse};
+  KVANT_TRY(check_no_overlap(tensors));
   KVANT_TRY(check_record(known[0].node, step, input));
   input.run.q_heads = values.q_heads;
   input.run.scale = values.scale;

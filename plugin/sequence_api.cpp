@@ -10,7 +10,7 @@ namespace {
 
 // An open step's tables point at the pages of its sequences, so these stay as they are.
 Status check_not_in_step(const CacheObject& cache, kvant_sequence sequence, std::string_view name) {
-  if (cache.step_sequences.contains(sequence))
+  if (cache.in_step(sequence))
     return precondition(name, " (", hex(sequence), ") is part of the cache's open step; commit or abort it first");
   return {};
 }

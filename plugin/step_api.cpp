@@ -19,15 +19,12 @@ kvant_error* step_plan(kvant_cache* cache, const kvant_step_args* args, kvant_st
     if (object->step_open) return precondition("a step of the cache is already open; commit or abort it first");
     KVANT_ASSIGN(const StepInput input, read_step_args(args, *object));
 
-    auto step = std::make_shared<StepObject>(object.object());
+    auto step = std::allocate_shared<StepObject>(ReusedBlock<StepObject>(object->step_blocks), object.object());
     step->fresh_tokens = input.fresh_tokens;
     step->queries = input.queries;
     step->causal_objection = input.causal_objection;
-    step->layers_run.resize(object->cache->spec().layers.size());
-    std::unordered_set<kvant_sequence> sequences(input.handles.begin(), input.handles.end());
-    KVANT_ASSIGN(step->step, object->cache->plan(input.entries));
+    KVANT_ASSIGN(step->step, object->cache->plan(object->step_entries));
     KVANT_ASSIGN(*out_step, add(step));
-    object->step_sequences = std::move(sequences);
     object->step_open = true;
     return {};
   });
@@ -41,21 +38,13 @@ kvant_error* step_run(kvant_step* step, std::uint32_t layer, const kvant_run_arg
     // Wraps may go before the work is done: the executor keeps what submitted and recorded lists name.
     CallImports imports(object->cache->device->executor());
     KVANT_TRY(make_views(input, object->cache->device->executor(), imports.ids));
-    KVANT_TRY(object->cache->cache->run(*object->step, layer, input.run));
-    object->layers_run[layer] = true;
-    return {};
+    return object->cache->cache->run(*object->step, layer, input.run);
   });
 }
 
 kvant_error* step_commit(kvant_step* step) {
   return guard("step_commit", [&]() -> Status {
     KVANT_ASSIGN(const auto object, access<StepObject>(step, "step"));
-    if (object->fresh_tokens != 0) {
-      const auto missing = std::find(object->layers_run.begin(), object->layers_run.end(), false);
-      if (missing != object->layers_run.end())
-        return precondition("layer ", missing - object->layers_run.begin(), " of ", object->layers_run.size(),
-                            " was not run, and the step appends ", object->fresh_tokens, " tokens");
-    }
     KVANT_TRY(object->cache->cache->commit(std::move(object->step)));
     object->cache->end_step();
     remove_object(step, HandleType::step);

@@ -1,7 +1,7 @@
 // Checks of step_plan's entries: sequences alive and unrepeated, counts, positions, masks.
 #include "step_args.hpp"
 
-#include <unordered_map>
+#include <algorithm>
 
 #include "boundary.hpp"
 #include "checks.hpp"
@@ -9,7 +9,7 @@
 namespace kvant::abi {
 namespace {
 
-Status check_mask(const kvant_step_entry& entry, std::uint64_t tokens, const std::string& name) {
+Status check_mask(const kvant_step_entry& entry, std::uint64_t tokens, std::string_view name) {
   if (entry.mask == nullptr) {
     if (entry.mask_row_words != 0 || entry.mask_begin != 0)
       return invalid(name, ".mask is NULL although mask_row_words (", entry.mask_row_words, ") or mask_begin (",
@@ -29,7 +29,7 @@ Status check_mask(const kvant_step_entry& entry, std::uint64_t tokens, const std
   return {};
 }
 
-Status check_entry(const kvant_step_entry& entry, std::uint64_t length, const std::string& name) {
+Status check_entry(const kvant_step_entry& entry, std::uint64_t length, std::string_view name) {
   if (entry.append == 0 && entry.queries == 0) return invalid(name, " neither appends nor queries: both counts are 0");
   if (entry.append > kMaxTokens || length + entry.append > kMaxTokens)
     return invalid(name, ".append (", entry.append, ") takes the sequence of ", length, " tokens beyond ", kMaxTokens);
@@ -54,18 +54,24 @@ Result<StepInput> read_step_args(const kvant_step_args* args, CacheObject& cache
   kvant_step_args values{};
   KVANT_TRY(read_args(args, "args", values));
   if (values.entry_count == 0) return invalid("args.entry_count (0) is not at least 1");
-  KVANT_TRY(check_pointer(values.entries, "args.entries", text(values.entry_count, " kvant_step_entry")));
+  if (values.entries == nullptr) return check_pointer(values.entries, "args.entries", text(values.entry_count, " kvant_step_entry"));
   KVANT_ASSIGN(const std::size_t stride,
                element_stride(values.entries, values.entry_stride, "args.entries", "args.entry_stride"));
   StepInput input;
-  std::unordered_map<kvant_sequence, std::uint32_t> seen;
+  cache.step_entries.clear();
+  cache.step_sequences.clear();
   for (std::uint32_t i = 0; i < values.entry_count; ++i) {
-    const std::string name = text("args.entries[", i, "]");
+    const ElementName name("args.entries", i);
     kvant_step_entry entry{};
     KVANT_TRY(read_args(element_at(values.entries, stride, i), name, entry));
-    KVANT_ASSIGN(const SequenceId sequence, cache.sequence(entry.sequence, name + ".sequence"));
-    if (const auto [first, fresh] = seen.emplace(entry.sequence, i); !fresh)
-      return invalid(name, ".sequence (", hex(entry.sequence), ") is also the sequence of entries[", first->second, "]");
+    KVANT_ASSIGN(const SequenceId sequence, cache.sequence(entry.sequence, ElementName("args.entries", i, ".sequence")));
+    const auto place = std::lower_bound(cache.step_sequences.begin(), cache.step_sequences.end(), entry.sequence);
+    if (place != cache.step_sequences.end() && *place == entry.sequence) {
+      std::uint32_t first = 0;
+      while (cache.step_entries[first].sequence != sequence) ++first;
+      return invalid(name, ".sequence (", hex(entry.sequence), ") is also the sequence of entries[", first, "]");
+    }
+    cache.step_sequences.insert(place, entry.sequence);
     KVANT_ASSIGN(const std::uint64_t length, cache.cache->sequence_length(sequence));
     KVANT_TRY(check_entry(entry, length, name));
 
@@ -78,7 +84,7 @@ Result<StepInput> read_step_args(const kvant_step_args* args, CacheObject& cache
     if (input.fresh_tokens > kMaxTokens || input.queries > kMaxTokens)
       return invalid("args.entries append ", input.fresh_tokens, " tokens and ask ", input.queries,
                      " queries in all; expected at most ", kMaxTokens, " each");
-    input.entries.push_back({.sequence = sequence,
+    cache.step_entries.push_back({.sequence = sequence,
                              .append = entry.append,
                              .queries = entry.queries,
                              .explicit_positions = positioned,
@@ -87,7 +93,6 @@ Result<StepInput> read_step_args(const kvant_step_args* args, CacheObject& cache
                              .mask_row_words = entry.mask_row_words,
                              .mask_kv_begin = entry.mask_begin,
                              .tokens = entry.tokens});
-    input.handles.push_back(entry.sequence);
   }
   return input;
 }

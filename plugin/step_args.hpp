@@ -8,9 +8,8 @@
 
 namespace kvant::abi {
 
+// Fills cache.step_entries and cache.step_sequences, whose memory is that of the step before.
 struct StepInput {
-  std::vector<StepEntry> entries;
-  std::vector<kvant_sequence> handles;
   std::uint64_t fresh_tokens = 0, queries = 0;
   std::string causal_objection;  // why no causal run fits; empty if one does
 };

@@ -95,7 +95,7 @@ Result<CheckedTensor> check_tensor(const kvant_tensor* tensor, const TensorNeed&
   return checked;
 }
 
-Status check_no_overlap(const std::vector<const CheckedTensor*>& tensors) {
+Status check_no_overlap(std::span<const CheckedTensor* const> tensors) {
   const auto start = [](const CheckedTensor& t) {
     return t.host != nullptr ? std::uint64_t{reinterpret_cast<std::uintptr_t>(t.host)} : t.offset;
   };

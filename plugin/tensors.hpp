@@ -1,6 +1,7 @@
 // Tensors of the engine: checked completely before anything is touched, then turned into the core's views.
 #pragma once
 
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -35,7 +36,7 @@ struct CheckedTensor {
 Result<CheckedTensor> check_tensor(const kvant_tensor* tensor, const TensorNeed& need, const DeviceObject& device);
 
 // An output may overlap nothing; inputs may share memory.
-Status check_no_overlap(const std::vector<const CheckedTensor*>& tensors);
+Status check_no_overlap(std::span<const CheckedTensor* const> tensors);
 
 // The core's view. Buffers are wrapped for the executor; whoever owns `imports` releases them after the last use.
 Result<TensorView> make_view(const CheckedTensor& tensor, Executor& executor, std::vector<BufferId>& imports);

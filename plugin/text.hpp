@@ -1,6 +1,7 @@
 // Building of error sentences: text(...) joins parts, invalid(...) and friends make a Status of them.
 #pragma once
 
+#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -38,6 +39,26 @@ inline std::string hex(std::uint64_t value) {
   std::snprintf(buffer, sizeof buffer, "0x%llx", static_cast<unsigned long long>(value));
   return buffer;
 }
+
+// "array[index]", and with a field behind it: names for messages that are seldom wanted, so that checks take no memory.
+class ElementName {
+ public:
+  ElementName(std::string_view array, std::uint64_t index, std::string_view field = {}) {
+    add(array);
+    add("[");
+    char digits[24];
+    add({digits, static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, index).ptr - digits)});
+    add("]");
+    add(field);
+  }
+  operator std::string_view() const { return {text_, size_}; }
+
+ private:
+  void add(std::string_view part) { size_ += part.copy(text_ + size_, sizeof text_ - size_); }
+
+  char text_[96];
+  std::size_t size_ = 0;
+};
 
 template <typename... Parts>
 Status invalid(const Parts&... parts) {

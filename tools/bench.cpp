@@ -172,6 +172,7 @@ void add_bench_command(CLI::App& app) {
   add_bench_generate_command(*command);
   add_bench_reuse_command(*command);
   add_bench_mass_command(*command);
+  add_bench_step_command(*command);
 }
 
 }  // namespace kvant::tools

@@ -95,5 +95,6 @@ double median(std::vector<double> values);
 void add_bench_generate_command(CLI::App& bench);
 void add_bench_reuse_command(CLI::App& bench);
 void add_bench_mass_command(CLI::App& bench);
+void add_bench_step_command(CLI::App& bench);
 
 }  // namespace kvant::tools

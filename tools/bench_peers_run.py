@@ -1,6 +1,7 @@
 """Cases, processes and turns of tools/bench-peers."""
 import dataclasses
 import subprocess
+import time
 
 DEVICE = "KVANT0"
 TYPES = ["f16", "q8_0", "q4_0", "q4_1", "q5_0", "iq4_nl"]
@@ -12,6 +13,7 @@ PEERS = {DEVICE: (DEVICE, True, {"KVANT_GGML_PLANAR": "always"}),
          "Vulkan0-nocm": ("Vulkan0", False, {**VISIBLE, "GGML_VK_DISABLE_COOPMAT": "1", "GGML_VK_DISABLE_COOPMAT2": "1"}),
          "CPU": ("CPU", False, {})}
 WARM_UPS = 2
+PAUSE = 0.05  # seconds before a run: threads of the CPU backend spin on for milliseconds after an answer, on cores that the next one needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +118,8 @@ def measure(case, kind, peers, truth, reference, rounds, devices):
             word, rest = peers[name].ask(f"compare {reference}")
             entry["peers"][name] = {"ms": [], "error": float(rest) if word == "error_of" else float("nan")}
     for number in range(rounds):
-        turn = able[number % len(able):] + able[:number % len(able)] if able else []
-        for name in turn:
+        for name in able[::-1] if number % 2 else list(able):
+            time.sleep(PAUSE)
             if name in able and (passed := run(name)) is not None:
                 entry["peers"][name]["ms"].append(passed)
     return entry

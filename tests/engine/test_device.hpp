@@ -10,12 +10,12 @@
 #include "library.hpp"
 
 // Null (with a message) without a device, unless KVANT_REQUIRE_DEVICE asks for one.
-inline std::shared_ptr<kvant::tools::Device> open_test_device() {
+inline std::shared_ptr<kvant::tools::Device> open_test_device(bool may_validate = true) {
   using namespace kvant::tools;
   LibraryOptions options;
   options.path = KVANT_LIBRARY_FILE;
   const char* validation = std::getenv("KVANT_VALIDATION");
-  options.validation = validation != nullptr && std::string(validation) == "1";
+  options.validation = may_validate && validation != nullptr && std::string(validation) == "1";
   auto library = Library::open(options);
   REQUIRE_MESSAGE(library.ok(), library.failure().message);
   auto device = Device::open(*library, {});

@@ -73,6 +73,35 @@ void check_all_shapes(const DevicePlan& plan) {
 
 }  // namespace
 
+TEST_CASE("tuning: llvmpipe since Mesa 26 decodes with shuffles, one vector of lanes a workgroup; older ones and other drivers without") {
+  DevicePlan plan = cpu_device();
+  const AttendShape decode = shape_of(128, 128, 4, 1, 4096), prefill = shape_of(128, 128, 4, 64, 4096);
+  const auto version = [](std::uint32_t major) { return major << 22; };
+  plan.snapshot.driver_id = 13;
+  for (const std::uint32_t major : {22U, 25U}) {
+    plan.snapshot.driver_version = version(major) + 3;
+    CHECK(choose_attend_config(decode, plan).kernel == KernelId::attend_decode);
+  }
+  plan.snapshot.driver_version = version(26) + (1u << 12);
+  const AttendConfig config = choose_attend_config(decode, plan);
+  CHECK(config.kernel == KernelId::attend_decode_sg);
+  CHECK(config.local_size == 8);
+  CHECK(config.subgroup_size == 8);
+  CHECK(config.tune[kTuneKLanes] == 4);
+  CHECK(choose_attend_config(prefill, plan).kernel == KernelId::attend_prefill);
+  check_all_shapes(plan);
+  // Every shape's choice is among those that conformance runs.
+  const auto all = all_attend_configs(decode);
+  CHECK(std::any_of(all.begin(), all.end(), [&](const AttendConfig& one) {
+    return one.kernel == config.kernel && one.local_size == config.local_size && one.tune == config.tune;
+  }));
+  plan.caps.subgroup = false;
+  CHECK(choose_attend_config(decode, plan).kernel == KernelId::attend_decode);
+  plan.caps.subgroup = true;
+  plan.snapshot.driver_id = 9;
+  CHECK(choose_attend_config(decode, plan).kernel == KernelId::attend_decode);
+}
+
 TEST_CASE("tuning: chosen configs are valid on the floor device, on a CPU device and on large ones") {
   check_all_shapes(floor_device());
   check_all_shapes(cpu_device());
