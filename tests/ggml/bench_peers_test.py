@@ -3,6 +3,7 @@ import math
 import pathlib
 import sys
 import unittest
+import unittest.mock
 
 sys.dont_write_bytecode = True
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -27,7 +28,8 @@ class StandIn:
 def measured(rounds=4, log=None, kind="q4_0", case=run.CASES[0], **scripts):
     log = [] if log is None else log
     peers = {name: StandIn(log, name, **scripts.get(name.replace("-", "_"), {})) for name in run.PEERS}
-    return run.measure(case, kind, peers, StandIn(log, "truth"), "file", rounds, {})
+    with unittest.mock.patch("time.sleep", lambda seconds: log.append((None, "pause" if seconds == run.PAUSE else "sleep"))):
+        return run.measure(case, kind, peers, StandIn(log, "truth"), "file", rounds, {})
 
 
 class Turns(unittest.TestCase):
@@ -36,8 +38,12 @@ class Turns(unittest.TestCase):
         entry = measured(4, log)
         runs = [name for name, verb in log if verb == "run"][run.WARM_UPS * len(run.PEERS):]
         names = list(run.PEERS)
-        self.assertEqual(runs, names + names[1:] + names[:1] + names[2:] + names[:2] + names[3:] + names[:3])
+        self.assertEqual(runs, (names + names[::-1]) * 2)
         self.assertTrue(all(len(peer["ms"]) == 4 for peer in entry["peers"].values()))
+        # Nobody's threads are still busy when the next one's time is taken.
+        counted = log[-2 * 4 * len(names):]
+        self.assertEqual({verb for _, verb in counted[::2]}, {"pause"})
+        self.assertEqual({verb for _, verb in counted[1::2]}, {"run"})
 
     def test_who_cannot_is_left_out(self):
         for script in ({"case": "unsupported"}, {"run": "error lost"}):
