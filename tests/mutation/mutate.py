@@ -7,6 +7,7 @@ under build/mutation, so nothing here is touched.
 
   tests/mutation/mutate.py                     the whole list
   tests/mutation/mutate.py --only 'shaders/*'  those of some files
+  tests/mutation/mutate.py --every 3           every third, from all parts of the list
   tests/mutation/mutate.py --resume            without those that an earlier run at the same commit has tried
 """
 import argparse
@@ -139,13 +140,13 @@ def try_mutation(mutation, tree, build, env, jobs):
         (tree / mutation.path).write_text(original)
 
 
-def report_text(results, commit):
+def report_text(results, commit, listed):
     caught = sum(r["outcome"] in ("caught", "no end") for r in results)
     endless = sum(r["outcome"] == "no end" for r in results)
     live = [r for r in results if r["outcome"] == "survived"]
     unbuilt = [r for r in results if r["outcome"] == "does not build"]
     counted = len(results) - len(unbuilt) - sum(r["equivalent"] for r in live)
-    lines = [f"{len(results)} mutations at commit {commit}: {caught} caught ({endless} because a check did not end), {len(live)} survived "
+    lines = [f"{len(results)} mutations of {listed} in the list, at commit {commit}: {caught} caught ({endless} because a check did not end), {len(live)} survived "
              f"({sum(r['equivalent'] for r in live)} of them equivalent), {len(unbuilt)} do not build: "
              f"{100 * caught / max(counted, 1):.1f} % of {counted} caught.", "",
              "| mutation | outcome | by |", "|---|---|---|"]
@@ -158,12 +159,16 @@ def report_text(results, commit):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="*", help="mutations of files that match")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="one in N of them")
     parser.add_argument("--list", action="store_true", help="check the list against the sources, and print it")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no mutation after so long")
     options = parser.parse_args()
-    mutations = [m for m in read_list() if fnmatch.fnmatch(m.path, options.only)]
+    if options.every < 1:
+        parser.error(f"--every ({options.every}) must be 1 or more")
+    listed = read_list()
+    mutations = [m for m in listed if fnmatch.fnmatch(m.path, options.only)][::options.every]
     for m in mutations:  # each must still be found in the sources
         if (ROOT / m.path).read_text().count(m.old) != 1:
             raise SystemExit(f"{m.path}: '{m.old}' does not stand there exactly once")
@@ -213,7 +218,7 @@ def main():
             out.write(json.dumps(results[-1]) + "\n")
             out.flush()
             print(f"[{i + 1}/{len(mutations)}] {outcome:15} {m.key()}  {by}", flush=True)
-    (work / "report.md").write_text(report_text(results, head[:12]))
+    (work / "report.md").write_text(report_text(results, head[:12], len(listed)))
     print((work / "report.md").read_text().splitlines()[0])
     bad = [r for r in results if r["outcome"] == "does not build" or (r["outcome"] == "survived") != r["equivalent"]]
     return 1 if bad else 0
