@@ -7,7 +7,8 @@ namespace {
 
 constexpr Kind kDeviceKinds[] = {Kind::device_allocation, Kind::submit, Kind::map, Kind::wait, Kind::object, Kind::host_allocation};
 
-void tokens(Pass& pass) {
+// `host`: host memory is what fails. Then a page may stay out of the prefix cache, and the other sequence finds fewer.
+void tokens(Pass& pass, bool host) {
   Scene scene(pass, shared_host(), {.flags = KVANT_CACHE_PREFIXES});
   const kvant_ext_manager& manager = scene.manager();
   const kvant_sequence sequence = scene.create();
@@ -26,7 +27,7 @@ void tokens(Pass& pass) {
     if (i < 4 || i > 8) places.push_back(i);
   pass.call("sequence_keep", [&] { return manager.sequence_keep(scene.cache(), sequence, places.size(), places.data()); });
   scene.results(sequence);
-  scene.results(other);
+  if (!host) scene.results(other);
   double frequencies[kDim / 2];
   for (std::size_t i = 0; i < kDim / 2; ++i) frequencies[i] = 1.0 / static_cast<double>(i + 1);
   auto rotation = make<kvant_rotation>();
@@ -101,7 +102,10 @@ void limit(Pass& pass) {
 
 TEST_CASE("tokens: write, identify, keep, shift") {
   if (!shared_host().has_device()) return;
-  for (const Kind kind : kDeviceKinds) sweep("tokens", kind, tokens, {.unreached = {Kind::map}});
+  for (const Kind kind : kDeviceKinds) {
+    const bool host = kind == Kind::host_allocation;
+    sweep("tokens", kind, [&](Pass& pass) { tokens(pass, host); }, {.unreached = {Kind::map}});
+  }
 }
 
 TEST_CASE("mass: counted, read, pruned by") {
