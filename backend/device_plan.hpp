@@ -19,7 +19,7 @@ struct DeviceCaps {
   bool subgroup = false;  // basic, vote, arithmetic, ballot, shuffle in compute, with a size that we can know
   bool fp16 = false;      // fp16 arithmetic
   bool int_dot = false;   // packed 4x8-bit integer dot product (accelerated or not: snapshot.int_dot_accelerated)
-  bool coopmat = false;   // VK_KHR_cooperative_matrix with at least one f16 shape of subgroup scope
+  bool coopmat = false;   // VK_KHR_cooperative_matrix with a product of f16 and sums of f32, of subgroup scope
   bool coopmat2 = false;  // VK_NV_cooperative_matrix2
   bool timeline = false;  // timeline semaphores; otherwise fences
   bool operator==(const DeviceCaps&) const = default;

@@ -112,6 +112,7 @@ struct AttendShape {
   std::uint32_t total_queries = 1;
   std::uint64_t max_kv_len = 0, total_kv_len = 0;
   std::uint32_t page_tokens = 16;
+  bool scored = false;                      // attention mass is counted over the same items, by the kernel score
 };
 
 // How to run that call: the kernel, how the planner cuts the work, and the kernel's tuning constants.
@@ -123,7 +124,7 @@ struct AttendConfig {
   std::uint32_t kv_per_item = 256;          // multiple of page_tokens: hard limit of the kernel; 0 = none
   std::uint32_t kv_split = 256;             // multiple of page_tokens, <= kv_per_item: length the planner aims at
   std::uint32_t subgroup_size = 0;
-  std::array<std::uint32_t, 3> tune{};      // KVANT_SPEC_TUNE0..2
+  std::array<std::uint32_t, 4> tune{};      // KVANT_SPEC_TUNE0..3
 
   bool operator==(const AttendConfig&) const = default;
 };

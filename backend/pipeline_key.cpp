@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kSpecNames[] = {
     "local size",    "format K",       "format V",         "head dim K",    "head dim V",    "page tokens",
     "input type",    "output type",    "feature flags",    "heads per tile", "queries per item", "keys per item",
-    "subgroup size", "tune 0",         "tune 1",           "tune 2"};
+    "subgroup size", "tune 0",         "tune 1",           "tune 2",        "tune 3"};
 static_assert(std::size(kSpecNames) == KVANT_SPEC_COUNT);
 
 std::string format_name(std::uint32_t format) {

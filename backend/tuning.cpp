@@ -7,19 +7,22 @@
 #include <cassert>
 
 #include "kernel_table.hpp"
+#include "tuning_matrix.hpp"
+#include "tuning_rules.hpp"
 
 namespace kvant {
 namespace {
+
+using tuning::divide_up;
+using tuning::round_up;
+using tuning::set_rows;
+using tuning::spans;
 
 constexpr std::uint32_t kFloorSharedBytes = 16384;  // what tier 0 guarantees
 constexpr std::uint32_t kFloorInvocations = 256;
 constexpr std::uint32_t kRows = 4;
 constexpr std::uint32_t kGpuRows = 2;   // four take 200 registers and more: too few waves, and spills on some drivers
 constexpr std::uint32_t kLoopRows = 2;  // a loop keeps Q and the sums of V in registers at once: more rows would spill
-
-std::uint32_t divide_up(std::uint32_t a, std::uint32_t b) { return (a + b - 1) / b; }
-std::uint32_t round_up(std::uint32_t a, std::uint32_t b) { return divide_up(a, b) * b; }
-std::uint32_t spans(std::uint32_t head_dim) { return divide_up(head_dim, 32); }
 
 bool format_has_integer_codes(std::uint32_t format) {
   switch (format) {
@@ -42,6 +45,7 @@ bool is_attend_kernel(KernelId kernel) {
     case KernelId::attend_prefill:
     case KernelId::attend_prefill_sg:
     case KernelId::attend_prefill_f16:
+    case KernelId::attend_prefill_cm1:
       return true;
     default:
       return false;
@@ -63,12 +67,6 @@ struct Style {
   std::uint32_t shared_bytes = kFloorSharedBytes;
   std::uint32_t parallel_workgroups = 1;
 };
-
-// Tiles of at most `rows` rows, equal in size: 6 heads in tiles of at most 4 are 3 + 3, not 4 + 2.
-void set_rows(AttendConfig& config, const AttendShape& shape, std::uint32_t rows) {
-  config.heads_per_tile = divide_up(shape.group, divide_up(shape.group, rows));
-  config.queries_per_item = std::clamp(rows / config.heads_per_tile, 1U, std::max(shape.max_queries, 1U));
-}
 
 // The largest rows, then the largest chunk, that shared memory holds; fewer lanes only if nothing else helps. The chunk
 // does not follow the sequence's length: a growing sequence must not need a new pipeline.
@@ -104,14 +102,9 @@ AttendConfig make_config(const AttendShape& shape, const Style& style) {
 
   // Items so short that all workgroups of the device have work, but never shorter than the fixed cost of an item is
   // worth.
-  const std::uint32_t tiles = divide_up(shape.group, config.heads_per_tile);
-  const std::uint32_t query_items = divide_up(std::max(shape.max_queries, 1U), config.queries_per_item);
-  const std::uint64_t work = shape.total_kv_len * query_items * shape.kv_heads * tiles;
-  const std::uint64_t share = work / std::max(style.parallel_workgroups, 1U);
   const std::uint32_t shortest = std::max(shape.page_tokens, std::min(128U, config.tune[kTuneChunk]));
-  const std::uint64_t most = loops ? std::max<std::uint64_t>(shape.max_kv_len, shortest) : config.tune[kTuneChunk];
-  const std::uint64_t split = std::clamp<std::uint64_t>(share, shortest, std::max<std::uint64_t>(most, shortest));
-  config.kv_split = round_up(static_cast<std::uint32_t>(std::min<std::uint64_t>(split, 1U << 30)), shape.page_tokens);
+  const std::uint64_t longest = loops ? shape.max_kv_len : config.tune[kTuneChunk];
+  tuning::set_split(config, shape, style.parallel_workgroups, shortest, longest);
   if (!loops) config.kv_split = std::min(config.kv_split, config.kv_per_item);
   return config;
 }
@@ -123,8 +116,23 @@ bool shuffles_cheaply(const DeviceSnapshot& snapshot) {
   return snapshot.driver_id == kLlvmpipe && snapshot.driver_version >= kMesa26;
 }
 
+bool has_many_queries(const AttendShape& shape) { return shape.max_queries >= 8; }
+
+// Products of 8 x 8 are those of processors (lavapipe) and of GPUs that are no faster by them (Intel before Xe2).
+std::optional<AttendConfig> choose_matrix_config(const AttendShape& shape, const DevicePlan& plan) {
+  if (!has_many_queries(shape) || plan.snapshot.type == DeviceType::cpu) return std::nullopt;
+  if (!kernel_available(KernelId::attend_prefill_cm1, plan) || !matrices_take(shape)) return std::nullopt;
+  const auto product = choose_matrix_shape(plan.snapshot);
+  if (!product || product->m * product->n < 128) return std::nullopt;
+  const auto config = make_matrix_config(shape, {.product = *product, .subgroup_size = plan.subgroup_size,
+                                                 .shared_bytes = std::min(plan.snapshot.max_shared_bytes, 49152U),
+                                                 .parallel_workgroups = plan.parallel_workgroups});
+  if (!config || !attend_config_valid(*config, shape, plan)) return std::nullopt;
+  return config;
+}
+
 Style style_of(const AttendShape& shape, const DevicePlan& plan) {
-  const bool many_queries = shape.max_queries >= 8;
+  const bool many_queries = has_many_queries(shape);
   const auto can = [&](KernelId kernel) { return kernel_available(kernel, plan); };
   Style style;
   style.shared_bytes = std::min<std::uint32_t>(plan.snapshot.max_shared_bytes, 32768);
@@ -162,10 +170,11 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
 }  // namespace
 
 bool attend_kernel_loops(KernelId kernel) {
-  return kernel == KernelId::attend_prefill_sg || kernel == KernelId::attend_prefill_f16;
+  return kernel == KernelId::attend_prefill_sg || kernel == KernelId::attend_prefill_f16 || uses_matrices(kernel);
 }
 
 std::uint64_t attend_shared_bytes(const AttendConfig& config, const AttendShape& shape) {
+  if (uses_matrices(config.kernel)) return matrix_shared_bytes(config, shape);
   const std::uint64_t rows = std::uint64_t{config.heads_per_tile} * config.queries_per_item;
   const std::uint64_t k_lanes = config.tune[kTuneKLanes], v_lanes = config.tune[kTuneVLanes];
   const bool sg = uses_subgroups(config.kernel);
@@ -179,6 +188,7 @@ std::uint64_t attend_shared_bytes(const AttendConfig& config, const AttendShape&
 
 bool attend_config_consistent(const AttendConfig& config, const AttendShape& shape) {
   if (!is_attend_kernel(config.kernel) || config.local_size == 0) return false;
+  if (uses_matrices(config.kernel)) return matrix_config_consistent(config, shape);
   const std::uint32_t rows = config.heads_per_tile * config.queries_per_item;
   if (config.heads_per_tile == 0 || config.heads_per_tile > shape.group) return false;
   if (config.queries_per_item == 0 || rows > kMaxAttendRows || rows > config.local_size) return false;
@@ -203,13 +213,17 @@ bool attend_config_valid(const AttendConfig& config, const AttendShape& shape, c
   if (!attend_config_consistent(config, shape) || !kernel_available(config.kernel, plan)) return false;
   if (config.local_size > s.max_invocations || config.local_size > s.max_local_size[0]) return false;
   if (attend_shared_bytes(config, shape) > s.max_shared_bytes) return false;
-  if (!uses_subgroups(config.kernel)) return true;
+  if (!uses_subgroups(config.kernel) && !uses_matrices(config.kernel)) return true;
+  if (uses_matrices(config.kernel) &&
+      !has_matrix_shape(s, {config.tune[kTuneMatrixM], config.tune[kTuneMatrixN], config.tune[kTuneMatrixK]}))
+    return false;
   if (!plan.require_subgroup_size) return config.subgroup_size == plan.subgroup_size;
   return config.subgroup_size >= s.subgroup_min_size && config.subgroup_size <= s.subgroup_max_size &&
          config.local_size / config.subgroup_size <= s.max_workgroup_subgroups;
 }
 
 AttendConfig choose_attend_config(const AttendShape& shape, const DevicePlan& plan) {
+  if (const auto matrices = choose_matrix_config(shape, plan)) return *matrices;
   const AttendConfig config = make_config(shape, style_of(shape, plan));
   assert(attend_config_consistent(config, shape));
   return config;
@@ -249,6 +263,8 @@ std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
              .most_chunk = 1024, .shared_bytes = 32768});
     }
   }
+  const std::vector<AttendConfig> matrices = all_matrix_configs(shape);
+  configs.insert(configs.end(), matrices.begin(), matrices.end());
   return configs;
 }
 

@@ -14,15 +14,17 @@ namespace kvant {
 inline constexpr std::size_t kTuneKLanes = 0;  // lanes that share a token's K row; a power of two
 inline constexpr std::size_t kTuneVLanes = 1;  // lanes that share a token's V row; at least one per 32 elements
 inline constexpr std::size_t kTuneChunk = 2;   // tokens in shared memory at once
+// Of the kernel on cooperative matrices, beside the chunk: rows, columns and depth of a product.
+inline constexpr std::size_t kTuneMatrixM = 0, kTuneMatrixN = 1, kTuneMatrixK = 3;
 
-inline constexpr std::uint32_t kMaxAttendRows = 8;  // heads_per_tile * queries_per_item
+inline constexpr std::uint32_t kMaxAttendRows = 8;  // heads_per_tile * queries_per_item, but for matrices
 
 AttendConfig choose_attend_config(const AttendShape& shape, const DevicePlan& plan);
 PageKernelConfig choose_page_kernel_config(KernelId kernel, const DevicePlan& plan);
 
 // The kernel loops over chunks, so that an item may have any length.
 bool attend_kernel_loops(KernelId kernel);
-// Bytes of shared memory that the config's pipeline takes; as in shaders/include/attend_shared.glsl.
+// Bytes of shared memory that the config's pipeline takes; as in shaders/include/attend_shared.glsl and matrix_shared.glsl.
 std::uint64_t attend_shared_bytes(const AttendConfig& config, const AttendShape& shape);
 
 // The config keeps the kernel's rules for this shape, on any device.

@@ -63,6 +63,7 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     shape.total_queries = facts.total_queries;
     shape.max_kv_len = facts.max_kv_len;
     shape.total_kv_len = facts.total_kv_len;
+    shape.scored = args.mass;
     if (args.invariant && queries.most == few) {
       shape.max_queries = 1;
       shape.total_queries = 1;

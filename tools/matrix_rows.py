@@ -6,6 +6,7 @@ LIMITS = r"limits for config \S+ \(invocations, shared memory\)"
 NO_SUBGROUPS = r"subgroup operations"
 NO_FP16 = r"fp16 arithmetic"
 NO_INT_DOT = r"integer dot product"
+NO_MATRICES = r"cooperative matrices"
 
 
 def other_sizes(own):
@@ -35,7 +36,7 @@ class Row:
 def lavapipe(size, **more):
     bits = size * 32
     return Row(f"lavapipe-{bits}", f"lavapipe 22.3, {bits}-bit vectors", "lavapipe", "llvmpipe", size, bits,
-               allowed=(other_sizes(size),), least=4300, **more)
+               allowed=(other_sizes(size), NO_MATRICES), least=4300, **more)
 
 
 def profile(name, title, bits, least, allowed, quirks="", subgroups=0):
@@ -58,11 +59,11 @@ ROWS = [
             "+adreno_subgroup_pipelines,+adreno_fp16_without_storage16"),
     profile("adreno_7xx", "Adreno 7xx", 256, 4100, (NO_SUBGROUPS,), "+adreno_subgroup_pipelines"),
     profile("mali_g52", "Mali G52", 256, 3800, (NO_SUBGROUPS, NO_INT_DOT)),
-    profile("mali_g57", "Mali G57", 512, 4300, (other_sizes(16),), subgroups=16),
-    profile("mali_g720", "Mali G720", 512, 4300, (other_sizes(16),), subgroups=16),
+    profile("mali_g57", "Mali G57", 512, 4300, (other_sizes(16), NO_MATRICES), subgroups=16),
+    profile("mali_g720", "Mali G720", 512, 4300, (other_sizes(16), NO_MATRICES), subgroups=16),
     profile("powervr", "PowerVR", 128, 3300, (NO_SUBGROUPS, NO_INT_DOT, LIMITS)),
     profile("amd_windows", "AMD on Windows, RDNA2", 512, 3300, (other_sizes(16), NO_FP16), "+amd_fp16_shuffle", 16),
-    profile("intel_windows", "Intel on Windows", 256, 4300, (other_sizes(8),), subgroups=8),
+    profile("intel_windows", "Intel on Windows", 256, 4300, (other_sizes(8), NO_MATRICES), subgroups=8),
     profile("android_baseline", "Android baseline 2022", 128, 2400, (NO_SUBGROUPS, NO_FP16, NO_INT_DOT, LIMITS)),
     profile("apple_moltenvk", "Apple through MoltenVK", 256, 4100, (NO_SUBGROUPS,)),
 ] + [Row(f"radv-{family}", f"RADV null device {family}", "radv", family=family, validation=False)

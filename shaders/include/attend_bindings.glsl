@@ -19,11 +19,18 @@ layout(constant_id = KVANT_SPEC_QUERIES_PER_ITEM) const uint QUERIES_PER_ITEM = 
 #ifdef USE_SUBGROUP
 layout(constant_id = KVANT_SPEC_SUBGROUP_SIZE) const uint SUBGROUP_SIZE = 4u;
 #endif
+#ifdef USE_MATRICES
+// Rows, columns and depth of a product; each divides 32 or is 32.
+layout(constant_id = KVANT_SPEC_TUNE0) const uint MATRIX_M = 16u;
+layout(constant_id = KVANT_SPEC_TUNE1) const uint MATRIX_N = 16u;
+layout(constant_id = KVANT_SPEC_TUNE3) const uint MATRIX_K = 16u;
+#else
 // K_LANES: neighbouring lanes that share the K row of a token; a power of two, with subgroup operations at most
 // SUBGROUP_SIZE.
 layout(constant_id = KVANT_SPEC_TUNE0) const uint K_LANES = 4u;
 // V_LANES: lanes that share the V row of a token: one per span of 32 elements, or more.
 layout(constant_id = KVANT_SPEC_TUNE1) const uint V_LANES = 4u;
+#endif
 // CHUNK: tokens whose scores are in shared memory at once; a multiple of PAGE_TOKENS.
 layout(constant_id = KVANT_SPEC_TUNE2) const uint CHUNK = 256u;
 

@@ -12,27 +12,8 @@
 #include "attend_queries.glsl"
 #include "attend_scores.glsl"
 #include "attend_softmax.glsl"
+#include "attend_output.glsl"
 #include "attend_values.glsl"
-
-// Final factors of the rows into row_rescale, and their log-sum-exps to memory.
-void finish_row(AttendSeq seq, AttendItem item, Tile tile, uint row, float largest) {
-  const bool is_final = item.partial_row == KVANT_ITEM_FINAL;
-  const uint head = row_head(tile, row);
-  float sum = row_sum[row];
-  float factor = 1.0;
-  if (HAS_SINKS && is_final) {
-    const float sink = head_fact(params.sinks_offset + head);
-    factor = softmax_join(largest, sum, sink, 1.0);
-  }
-  row_rescale[row] = sum == 0.0 ? 0.0 : factor / sum;
-  if (!row_is_valid(item, tile, row)) return;
-  const float lse = softmax_lse(largest, sum);
-  if (!is_final)
-    partial_words[params.partial_lse_offset + item.partial_row + row / HEADS_PER_TILE * params.q_heads + head] = lse;
-  else if (HAS_LSE)
-    lse_or_bias_words[params.lse_offset + (seq.q_begin + row_query(item, row)) * params.q_heads + head] =
-        floatBitsToUint(lse);
-}
 
 #define KVANT_WRITE_ROW(n)                            \
   if (n < ROWS) {                                     \

@@ -38,33 +38,33 @@ uint row_base(AttendSeq seq, AttendItem item, Tile tile, uint row) {
 
 void stage_queries(AttendSeq seq, AttendItem item, Tile tile, uint lane) {
   if ((FLAGS & KVANT_ROTATE_K) != 0u) {
-    for (uint i = lane; i < ROWS * K_SPANS; i += LOCAL_SIZE) {
+    for (uint i = lane; i < STAGED_ROWS * K_SPANS; i += LOCAL_SIZE) {
       vec4 x[8];
       q_rotated(IO_TYPE_IN, HEAD_DIM_K, row_base(seq, item, tile, i / K_SPANS), i % K_SPANS, x);
-      [[unroll]] for (uint quad = 0u; quad < 8u; ++quad) queries[i * 8u + quad] = x[quad];
+      [[unroll]] for (uint quad = 0u; quad < 8u; ++quad) put_query(i / K_SPANS, i % K_SPANS * 8u + quad, x[quad]);
     }
   } else {
-    for (uint i = lane; i < ROWS * K_SPANS * 8u; i += LOCAL_SIZE) {
+    for (uint i = lane; i < STAGED_ROWS * K_SPANS * 8u; i += LOCAL_SIZE) {
       const uint e = i % (K_SPANS * 8u) * 4u;
       vec4 x = vec4(0.0);
       if (e < HEAD_DIM_K) x = q_load4(IO_TYPE_IN, row_base(seq, item, tile, i / (K_SPANS * 8u)) + e);
-      queries[i] = x;
+      put_query(i / (K_SPANS * 8u), i % (K_SPANS * 8u), x);
     }
   }
 }
 
 // What centring took from the dot products of each row, into row_sum. After a barrier behind stage_queries; the next one makes it known.
 void shift_rows(Tile tile, uint lane) {
-  const uint lanes = LOCAL_SIZE / ROWS;
-  const uint row = min(lane / lanes, ROWS - 1u);
+  const uint lanes = LOCAL_SIZE / STAGED_ROWS;
+  const uint row = min(lane / lanes, STAGED_ROWS - 1u);
   vec4 sum = vec4(0.0);
-  for (uint quad = lane < ROWS * lanes ? lane % lanes : HEAD_DIM_K / 4u; quad < HEAD_DIM_K / 4u; quad += lanes) {
+  for (uint quad = lane < STAGED_ROWS * lanes ? lane % lanes : HEAD_DIM_K / 4u; quad < HEAD_DIM_K / 4u; quad += lanes) {
     const uint at = tile.kv_head * HEAD_DIM_K + quad * 4u;
-    sum = fma(queries[row * K_SPANS * 8u + quad], vec4(heads[at], heads[at + 1u], heads[at + 2u], heads[at + 3u]), sum);
+    sum = fma(get_query(row, quad), vec4(heads[at], heads[at + 1u], heads[at + 2u], heads[at + 3u]), sum);
   }
   lane_values[lane] = (sum.x + sum.y) + (sum.z + sum.w);
   barrier();
-  if (lane < ROWS) {
+  if (lane < STAGED_ROWS) {
     float all = 0.0;
     for (uint i = 0u; i < lanes; ++i) all += lane_values[lane * lanes + i];
     row_sum[lane] = all;

@@ -34,4 +34,10 @@ shared float lane_values[LOCAL_SIZE];
 shared float row_largest[ROWS * 2u];       // of the chunks before and up to the current one, by parity
 shared float row_rescale[ROWS];            // what the current chunk's larger maximum makes of earlier sums
 shared float row_sum[ROWS];                // of weights; where K is centred, until then, q . the mean of K
+
+const uint STAGED_ROWS = ROWS;
+const uint SCORE_ROW = GROUPS;  // words of the pool from a row's scores to the next one's
+void put_query(uint row, uint quad, vec4 x) { queries[row * K_SPANS * 8u + quad] = x; }
+vec4 get_query(uint row, uint quad) { return queries[row * K_SPANS * 8u + quad]; }
+bool score_is_kept(uint group) { return true; }  // of keys without a page, scores are SOFTMAX_EMPTY already
 #endif

@@ -5,7 +5,6 @@
 #define KVANT_ATTEND_VALUES_GLSL
 
 KV_REGION(v, v_words16, v_words)
-IO_OUTPUT(out, out_words)
 
 const uint V_TEAMS = LOCAL_SIZE / V_LANES;
 
@@ -129,16 +128,7 @@ void write_rows(AttendSeq seq, AttendItem item, Tile tile, uint first, uint coun
     if (e >= HEAD_DIM_V || !row_is_valid(item, tile, row)) continue;
     vec4 x = vec4(0.0);
     for (uint c = 0u; c < SUM_COPIES; ++c) x += pool[(c * count + local_row) * V_LANES * 8u + quad];
-    x *= row_rescale[row];
-    const uint head = row_head(tile, row);
-    if (item.partial_row == KVANT_ITEM_FINAL) {
-      const uint q_row = seq.q_begin + row_query(item, row);
-      const uint at = params.out_offset + q_row * params.out_token_stride + head * params.out_head_stride;
-      out_store4(IO_TYPE_OUT, at + e, x);
-    } else {
-      const uint at = (item.partial_row + row / HEADS_PER_TILE * params.q_heads + head) * HEAD_DIM_V + e;
-      [[unroll]] for (uint i = 0u; i < 4u; ++i) partial_words[at + i] = x[i];
-    }
+    write_row_quad(seq, item, tile, row, e, x * row_rescale[row]);
   }
 }
 #endif

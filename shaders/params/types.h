@@ -30,7 +30,8 @@ using uint = std::uint32_t;
 #define KVANT_SPEC_TUNE0 13          // the kernel's own tuning constants; see its header
 #define KVANT_SPEC_TUNE1 14
 #define KVANT_SPEC_TUNE2 15
-#define KVANT_SPEC_COUNT 16
+#define KVANT_SPEC_TUNE3 16
+#define KVANT_SPEC_COUNT 17
 
 // Bits of KVANT_SPEC_FLAGS beside those of attend.h. The pages of K or V hold rotated rows (docs/rotation.md), which append makes and read takes back; one side's kernels look at ROTATE_K.
 // Attention rotates Q. Of V, attend_merge takes the output back: then no item is final unless it has no keys.

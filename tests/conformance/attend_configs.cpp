@@ -4,6 +4,7 @@
 
 #include "formats.hpp"
 #include "tuning.hpp"
+#include "tuning_matrix.hpp"
 
 namespace kvant::conformance {
 
@@ -23,6 +24,11 @@ std::span<const KernelId> attend_modules() {
 bool is_prefill(KernelId kernel) { return kernel_info(kernel).name.starts_with("attend_prefill"); }
 
 bool module_takes(KernelId kernel, std::uint32_t format_k) {
+  if (uses_matrices(kernel)) {
+    AttendShape shape;
+    shape.format_k = shape.format_v = format_k;
+    return matrices_take(shape);
+  }
   if ((kernel_info(kernel).needs & kernel_needs_int_dot) == 0) return true;
   const auto format = format_from_id(format_k);
   return format && format_info(*format).int_dot;
@@ -44,7 +50,8 @@ std::string config_key(const AttendConfig& config) {
   std::string key = "c" + config_name(config);
   if (config.subgroup_size != 0) key += "g" + std::to_string(config.subgroup_size);
   if (config.tune == decltype(config.tune){}) return key;
-  for (std::size_t i = 0; i < config.tune.size(); ++i) key += (i == 0 ? "t" : "-") + std::to_string(config.tune[i]);
+  const std::size_t count = config.tune.back() == 0 ? config.tune.size() - 1 : config.tune.size();
+  for (std::size_t i = 0; i < count; ++i) key += (i == 0 ? "t" : "-") + std::to_string(config.tune[i]);
   return key;
 }
 

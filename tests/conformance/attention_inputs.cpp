@@ -117,6 +117,7 @@ reference::DenseProblem attention_problem(const Case& c, const AttentionInputs& 
   p.slopes = in.slopes;
   const std::uint32_t needs = kernel_info(c.config.kernel).needs;
   if ((needs & kernel_needs_fp16) != 0) p.arithmetic = reference::Arithmetic::f16;
+  if ((needs & kernel_needs_coopmat) != 0) p.arithmetic = reference::Arithmetic::matrix;
   if ((needs & kernel_needs_int_dot) != 0) p.arithmetic = reference::Arithmetic::int_dot;
   // One unit in the last place: conversions of the output may round to nearest or toward zero.
   if (c.out == IoType::f16) p.out_rounding = 0x1p-10, p.out_step = 0x1p-24;

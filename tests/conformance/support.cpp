@@ -4,6 +4,7 @@
 
 #include "attend_configs.hpp"
 #include "tuning.hpp"
+#include "tuning_matrix.hpp"
 
 namespace kvant::conformance {
 
@@ -48,6 +49,9 @@ std::string missing_for(const Case& c, const DevicePlan& plan) {
   if (forced && !attend_config_valid(c.config, attend_shape(c), plan)) {
     if (c.config.subgroup_size != 0 && c.config.subgroup_size != plan.subgroup_size)
       return "subgroup size " + std::to_string(c.config.subgroup_size);
+    if (const auto& tune = c.config.tune; uses_matrices(c.config.kernel) &&
+        !has_matrix_shape(plan.snapshot, {tune[kTuneMatrixM], tune[kTuneMatrixN], tune[kTuneMatrixK]}))
+      return "matrices of " + std::to_string(tune[kTuneMatrixM]) + "x" + std::to_string(tune[kTuneMatrixN]) + "x" + std::to_string(tune[kTuneMatrixK]);
     return "limits for config " + config_name(c.config) + " (invocations, shared memory)";
   }
   return "";

@@ -20,6 +20,7 @@
 #include "params/attend.h"
 #include "params/strided.h"
 #include "tuning.hpp"
+#include "tuning_matrix.hpp"
 
 namespace {
 
@@ -93,7 +94,7 @@ class Check {
     }
     ++compiled_;
     p.figures = isa::figures_of(statistics.value());
-    p.good = isa::keeps(p.figures, budget_);
+    p.good = isa::keeps(p.figures, budget_, uses_matrices(kernel));
     failures_ += p.good ? 0 : 1;
     const Figures& f = p.figures;
     std::printf("%-9s %-19s %-20s %-14s %-7s %5.0f %6.0f %7.0f %6.0f %5.0f %8.0f%s\n", family_.c_str(),
@@ -126,18 +127,21 @@ void check_attention(Check& check, const DevicePlan& plan, FormatId format, std:
                            std::to_string(group) + (queries == 1 ? " decode" : " prefill");
   const AttendConfig chosen = choose_attend_config(shape, plan);
   check.attend(shape, chosen, what, "chosen");
-  AttendConfig score = chosen;
+  AttendShape scored = shape;  // never by matrices
+  scored.scored = true;
+  const AttendConfig plain = choose_attend_config(scored, plan);
+  AttendConfig score = plain;
   score.kernel = KernelId::score;
   score.subgroup_size = 0;
   check.attend(shape, score, what, "masses");
   if (format != FormatId::q4_0 || dim != 128 || group != 4) return;
   check.attend(shape, chosen, what + " cr", "chosen", kTransforms);
   check.attend(shape, score, what + " cr", "masses", kTransforms);
-  // Every module that tuning passes over, with the config of most lanes and as many rows as the chosen one: a CPU's, with
+  // Every module that tuning passes over, with the config of most lanes and as many rows as the one chosen without matrices: a CPU's, with
   // four rows and one lane a key, would never be taken here.
   std::map<KernelId, AttendConfig> others;
   for (const AttendConfig& config : all_attend_configs(shape, plan)) {
-    const bool fits = config.heads_per_tile * config.queries_per_item <= chosen.heads_per_tile * chosen.queries_per_item;
+    const bool fits = config.heads_per_tile * config.queries_per_item <= plain.heads_per_tile * plain.queries_per_item;
     if (config.kernel == chosen.kernel || !fits) continue;
     if (config.subgroup_size != 0 && config.subgroup_size != plan.subgroup_size) continue;
     const auto [other, added] = others.try_emplace(config.kernel, config);

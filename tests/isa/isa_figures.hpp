@@ -11,6 +11,7 @@
 namespace kvant::isa {
 
 inline constexpr double kMaxLdsBytes = 32768;
+inline constexpr double kMaxMatrixLdsBytes = 49152;  // of the tiles that a workgroup's cooperative matrices share
 
 struct Figures {
   double vgprs = 0, sgprs = 0, vector_spills = 0, scalar_spills = 0, lds = 0, scratch = 0, waves = 0;
@@ -23,7 +24,7 @@ struct Budget {
   double vgprs = 0, spills = 0, scratch = 0;
 };
 Budget budget_of(const std::string& family);
-bool keeps(const Figures& figures, const Budget& budget);
+bool keeps(const Figures& figures, const Budget& budget, bool matrices);
 
 // One pipeline: where it comes from, what it takes.
 struct Pipeline {

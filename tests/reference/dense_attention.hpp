@@ -7,8 +7,8 @@
 
 namespace kvant::reference {
 
-// How a module computes the scores. Softmax and accumulation are f32 in all of them.
-enum class Arithmetic : std::uint32_t { f32, f16, int_dot };
+// How a module computes the scores. Softmax and accumulation are f32 in all of them; `matrix` rounds V and the weights to f16.
+enum class Arithmetic : std::uint32_t { f32, f16, int_dot, matrix };
 
 struct DenseSequence {
   std::vector<float> k, v;              // decoded, [kv][kv_head][dim]

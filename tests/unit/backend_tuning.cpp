@@ -164,7 +164,7 @@ TEST_CASE("tuning: the list of configs reaches every attention kernel and is con
     CHECK(attend_config_consistent(config, shape));
     kernels.insert(config.kernel);
   }
-  CHECK(kernels.size() == 7);
+  CHECK(kernels.size() == 8);
   for (const AttendConfig& config : all_attend_configs(shape, floor_device())) {
     CHECK(attend_shared_bytes(config, shape) <= 16384);
     CHECK(kernel_info(config.kernel).needs == kernel_needs_none);

@@ -1,0 +1,151 @@
+#include "tuning_matrix.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <string_view>
+#include <utility>
+
+#include "tuning.hpp"
+#include "tuning_rules.hpp"
+
+namespace kvant {
+namespace {
+
+using tuning::divide_up;
+using tuning::spans;
+
+constexpr std::uint32_t kMostRows = 64;
+constexpr std::uint32_t kMostSubgroups = 4;
+constexpr std::uint32_t kMostHeadDim = 256;  // the sums of V stay in registers
+constexpr std::uint32_t kMostChunk = 64;
+constexpr std::uint32_t kSmall = 32768, kLarge = 49152;  // shared memory of what drivers say
+constexpr std::uint32_t kScopeSubgroup = 3, kFloat16 = 0, kFloat32 = 1;  // VkScopeKHR, VkComponentTypeKHR
+
+bool fits_fp16(std::uint32_t format) {
+  switch (format) {
+#define KVANT_FORMAT(symbol, id, block, code_bits, high_bits, scale_bytes, row_pad, int_dot) \
+  case id:                                                                                 \
+    return (code_bits) < 16 || std::string_view(#symbol) == "f16";
+#include "formats.def"
+#undef KVANT_FORMAT
+    default:
+      return false;
+  }
+}
+
+bool takes(const MatrixShape& product) {
+  const auto divides = [](std::uint32_t x) { return x >= 4 && x <= 32 && std::has_single_bit(x); };
+  return divides(product.m) && divides(product.n) && divides(product.k);
+}
+
+MatrixShape product_of(const AttendConfig& config) {
+  return {config.tune[kTuneMatrixM], config.tune[kTuneMatrixN], config.tune[kTuneMatrixK]};
+}
+
+// Rows of a subgroup, whole tiles.
+std::uint32_t subgroup_rows(const AttendConfig& config) {
+  const std::uint32_t m = config.tune[kTuneMatrixM], subgroups = config.local_size / config.subgroup_size;
+  return divide_up(config.heads_per_tile * config.queries_per_item, subgroups * m) * m;
+}
+
+}  // namespace
+
+bool uses_matrices(KernelId kernel) { return kernel == KernelId::attend_prefill_cm1; }
+
+bool matrices_take(const AttendShape& shape) {
+  return !shape.scored && shape.head_dim_k <= kMostHeadDim && shape.head_dim_v <= kMostHeadDim &&
+         fits_fp16(shape.format_k) && fits_fp16(shape.format_v);
+}
+
+bool has_matrix_shape(const DeviceSnapshot& snapshot, const MatrixShape& product) {
+  const CoopmatShape wanted{product.m, product.n, product.k, kFloat16, kFloat16, kFloat32, kFloat32, kScopeSubgroup};
+  return std::find(snapshot.coopmat_shapes.begin(), snapshot.coopmat_shapes.end(), wanted) != snapshot.coopmat_shapes.end();
+}
+
+std::optional<MatrixShape> choose_matrix_shape(const DeviceSnapshot& snapshot) {
+  std::optional<MatrixShape> best;
+  for (const CoopmatShape& shape : snapshot.coopmat_shapes) {
+    const MatrixShape product{shape.m, shape.n, shape.k};
+    if (!takes(product) || !has_matrix_shape(snapshot, product)) continue;
+    if (!best || product.m * product.n * product.k > best->m * best->n * best->k) best = product;
+  }
+  return best;
+}
+
+std::uint64_t matrix_shared_bytes(const AttendConfig& config, const AttendShape& shape) {
+  const std::uint64_t rows = std::uint64_t{config.local_size / config.subgroup_size} * subgroup_rows(config);
+  const std::uint64_t groups = config.tune[kTuneChunk] / 4;
+  const std::uint64_t most_spans = std::max(spans(shape.head_dim_k), spans(shape.head_dim_v));
+  const std::uint64_t halves = rows * (spans(shape.head_dim_k) * 8 + 2) +       // Q
+                               config.tune[kTuneChunk] * (most_spans * 8 + 2) +  // K or V
+                               rows * (groups + 2);                             // weights
+  return halves * 8 + rows * (groups + 1) * 16 + (config.local_size + rows * 2) * 4 +
+         config.tune[kTuneChunk] / shape.page_tokens * 4;
+}
+
+bool matrix_config_consistent(const AttendConfig& config, const AttendShape& shape) {
+  const std::uint32_t chunk = config.tune[kTuneChunk];
+  if (!matrices_take(shape) || !takes(product_of(config))) return false;
+  if (!std::has_single_bit(config.subgroup_size) || config.subgroup_size > 128) return false;
+  if (config.local_size == 0 || config.local_size % config.subgroup_size != 0) return false;
+  if (config.heads_per_tile == 0 || config.heads_per_tile > shape.group || config.queries_per_item == 0) return false;
+  if (config.heads_per_tile * config.queries_per_item > kMostRows * 2) return false;
+  // A row's lanes are neighbours in a subgroup.
+  const std::uint32_t rows = subgroup_rows(config);
+  if (!std::has_single_bit(rows) || rows > config.subgroup_size) return false;
+  if (chunk == 0 || chunk % 32 != 0 || chunk % shape.page_tokens != 0) return false;
+  return config.kv_per_item == 0 && config.kv_split != 0 && config.kv_split % shape.page_tokens == 0;
+}
+
+std::optional<AttendConfig> make_matrix_config(const AttendShape& shape, const MatrixStyle& style) {
+  AttendConfig config;
+  config.kernel = KernelId::attend_prefill_cm1;
+  config.subgroup_size = style.subgroup_size;
+  config.kv_per_item = 0;
+  config.tune[kTuneMatrixM] = style.product.m;
+  config.tune[kTuneMatrixN] = style.product.n;
+  config.tune[kTuneMatrixK] = style.product.k;
+  const std::uint32_t wanted = std::min(kMostRows, std::max(shape.max_queries, 1U) * shape.group);
+  for (std::uint32_t rows = std::bit_ceil(std::max(wanted, style.product.m)); rows >= style.product.m; rows /= 2) {
+    // As many rows a subgroup as have lanes, up to two tiles.
+    const std::uint32_t each = std::min({style.product.m * 2, std::bit_floor(style.subgroup_size), std::max(rows / kMostSubgroups, style.product.m)});
+    if (each < style.product.m) return std::nullopt;
+    const std::uint32_t subgroups = std::clamp(rows / each, 1U, kMostSubgroups);
+    tuning::set_rows(config, shape, std::min(rows, subgroups * each));
+    config.local_size = subgroups * style.subgroup_size;
+    for (std::uint32_t chunk = kMostChunk; chunk >= 32; chunk /= 2) {
+      config.tune[kTuneChunk] = chunk;
+      if (chunk % shape.page_tokens != 0 || matrix_shared_bytes(config, shape) > style.shared_bytes) continue;
+      const std::uint64_t shortest = std::max(shape.page_tokens, 128U);
+      tuning::set_split(config, shape, style.parallel_workgroups, shortest, shape.max_kv_len);
+      if (matrix_config_consistent(config, shape)) return config;
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<AttendConfig> all_matrix_configs(const AttendShape& shape) {
+  struct Known {
+    MatrixShape product;
+    std::uint32_t subgroup_size;
+  };
+  static constexpr Known kKnown[] = {
+      {{8, 8, 8}, 8},                          // lavapipe; first, since it is executed wherever the suite is
+      {{16, 16, 16}, 32}, {{16, 16, 16}, 64},  // NVIDIA, AMD RDNA 3 and 4
+      {{16, 8, 16}, 32},                       // NVIDIA
+      {{8, 16, 16}, 16},                       // Intel Xe2
+      {{8, 8, 16}, 16}, {{8, 8, 16}, 32},      // Intel before
+  };
+  std::vector<AttendConfig> configs;
+  if (!matrices_take(shape)) return configs;
+  for (const Known& known : kKnown) {
+    for (const auto& [bytes, workgroups] : {std::pair{kLarge, 1U}, std::pair{kSmall, 512U}}) {
+      const auto config = make_matrix_config(shape, {.product = known.product, .subgroup_size = known.subgroup_size,
+                                                     .shared_bytes = known.product.k == 8 ? kSmall : bytes, .parallel_workgroups = workgroups});
+      if (config && std::find(configs.begin(), configs.end(), *config) == configs.end()) configs.push_back(*config);
+    }
+  }
+  return configs;
+}
+
+}  // namespace kvant
