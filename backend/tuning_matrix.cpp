@@ -12,6 +12,7 @@ namespace kvant {
 namespace {
 
 using tuning::divide_up;
+using tuning::round_up;
 using tuning::spans;
 
 constexpr std::uint32_t kMostRows = 64;
@@ -80,7 +81,7 @@ std::uint64_t matrix_shared_bytes(const AttendConfig& config, const AttendShape&
                                config.tune[kTuneChunk] * (most_spans * 8 + 2) +  // K or V
                                rows * (groups + 2);                             // weights
   return halves * 8 + rows * (groups + 1) * 16 + (config.local_size + rows * 2) * 4 +
-         config.tune[kTuneChunk] / shape.page_tokens * 4;
+         round_up(config.tune[kTuneChunk] / shape.page_tokens, 4) * 4 + 16;
 }
 
 bool matrix_config_consistent(const AttendConfig& config, const AttendShape& shape) {

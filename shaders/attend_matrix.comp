@@ -6,8 +6,8 @@
 // Constants: LOCAL_SIZE, FORMAT_K, FORMAT_V, HEAD_DIM_K, HEAD_DIM_V, PAGE_TOKENS, IO_TYPE_IN, IO_TYPE_OUT, FLAGS,
 // HEADS_PER_TILE, QUERIES_PER_ITEM, SUBGROUP_SIZE, TUNE0 = MATRIX_M, TUNE1 = MATRIX_N, TUNE2 = CHUNK, TUNE3 = MATRIX_K.
 // Numeric contract: Q, K, V and the softmax's weights rounded to fp16 (formats of its range alone), products and sums in
-// fp32. Masked keys are selected away before the softmax; a V that is no number reaches every row of its item.
-// No visible key: zeros and log-sum-exp -infinity (with sinks: the sink's logit).
+// fp32. Masked and unmapped keys are selected away: their K and V never reach a sum, be they NaN. Elements beyond 65504
+// overflow. No visible key: zeros and log-sum-exp -infinity (with sinks: the sink's logit).
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -107,7 +107,10 @@ void main() {
     barrier();
     stage_values(seq, tile, chunk, chunk_end, lane);
     barrier();
-    multiply_values(first_row);
+    if (chunk_has_specials.x == 0u)
+      multiply_values(first_row);
+    else
+      add_values_singly(first_row);
     barrier();
   }
 

@@ -21,9 +21,18 @@ void clear_value_sums() {
   [[unroll]] for (uint i = 0u; i < ROW_TILES * V_TILES; ++i) value_sums[i] = MATRIX_SUM(0.0);
 }
 
-// One side of a chunk into kv_tile. Rows of tokens that are not there, or have no page, are zeros: what lies in memory there may be no
-// number, and would reach every row's sum by way of a weight of zero.
-#define STAGE_CHUNK(name, load_span, FORMAT, HEAD_DIM, SPANS)                                                         \
+// A scale that is no finite number leaves no finite element in its block.
+bool has_specials(vec4 x[8]) {
+  const float most = 65504.0;
+  if (kv_scale_bytes(FORMAT_V) != 0u) return !(abs(x[0].x) <= most);
+  bool all_finite = true;
+  [[unroll]] for (uint quad = 0u; quad < 8u; ++quad)
+    all_finite = all_finite && all(lessThanEqual(abs(x[quad]), vec4(most)));
+  return !all_finite;
+}
+
+// One side of a chunk into kv_tile. Rows of tokens that are not there, or have no page, are zeros.
+#define STAGE_CHUNK(name, load_span, FORMAT, HEAD_DIM, SPANS, IS_V)                                                   \
   void name(AttendSeq seq, Tile tile, uint begin, uint end, uint lane) {                                              \
     const uint head_words = kv_head_words16(FORMAT, HEAD_DIM, PAGE_TOKENS);                                           \
     for (uint i = lane; i < CHUNK * SPANS; i += LOCAL_SIZE) {                                                         \
@@ -38,14 +47,16 @@ void clear_value_sums() {
         uint high, scale;                                                                                             \
         load_span(FORMAT, HEAD_DIM, PAGE_TOKENS, base, token % PAGE_TOKENS, i % SPANS, codes, high, scale);           \
         kv_decode_span(FORMAT, codes, high, scale, x);                                                                \
+        if (IS_V && has_specials(x)) chunk_has_specials.x = 1u;                                                       \
       }                                                                                                               \
       [[unroll]] for (uint quad = 0u; quad < 8u; ++quad) kv_tile[at + quad] = f16vec4(x[quad]);                       \
     }                                                                                                                 \
   }
-STAGE_CHUNK(stage_keys, k_load_span, FORMAT_K, HEAD_DIM_K, K_SPANS)
-STAGE_CHUNK(stage_values, v_load_span, FORMAT_V, HEAD_DIM_V, V_SPANS)
+STAGE_CHUNK(stage_keys, k_load_span, FORMAT_K, HEAD_DIM_K, K_SPANS, false)
+STAGE_CHUNK(stage_values, v_load_span, FORMAT_V, HEAD_DIM_V, V_SPANS, true)
 
 void stage_pages(AttendSeq seq, uint begin, uint end, uint lane) {
+  if (lane == 0u) chunk_has_specials.x = 0u;
   for (uint i = lane; i < CHUNK / PAGE_TOKENS; i += LOCAL_SIZE) {
     const uint token = begin + i * PAGE_TOKENS;
     chunk_pages[i] = token < end ? page_of(seq, token) : PAGE_UNMAPPED;
@@ -97,6 +108,33 @@ void multiply_values(uint first_row) {
       [[unroll]] for (uint r = 0u; r < ROW_TILES; ++r)
         value_sums[r * V_TILES + n] = coopMatMulAdd(weights[r], v, value_sums[r * V_TILES + n]);
     }
+  }
+}
+
+// The same where V holds infinities or NaN: a row that does not see a token must not multiply it by its weight of zero. The elements of a
+// matrix belong to no lane in particular, so that sums are made in pool.
+void add_values_singly(uint first_row) {
+  [[unroll]] for (uint t = 0u; t < V_TILES; t += CHUNK_TILES) {
+    subgroupBarrier();
+    for (uint w = gl_SubgroupInvocationID; w < SUBGROUP_ROWS * GROUPS; w += SUBGROUP_SIZE) {
+      const uint row = first_row + w / GROUPS;
+      const uint quad = t * MATRIX_N / 4u + w % GROUPS;
+      vec4 sum = vec4(0.0);
+      for (uint token = 0u; token < (quad < V_SPANS * 8u ? CHUNK : 0u); ++token) {
+        const float weight = float(weight_tile[row * WEIGHT_ROW + token / 4u][token % 4u]);
+        if (weight != 0.0) sum += weight * vec4(kv_tile[token * KV_ROW + quad]);
+      }
+      pool[row * SCORE_ROW + w % GROUPS] = sum;
+    }
+    subgroupBarrier();
+    [[unroll]] for (uint r = 0u; r < ROW_TILES; ++r)
+      [[unroll]] for (uint n = 0u; n < CHUNK_TILES; ++n)
+        if (t + n < V_TILES) {
+          MATRIX_SUM part;
+          coopMatLoad(part, pool, (first_row + r * MATRIX_M) * SCORE_ROW + n * MATRIX_N / 4u, SCORE_ROW,
+                      gl_CooperativeMatrixLayoutRowMajor);
+          value_sums[r * V_TILES + t + n] += part;
+        }
   }
 }
 

@@ -121,8 +121,8 @@ TEST_CASE("matrix tuning: shared memory is what matrix_shared.glsl declares") {
   config.queries_per_item = 7;  // 28 rows: two subgroups have a tile of 16 each
   config.tune[kTuneMatrixM] = config.tune[kTuneMatrixN] = config.tune[kTuneMatrixK] = 16;
   config.tune[kTuneChunk] = 64;
-  // Rows of 26 quads of Q, of 26 of K or V, of 18 of weights in fp16; of 17 of scores; 64 lane values, two floats a row, 4 pages.
-  CHECK(attend_shared_bytes(config, shape) == (32 * 26 + 64 * 26 + 32 * 18) * 8 + 32 * 17 * 16 + (64 + 32 * 2) * 4 + 4 * 4);
+  // Rows of 26 quads of Q, of 26 of K or V, of 18 of weights in fp16; of 17 of scores; 64 lane values, two floats a row, 4 pages, a flag.
+  CHECK(attend_shared_bytes(config, shape) == (32 * 26 + 64 * 26 + 32 * 18) * 8 + 32 * 17 * 16 + (64 + 32 * 2) * 4 + 4 * 4 + 16);
 }
 
 TEST_CASE("matrix tuning: broken configs are refused") {

@@ -1,5 +1,5 @@
 # Finds the shader compiler and the SPIR-V validator, and learns by trial which GLSL features they can do.
-# Sets KVANT_GLSLANG and KVANT_SPIRV_VAL (command lists), KVANT_GLSLANG_VERSION, KVANT_GLSL_FEATURES (names of `needs`).
+# Sets KVANT_GLSLANG and KVANT_SPIRV_VAL (command lists), KVANT_GLSLANG_VERSION, KVANT_GLSL_FEATURES (names of `needs`), KVANT_SYSROOT_RUN.
 include_guard(GLOBAL)
 
 # A program of the sysroot runs on the host through the sysroot's own loader and libraries; no chroot is needed. It must answer to
@@ -28,6 +28,10 @@ endfunction()
 kvant_sysroot_program(KVANT_GLSLANG glslang)
 kvant_sysroot_program(KVANT_SPIRV_VAL spirv-val)
 set(origin "sysroot")
+set(KVANT_SYSROOT_RUN "")  # runs a program of this machine on the sysroot's libraries
+if(KVANT_GLSLANG)
+  list(SUBLIST KVANT_GLSLANG 0 3 KVANT_SYSROOT_RUN)
+endif()
 if(NOT KVANT_GLSLANG OR NOT KVANT_SPIRV_VAL)
   set(origin "host")
   find_program(KVANT_HOST_GLSLANG NAMES glslang glslangValidator)
