@@ -45,7 +45,8 @@ def markdown_row(texts):
 
 
 def updated_table(document, rows, order):
-    """`document` with the rows put between its markers. Rows of earlier runs that were not run now stay."""
+    """`document` with the rows put between its markers. Rows of earlier runs that were not run now stay; a row that ran whole takes the
+    place of its shards ("name I/N")."""
     if document.count(BEGIN) != 1 or document.count(END) != 1 or document.index(BEGIN) > document.index(END):
         raise ValueError(f"the document has no pair of markers {BEGIN} and {END}")
     head, rest = document.split(BEGIN)
@@ -53,12 +54,18 @@ def updated_table(document, rows, order):
     kept = {}
     for line in old.splitlines():
         parts = [part.strip() for part in line.strip().strip("|").split(" | ")]
-        if len(parts) == len(COLUMNS) and parts[0] in order:
+        if len(parts) == len(COLUMNS) and parts[0].split(" ")[0] in order:
             kept[parts[0]] = line
     for texts in rows:
+        if " " not in texts[0]:
+            kept = {name: line for name, line in kept.items() if name.split(" ")[0] != texts[0]}
         kept[texts[0]] = markdown_row(texts)
+
+    def place(name):
+        row, _, shard = name.partition(" ")
+        return order.index(row), [int(number) for number in shard.split("/")] if shard else []
     align = "|---|---|---|" + "---:|" * (len(COLUMNS) - 5) + "---|---|"
-    rendered = "\n".join([markdown_row(COLUMNS), align] + [kept[name] for name in order if name in kept])
+    rendered = "\n".join([markdown_row(COLUMNS), align] + [kept[name] for name in sorted(kept, key=place)])
     return f"{head}{BEGIN}\n{rendered}\n{END}{tail}"
 
 

@@ -141,6 +141,11 @@ class Runner:
     def __init__(self, source, build, root, out, options):
         self.source, self.build, self.root, self.out, self.options = source, build, root, out, options
 
+    def base(self, row):
+        """Where a row's files lie, less their suffix."""
+        shard = self.options.shard
+        return f"{self.out}/{row.name}" + (f"-{shard.replace('/', '-of-')}" if shard else "")
+
     def run(self, row):
         result = Result(row)
         started = time.monotonic()
@@ -149,7 +154,7 @@ class Runner:
         if reason:
             result.not_run = reason
             return result
-        base = f"{self.out}/{row.name}"
+        base = self.base(row)
         for suffix in ["md", "html", "log"] + ([] if "--resume" in arguments else ["jsonl"]):
             if os.path.exists(f"{base}.{suffix}"):
                 os.remove(f"{base}.{suffix}")
@@ -227,13 +232,15 @@ class Runner:
         return arguments + ([f"--quirks={row.quirks}"] if row.quirks else [])
 
     def conform_arguments(self, row):
-        options, base = self.options, f"{self.out}/{row.name}"
+        options, base = self.options, self.base(row)
         arguments = ["conform", "--subset", options.subset, "--jobs", str(options.jobs),
                      "--timeout", str(options.timeout), "--expectations", "tests/expectations",
                      "--json", f"{base}.jsonl", "--report", f"{base}.md", "--html", f"{base}.html"]
         for pattern in options.filter:
             arguments += ["--filter", pattern]
-        if options.short and row.name in options.shards:
+        if options.shard:
+            arguments += ["--shard", options.shard]
+        elif options.short and row.name in options.shards:
             arguments += ["--shard", options.shards[row.name]]
         if options.resume and os.path.exists(f"{base}.jsonl"):
             arguments.append("--resume")

@@ -133,6 +133,19 @@ class Table(unittest.TestCase):
         self.assertEqual(again.count("| some-row |"), 1)
         self.assertTrue(again.startswith("head\n") and again.endswith("tail\n"))
 
+    def test_shards_stand_beside_each_other_until_the_row_runs_whole(self):
+        order = ["other", "some-row"]
+        document = f"{report.BEGIN}\n{report.END}"
+        for shard in ("10/12", "2/12", "2/12"):
+            cells = report.cells(judged(), "full", "abc")
+            cells[0] += f" {shard}"
+            document = report.updated_table(document, [cells], order)
+        names = [line.split(" | ")[0].strip("| ") for line in document.splitlines()[3:-1]]
+        self.assertEqual(names, ["some-row 2/12", "some-row 10/12"])
+        whole = report.updated_table(document, [report.cells(judged(), "full", "def")], order)
+        names = [line.split(" | ")[0].strip("| ") for line in whole.splitlines()[3:-1]]
+        self.assertEqual(names, ["some-row"])
+
     def test_a_document_without_markers_is_refused(self):
         with self.assertRaises(ValueError):
             report.updated_table("no markers", [], [])
@@ -199,6 +212,15 @@ class Command(unittest.TestCase):
                 found = runner.support(dataclasses.replace(ROW, driver="stand-in"))
                 self.assertEqual(found[0], reasons)
                 self.assertEqual(len(found[1]), problems)
+
+    def test_a_shard_has_files_of_its_own_and_must_be_one(self):
+        runner = run.Runner("", "", "", "out", types.SimpleNamespace(shard="3/8"))
+        self.assertEqual(runner.base(ROW), f"out/{ROW.name}-3-of-8")
+        for words in (("8/8",), ("1",), ("1/0",), ("-1/2",), ("1/2", "--short"), ("1/2", "--rows=radv-*")):
+            with self.subTest(words):
+                code, text = self.matrix(None, f"--shard={words[0]}", *words[1:])
+                self.assertEqual(code, 2)
+                self.assertIn("--shard", text)
 
     def test_no_row_is_an_error(self):
         self.assertEqual(self.matrix(None, "--rows", "nothing")[0], 2)
