@@ -103,7 +103,7 @@ void find_caps(DevicePlan& plan) {
   plan.caps.int_dot = s.int_dot && reachable(s, "VK_KHR_shader_integer_dot_product", 3);
   // A driver without memory has no working semaphores either.
   plan.caps.timeline = s.timeline && !plan.compile_only && reachable(s, "VK_KHR_timeline_semaphore", 2);
-  plan.caps.coopmat = s.coopmat && choose_matrix_shape(s) && s.has_extension("VK_KHR_cooperative_matrix") &&
+  plan.caps.coopmat = s.coopmat && has_matrix_shapes(s) && s.has_extension("VK_KHR_cooperative_matrix") &&
                       s.api_version >= make_api_version(1, 2);  // of the module
   plan.caps.coopmat2 = s.coopmat2 && s.has_extension("VK_NV_cooperative_matrix2");
 }

@@ -80,6 +80,9 @@ constexpr Quirk kQuirks[] = {
      "https://gitlab.freedesktop.org/mesa/mesa/-/blob/main/src/gallium/drivers/llvmpipe/lp_state_cs.c",
      "llvmpipe, seen on Mesa 22.3.6 and 26.1",
      [](const DeviceSnapshot& s) { return s.driver_id == kLlvmpipe && s.subgroup_size > 16; }, no_subgroups},
+    {12, "no_coopmat", "never applies by itself; forced on, no cooperative matrices are used, for drivers that fail at them",
+     "https://registry.khronos.org/vulkan/specs/latest/man/html/VK_KHR_cooperative_matrix.html", "none",
+     [](const DeviceSnapshot&) { return false; }, no_coopmat},
 };
 
 std::string known_names() {

@@ -116,23 +116,8 @@ bool shuffles_cheaply(const DeviceSnapshot& snapshot) {
   return snapshot.driver_id == kLlvmpipe && snapshot.driver_version >= kMesa26;
 }
 
-bool has_many_queries(const AttendShape& shape) { return shape.max_queries >= 8; }
-
-// Products of 8 x 8 are those of processors (lavapipe) and of GPUs that are no faster by them (Intel before Xe2).
-std::optional<AttendConfig> choose_matrix_config(const AttendShape& shape, const DevicePlan& plan) {
-  if (!has_many_queries(shape) || plan.snapshot.type == DeviceType::cpu) return std::nullopt;
-  if (!kernel_available(KernelId::attend_prefill_cm1, plan) || !matrices_take(shape)) return std::nullopt;
-  const auto product = choose_matrix_shape(plan.snapshot);
-  if (!product || product->m * product->n < 128) return std::nullopt;
-  const auto config = make_matrix_config(shape, {.product = *product, .subgroup_size = plan.subgroup_size,
-                                                 .shared_bytes = std::min(plan.snapshot.max_shared_bytes, 49152U),
-                                                 .parallel_workgroups = plan.parallel_workgroups});
-  if (!config || !attend_config_valid(*config, shape, plan)) return std::nullopt;
-  return config;
-}
-
 Style style_of(const AttendShape& shape, const DevicePlan& plan) {
-  const bool many_queries = has_many_queries(shape);
+  const bool many_queries = shape.max_queries >= 8;
   const auto can = [&](KernelId kernel) { return kernel_available(kernel, plan); };
   Style style;
   style.shared_bytes = std::min<std::uint32_t>(plan.snapshot.max_shared_bytes, 32768);

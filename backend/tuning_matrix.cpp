@@ -20,6 +20,7 @@ constexpr std::uint32_t kMostSubgroups = 4;
 constexpr std::uint32_t kMostHeadDim = 256;  // the sums of V stay in registers
 constexpr std::uint32_t kMostChunk = 64;
 constexpr std::uint32_t kSmall = 32768, kLarge = 49152;  // shared memory of what drivers say
+constexpr std::uint32_t kIntelSums = 4096;            // bytes of sums a subgroup: half of the registers of a thread
 constexpr std::uint32_t kScopeSubgroup = 3, kFloat16 = 0, kFloat32 = 1;  // VkScopeKHR, VkComponentTypeKHR
 
 bool fits_fp16(std::uint32_t format) {
@@ -43,10 +44,57 @@ MatrixShape product_of(const AttendConfig& config) {
   return {config.tune[kTuneMatrixM], config.tune[kTuneMatrixN], config.tune[kTuneMatrixK]};
 }
 
+// Products that drivers list, with those drivers' subgroup sizes: what is not here has no conformance case, and is not chosen.
+struct Known {
+  MatrixShape product;
+  std::uint32_t subgroup_size;
+  bool chosen = true;             // false: it runs on processors, or on GPUs that are no faster by it
+  std::uint32_t sums_bytes = 0;   // of V a subgroup may have in registers; 0: what the head sizes need
+};
+constexpr Known kKnown[] = {
+    {{8, 8, 8}, 8, false},                            // lavapipe; first, since it is executed wherever the suite is
+    {{16, 16, 16}, 32}, {{16, 16, 16}, 64},           // NVIDIA, AMD RDNA 3 and 4
+    {{16, 8, 16}, 32},                                // NVIDIA
+    {{8, 16, 16}, 16, true, kIntelSums}, {{8, 16, 16}, 32, true, kIntelSums},  // Intel Xe2
+    {{8, 8, 16}, 16, false, kIntelSums}, {{8, 8, 16}, 32, false, kIntelSums},  // Intel before
+};
+
 // Rows of a subgroup, whole tiles.
 std::uint32_t subgroup_rows(const AttendConfig& config) {
   const std::uint32_t m = config.tune[kTuneMatrixM], subgroups = config.local_size / config.subgroup_size;
   return divide_up(config.heads_per_tile * config.queries_per_item, subgroups * m) * m;
+}
+
+// Nothing where shared memory or registers cannot hold the smallest tiles.
+std::optional<AttendConfig> make_matrix_config(const AttendShape& shape, const Known& known, std::uint32_t shared_bytes,
+                                               std::uint32_t parallel_workgroups) {
+  AttendConfig config;
+  config.kernel = KernelId::attend_prefill_cm1;
+  config.subgroup_size = known.subgroup_size;
+  config.kv_per_item = 0;
+  config.tune[kTuneMatrixM] = known.product.m;
+  config.tune[kTuneMatrixN] = known.product.n;
+  config.tune[kTuneMatrixK] = known.product.k;
+  const std::uint32_t wanted = std::min(kMostRows, std::max(shape.max_queries, 1U) * shape.group);
+  for (std::uint32_t rows = std::bit_ceil(std::max(wanted, known.product.m)); rows >= known.product.m; rows /= 2) {
+    // As many rows a subgroup as have lanes and registers, up to two tiles.
+    const std::uint32_t row_bytes = spans(shape.head_dim_v) * 32 * 4;
+    const std::uint32_t registers = known.sums_bytes == 0 ? kMostRows : std::bit_floor(known.sums_bytes / row_bytes);
+    const std::uint32_t each =
+        std::min({known.product.m * 2, known.subgroup_size, registers, std::max(rows / kMostSubgroups, known.product.m)});
+    if (each < known.product.m) return std::nullopt;
+    const std::uint32_t subgroups = std::clamp(rows / each, 1U, kMostSubgroups);
+    tuning::set_rows(config, shape, std::min(rows, subgroups * each));
+    config.local_size = subgroups * known.subgroup_size;
+    for (std::uint32_t chunk = kMostChunk; chunk >= 32; chunk /= 2) {
+      config.tune[kTuneChunk] = chunk;
+      if (chunk % shape.page_tokens != 0 || matrix_shared_bytes(config, shape) > shared_bytes) continue;
+      const std::uint64_t shortest = std::max(shape.page_tokens, 128U);
+      tuning::set_split(config, shape, parallel_workgroups, shortest, shape.max_kv_len);
+      if (matrix_config_consistent(config, shape)) return config;
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -63,14 +111,11 @@ bool has_matrix_shape(const DeviceSnapshot& snapshot, const MatrixShape& product
   return std::find(snapshot.coopmat_shapes.begin(), snapshot.coopmat_shapes.end(), wanted) != snapshot.coopmat_shapes.end();
 }
 
-std::optional<MatrixShape> choose_matrix_shape(const DeviceSnapshot& snapshot) {
-  std::optional<MatrixShape> best;
-  for (const CoopmatShape& shape : snapshot.coopmat_shapes) {
+bool has_matrix_shapes(const DeviceSnapshot& snapshot) {
+  return std::any_of(snapshot.coopmat_shapes.begin(), snapshot.coopmat_shapes.end(), [&](const CoopmatShape& shape) {
     const MatrixShape product{shape.m, shape.n, shape.k};
-    if (!takes(product) || !has_matrix_shape(snapshot, product)) continue;
-    if (!best || product.m * product.n * product.k > best->m * best->n * best->k) best = product;
-  }
-  return best;
+    return takes(product) && has_matrix_shape(snapshot, product);
+  });
 }
 
 std::uint64_t matrix_shared_bytes(const AttendConfig& config, const AttendShape& shape) {
@@ -98,51 +143,28 @@ bool matrix_config_consistent(const AttendConfig& config, const AttendShape& sha
   return config.kv_per_item == 0 && config.kv_split != 0 && config.kv_split % shape.page_tokens == 0;
 }
 
-std::optional<AttendConfig> make_matrix_config(const AttendShape& shape, const MatrixStyle& style) {
-  AttendConfig config;
-  config.kernel = KernelId::attend_prefill_cm1;
-  config.subgroup_size = style.subgroup_size;
-  config.kv_per_item = 0;
-  config.tune[kTuneMatrixM] = style.product.m;
-  config.tune[kTuneMatrixN] = style.product.n;
-  config.tune[kTuneMatrixK] = style.product.k;
-  const std::uint32_t wanted = std::min(kMostRows, std::max(shape.max_queries, 1U) * shape.group);
-  for (std::uint32_t rows = std::bit_ceil(std::max(wanted, style.product.m)); rows >= style.product.m; rows /= 2) {
-    // As many rows a subgroup as have lanes, up to two tiles.
-    const std::uint32_t each = std::min({style.product.m * 2, std::bit_floor(style.subgroup_size), std::max(rows / kMostSubgroups, style.product.m)});
-    if (each < style.product.m) return std::nullopt;
-    const std::uint32_t subgroups = std::clamp(rows / each, 1U, kMostSubgroups);
-    tuning::set_rows(config, shape, std::min(rows, subgroups * each));
-    config.local_size = subgroups * style.subgroup_size;
-    for (std::uint32_t chunk = kMostChunk; chunk >= 32; chunk /= 2) {
-      config.tune[kTuneChunk] = chunk;
-      if (chunk % shape.page_tokens != 0 || matrix_shared_bytes(config, shape) > style.shared_bytes) continue;
-      const std::uint64_t shortest = std::max(shape.page_tokens, 128U);
-      tuning::set_split(config, shape, style.parallel_workgroups, shortest, shape.max_kv_len);
-      if (matrix_config_consistent(config, shape)) return config;
-    }
+std::optional<AttendConfig> choose_matrix_config(const AttendShape& shape, const DevicePlan& plan) {
+  // Steps of up to eight queries are drafts beside plain decoding: most rows of a tile would be empty.
+  if (shape.max_queries <= 8 || plan.snapshot.type == DeviceType::cpu || !matrices_take(shape)) return std::nullopt;
+  std::optional<AttendConfig> best;
+  std::uint32_t most = 0;
+  for (const Known& known : kKnown) {
+    const std::uint32_t size = known.product.m * known.product.n * known.product.k;
+    if (!known.chosen || size <= most || known.subgroup_size != plan.subgroup_size) continue;
+    const auto config = make_matrix_config(shape, known, std::min(plan.snapshot.max_shared_bytes, kLarge), plan.parallel_workgroups);
+    if (!config || !attend_config_valid(*config, shape, plan)) continue;
+    best = config;
+    most = size;
   }
-  return std::nullopt;
+  return best;
 }
 
 std::vector<AttendConfig> all_matrix_configs(const AttendShape& shape) {
-  struct Known {
-    MatrixShape product;
-    std::uint32_t subgroup_size;
-  };
-  static constexpr Known kKnown[] = {
-      {{8, 8, 8}, 8},                          // lavapipe; first, since it is executed wherever the suite is
-      {{16, 16, 16}, 32}, {{16, 16, 16}, 64},  // NVIDIA, AMD RDNA 3 and 4
-      {{16, 8, 16}, 32},                       // NVIDIA
-      {{8, 16, 16}, 16},                       // Intel Xe2
-      {{8, 8, 16}, 16}, {{8, 8, 16}, 32},      // Intel before
-  };
   std::vector<AttendConfig> configs;
   if (!matrices_take(shape)) return configs;
   for (const Known& known : kKnown) {
     for (const auto& [bytes, workgroups] : {std::pair{kLarge, 1U}, std::pair{kSmall, 512U}}) {
-      const auto config = make_matrix_config(shape, {.product = known.product, .subgroup_size = known.subgroup_size,
-                                                     .shared_bytes = known.product.k == 8 ? kSmall : bytes, .parallel_workgroups = workgroups});
+      const auto config = make_matrix_config(shape, known, known.product.k == 8 ? kSmall : bytes, workgroups);
       if (config && std::find(configs.begin(), configs.end(), *config) == configs.end()) configs.push_back(*config);
     }
   }

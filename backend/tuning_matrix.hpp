@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "device_snapshot.hpp"
+#include "device_plan.hpp"
 #include "executor.hpp"
 
 namespace kvant {
@@ -20,23 +20,18 @@ bool uses_matrices(KernelId kernel);
 // items and takes fewer rows.
 bool matrices_take(const AttendShape& shape);
 
-// The largest f16 product with f32 sums that the device has and the kernel can take.
-std::optional<MatrixShape> choose_matrix_shape(const DeviceSnapshot& snapshot);
+// Products of f16 with sums of f32, in a subgroup.
+bool has_matrix_shapes(const DeviceSnapshot& snapshot);
 bool has_matrix_shape(const DeviceSnapshot& snapshot, const MatrixShape& product);
 
 std::uint64_t matrix_shared_bytes(const AttendConfig& config, const AttendShape& shape);
 bool matrix_config_consistent(const AttendConfig& config, const AttendShape& shape);
 
-struct MatrixStyle {
-  MatrixShape product;
-  std::uint32_t subgroup_size = 32;
-  std::uint32_t shared_bytes = 32768;
-  std::uint32_t parallel_workgroups = 1;
-};
-// Nothing where shared memory cannot hold the smallest tiles.
-std::optional<AttendConfig> make_matrix_config(const AttendShape& shape, const MatrixStyle& style);
+// The config for the shape and device by the largest product that the device has and the list below names; nothing where products are
+// no gain (processors, few queries) or shared memory cannot hold the smallest tiles.
+std::optional<AttendConfig> choose_matrix_config(const AttendShape& shape, const DevicePlan& plan);
 
-// On any device: every product that drivers list, with the subgroup sizes of those drivers.
+// On any device: every product and subgroup size that choose_matrix_config knows, and those of conformance alone.
 std::vector<AttendConfig> all_matrix_configs(const AttendShape& shape);
 
 }  // namespace kvant

@@ -5,9 +5,10 @@
 // Tensors: K, V regions, Q -> OUT and LSE, or PARTIAL (see params/attend.h). Grid: x = items, y = kv_heads * tiles.
 // Constants: LOCAL_SIZE, FORMAT_K, FORMAT_V, HEAD_DIM_K, HEAD_DIM_V, PAGE_TOKENS, IO_TYPE_IN, IO_TYPE_OUT, FLAGS,
 // HEADS_PER_TILE, QUERIES_PER_ITEM, SUBGROUP_SIZE, TUNE0 = MATRIX_M, TUNE1 = MATRIX_N, TUNE2 = CHUNK, TUNE3 = MATRIX_K.
-// Numeric contract: Q, K, V and the softmax's weights rounded to fp16 (formats of its range alone), products and sums in
-// fp32. Masked and unmapped keys are selected away: their K and V never reach a sum, be they NaN. Elements beyond 65504
-// overflow. No visible key: zeros and log-sum-exp -infinity (with sinks: the sink's logit).
+// Numeric contract: Q, K, V and the softmax's weights rounded to fp16 (formats of its range alone; what is denormal there
+// may count as zero), products and sums in fp32. Masked and unmapped keys are selected away: their K and V never reach a
+// sum, be they NaN. Elements beyond 65504 become infinite; so small a weight that fp16 has zero for it hides them.
+// No visible key: zeros and log-sum-exp -infinity (with sinks: the sink's logit).
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
@@ -107,7 +108,7 @@ void main() {
     barrier();
     stage_values(seq, tile, chunk, chunk_end, lane);
     barrier();
-    if (chunk_has_specials.x == 0u)
+    if (chunk_has_specials[0] == 0u)
       multiply_values(first_row);
     else
       add_values_singly(first_row);

@@ -25,7 +25,7 @@ shared float lane_values[LOCAL_SIZE];
 shared float row_rescale[STAGED_ROWS];
 shared float row_sum[STAGED_ROWS];                   // where K is centred, until the end, q . the mean of K
 shared uint chunk_pages[(CHUNK / PAGE_TOKENS + 3u) / 4u * 4u];  // as all arrays, a multiple of 16 bytes: fragments begin at such
-shared uvec4 chunk_has_specials;                     // .x: some element of V is no finite number
+shared uint chunk_has_specials[4];                   // [0]: some element of V is no finite number of fp16
 
 void put_query(uint row, uint quad, vec4 x) { query_tile[row * QUERY_ROW + quad] = f16vec4(x); }
 vec4 get_query(uint row, uint quad) { return vec4(query_tile[row * QUERY_ROW + quad]); }

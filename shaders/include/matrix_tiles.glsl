@@ -21,14 +21,11 @@ void clear_value_sums() {
   [[unroll]] for (uint i = 0u; i < ROW_TILES * V_TILES; ++i) value_sums[i] = MATRIX_SUM(0.0);
 }
 
-// A scale that is no finite number leaves no finite element in its block.
+// Elements that fp16 does not hold as finite numbers; a finite scale may carry some.
 bool has_specials(vec4 x[8]) {
-  const float most = 65504.0;
-  if (kv_scale_bytes(FORMAT_V) != 0u) return !(abs(x[0].x) <= most);
-  bool all_finite = true;
-  [[unroll]] for (uint quad = 0u; quad < 8u; ++quad)
-    all_finite = all_finite && all(lessThanEqual(abs(x[quad]), vec4(most)));
-  return !all_finite;
+  bool finite = true;
+  [[unroll]] for (uint quad = 0u; quad < 8u; ++quad) finite = finite && all(lessThanEqual(abs(x[quad]), vec4(65504.0)));
+  return !finite;
 }
 
 // One side of a chunk into kv_tile. Rows of tokens that are not there, or have no page, are zeros.
@@ -47,7 +44,7 @@ bool has_specials(vec4 x[8]) {
         uint high, scale;                                                                                             \
         load_span(FORMAT, HEAD_DIM, PAGE_TOKENS, base, token % PAGE_TOKENS, i % SPANS, codes, high, scale);           \
         kv_decode_span(FORMAT, codes, high, scale, x);                                                                \
-        if (IS_V && has_specials(x)) chunk_has_specials.x = 1u;                                                       \
+        if (IS_V && has_specials(x)) atomicOr(chunk_has_specials[0], 1u);                                             \
       }                                                                                                               \
       [[unroll]] for (uint quad = 0u; quad < 8u; ++quad) kv_tile[at + quad] = f16vec4(x[quad]);                       \
     }                                                                                                                 \
@@ -56,7 +53,7 @@ STAGE_CHUNK(stage_keys, k_load_span, FORMAT_K, HEAD_DIM_K, K_SPANS, false)
 STAGE_CHUNK(stage_values, v_load_span, FORMAT_V, HEAD_DIM_V, V_SPANS, true)
 
 void stage_pages(AttendSeq seq, uint begin, uint end, uint lane) {
-  if (lane == 0u) chunk_has_specials.x = 0u;
+  if (lane == 0u) chunk_has_specials[0] = 0u;
   for (uint i = lane; i < CHUNK / PAGE_TOKENS; i += LOCAL_SIZE) {
     const uint token = begin + i * PAGE_TOKENS;
     chunk_pages[i] = token < end ? page_of(seq, token) : PAGE_UNMAPPED;
@@ -111,7 +108,7 @@ void multiply_values(uint first_row) {
   }
 }
 
-// The same where V holds infinities or NaN: a row that does not see a token must not multiply it by its weight of zero. The elements of a
+// The same where V holds what fp16 does not, infinities or NaN: a row that does not see a token must not multiply it by its weight of zero. The elements of a
 // matrix belong to no lane in particular, so that sums are made in pool.
 void add_values_singly(uint first_row) {
   [[unroll]] for (uint t = 0u; t < V_TILES; t += CHUNK_TILES) {

@@ -10,6 +10,7 @@ namespace {
 
 constexpr double kU32 = 0x1p-24;  // unit roundoff of f32
 constexpr double kU16 = 0x1p-11;  // of f16
+constexpr double kNormal16 = 0x1p-14;  // the smallest normal f16: below it, devices may take zero
 
 // Rounding of an n-term sum: the probabilistic law sqrt(n) u with factor 4, never above the certain law n u.
 double sum_rounding(double n) { return std::min(n, 4.0 * std::sqrt(n) + 4.0) * kU32; }
@@ -57,9 +58,9 @@ double dot_variance(const DenseProblem& problem, const float* q, const float* k,
       // q, k, their product and the running sum of at most 32 of them are each rounded to f16.
       variance += qd * qd * kd * kd * (3.0 + 32.0) * kU16 * kU16;
     } else if (problem.arithmetic == Arithmetic::matrix) {
-      // q and k are rounded to f16, denormal numbers by half of their step; so is q where it meets the mean.
+      // q and k are rounded to f16; so is q where it meets the mean. What may count as zero is added by itself (lost_products).
       const double mean = mean_of(problem.mean_k, kv_head, problem.dim_k, d);
-      variance += 2.0 * qd * qd * (kd * kd + mean * mean) * kU16 * kU16 + (qd * qd + kd * kd) * 0x1p-50;
+      variance += 2.0 * qd * qd * (kd * kd + mean * mean) * kU16 * kU16;
     } else {
       if (d % 32 == 0) {
         double largest = 0.0;
@@ -73,6 +74,20 @@ double dot_variance(const DenseProblem& problem, const float* q, const float* k,
   return variance;
 }
 
+double lost_part(double x) { return std::fabs(x) < kNormal16 ? std::fabs(x) : 0.0; }
+
+// Of a dot product by matrices: elements that are denormal in f16.
+double lost_products(const DenseProblem& problem, const float* q, const float* k, std::uint32_t kv_head) {
+  double lost = 0.0;
+  if (problem.arithmetic != Arithmetic::matrix) return lost;
+  for (std::uint32_t d = 0; d < problem.dim_k; ++d) {
+    const double kd = static_cast<double>(k[d]), qd = static_cast<double>(q[d]);
+    const double other = std::fabs(kd) + std::fabs(mean_of(problem.mean_k, kv_head, problem.dim_k, d));
+    lost += std::fabs(qd) * lost_part(kd) + lost_part(qd) * other;
+  }
+  return lost;
+}
+
 Score score(const DenseProblem& problem, const DenseSequence& seq, const float* q, std::uint32_t head, std::uint32_t kv_head,
             std::uint32_t query, std::uint32_t kv) {
   const float* k = &seq.k[(std::size_t{kv} * problem.kv_heads + kv_head) * problem.dim_k];
@@ -83,7 +98,8 @@ Score score(const DenseProblem& problem, const DenseSequence& seq, const float* 
     dot += term + shift;
     magnitude += std::fabs(term) + std::fabs(shift);
   }
-  const double dot_error = (sum_rounding(problem.dim_k) + 4 * kU32) * magnitude + 6.0 * std::sqrt(dot_variance(problem, q, k, kv_head));
+  const double dot_error = (sum_rounding(problem.dim_k) + 4 * kU32) * magnitude + 6.0 * std::sqrt(dot_variance(problem, q, k, kv_head)) +
+                           lost_products(problem, q, k, kv_head);
   Score s{kv, dot * problem.scale, dot_error * std::fabs(problem.scale)};
   if (problem.soft_cap != 0.0) {
     s.logit = problem.soft_cap * std::tanh(s.logit / problem.soft_cap);
@@ -101,9 +117,10 @@ Score score(const DenseProblem& problem, const DenseSequence& seq, const float* 
 }
 
 // What rounding V and the weights to f16 does to an element of the output, by the certain law: where tokens share a value or a weight, they
-// share its error. A conversion may round toward zero. The smallest weights (below 2^-24 of the largest) may be lost.
-double value_rounding(double magnitude, double all_values) {
-  return 2.02 * 2 * kU16 * magnitude + all_values * 0x1p-24 + 0x1p-24;
+// share its error. A conversion may round toward zero. The smallest weights (below 2^-24 of the largest) may be lost, and
+// what is denormal of V: `lost`, weighted.
+double value_rounding(double magnitude, double all_values, double lost) {
+  return 2.02 * 2 * kU16 * magnitude + all_values * 0x1p-24 + lost;
 }
 
 // Relative error of exp(x) for x <= 0: 3 + 2|x| ulp by the Vulkan specification, an ulp being two roundoffs; x itself is the
@@ -122,7 +139,7 @@ DenseResult dense_attention(const DenseProblem& problem) {
   result.lse.assign(cells, -std::numeric_limits<double>::infinity());
   result.lse_bound.assign(cells, 0.0);
   const std::uint32_t group = problem.q_heads / problem.kv_heads;
-  std::vector<double> spread(problem.dim_v), magnitude(problem.dim_v), values(problem.dim_v);
+  std::vector<double> spread(problem.dim_v), magnitude(problem.dim_v), values(problem.dim_v), lost(problem.dim_v);
 
   for (const DenseSequence& seq : problem.sequences) {
     std::vector<double>& mass = result.mass.emplace_back(std::size_t{seq.kv_len} * problem.kv_heads, 0.0);
@@ -167,7 +184,7 @@ DenseResult dense_attention(const DenseProblem& problem) {
         mean_error += sink_error;
         // d out / d logit_i = p_i (v_i - out). The errors are added up: a rounded query is shared by all keys, so that they
         // are not independent.
-        for (auto* sums : {&spread, &magnitude, &values}) std::fill(sums->begin(), sums->end(), 0.0);
+        for (auto* sums : {&spread, &magnitude, &values, &lost}) std::fill(sums->begin(), sums->end(), 0.0);
         for (const Score& s : scores) {
           const float* v = v_row(s);
           for (std::uint32_t d = 0; d < problem.dim_v; ++d) {
@@ -175,13 +192,14 @@ DenseResult dense_attention(const DenseProblem& problem) {
             spread[d] += s.weight * std::fabs(x + mean_of(problem.mean_v, head / group, problem.dim_v, d) - out[d]) * s.error;
             magnitude[d] += s.weight * std::fabs(x);
             values[d] += std::fabs(x);
+            lost[d] += s.weight * lost_part(x);
           }
         }
         const double rounding = 2 * sum_rounding(static_cast<double>(scores.size())) + 16 * kU32;
         for (std::uint32_t d = 0; d < problem.dim_v; ++d)
           bound[d] = 1.05 * (spread[d] + std::fabs(out[d]) * sink_error) +
                      std::fabs(out[d]) * problem.out_rounding + rounding * weight[d] + problem.out_step + 0x1p-126 +
-                     (problem.arithmetic == Arithmetic::matrix ? value_rounding(magnitude[d], values[d]) : 0.0);
+                     (problem.arithmetic == Arithmetic::matrix ? value_rounding(magnitude[d], values[d], lost[d]) : 0.0);
         result.lse[cell] = largest + std::log(sum);
         result.lse_bound[cell] = 1.05 * mean_error + rounding +
                                  4 * (std::fabs(largest) + std::fabs(std::log(sum)) + 1) * kU32;
