@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "matrix_shape.hpp"
 #include "quirks.hpp"
-#include "tuning_matrix.hpp"
 
 namespace kvant {
 namespace {

@@ -199,9 +199,7 @@ bool attend_config_valid(const AttendConfig& config, const AttendShape& shape, c
   if (config.local_size > s.max_invocations || config.local_size > s.max_local_size[0]) return false;
   if (attend_shared_bytes(config, shape) > s.max_shared_bytes) return false;
   if (!uses_subgroups(config.kernel) && !uses_matrices(config.kernel)) return true;
-  if (uses_matrices(config.kernel) &&
-      !has_matrix_shape(s, {config.tune[kTuneMatrixM], config.tune[kTuneMatrixN], config.tune[kTuneMatrixK]}))
-    return false;
+  if (uses_matrices(config.kernel) && !has_matrix_shape(s, matrix_shape_of(config))) return false;
   if (!plan.require_subgroup_size) return config.subgroup_size == plan.subgroup_size;
   return config.subgroup_size >= s.subgroup_min_size && config.subgroup_size <= s.subgroup_max_size &&
          config.local_size / config.subgroup_size <= s.max_workgroup_subgroups;

@@ -21,7 +21,6 @@ constexpr std::uint32_t kMostHeadDim = 256;  // the sums of V stay in registers
 constexpr std::uint32_t kMostChunk = 64;
 constexpr std::uint32_t kSmall = 32768, kLarge = 49152;  // shared memory of what drivers say
 constexpr std::uint32_t kIntelSums = 4096;            // bytes of sums a subgroup: half of the registers of a thread
-constexpr std::uint32_t kScopeSubgroup = 3, kFloat16 = 0, kFloat32 = 1;  // VkScopeKHR, VkComponentTypeKHR
 
 bool fits_fp16(std::uint32_t format) {
   switch (format) {
@@ -33,15 +32,6 @@ bool fits_fp16(std::uint32_t format) {
     default:
       return false;
   }
-}
-
-bool takes(const MatrixShape& product) {
-  const auto divides = [](std::uint32_t x) { return x >= 4 && x <= 32 && std::has_single_bit(x); };
-  return divides(product.m) && divides(product.n) && divides(product.k);
-}
-
-MatrixShape product_of(const AttendConfig& config) {
-  return {config.tune[kTuneMatrixM], config.tune[kTuneMatrixN], config.tune[kTuneMatrixK]};
 }
 
 // Products that drivers list, with those drivers' subgroup sizes: what is not here has no conformance case, and is not chosen.
@@ -101,21 +91,13 @@ std::optional<AttendConfig> make_matrix_config(const AttendShape& shape, const K
 
 bool uses_matrices(KernelId kernel) { return kernel == KernelId::attend_prefill_cm1; }
 
+MatrixShape matrix_shape_of(const AttendConfig& config) {
+  return {config.tune[kTuneMatrixM], config.tune[kTuneMatrixN], config.tune[kTuneMatrixK]};
+}
+
 bool matrices_take(const AttendShape& shape) {
   return !shape.scored && shape.head_dim_k <= kMostHeadDim && shape.head_dim_v <= kMostHeadDim &&
          fits_fp16(shape.format_k) && fits_fp16(shape.format_v);
-}
-
-bool has_matrix_shape(const DeviceSnapshot& snapshot, const MatrixShape& product) {
-  const CoopmatShape wanted{product.m, product.n, product.k, kFloat16, kFloat16, kFloat32, kFloat32, kScopeSubgroup};
-  return std::find(snapshot.coopmat_shapes.begin(), snapshot.coopmat_shapes.end(), wanted) != snapshot.coopmat_shapes.end();
-}
-
-bool has_matrix_shapes(const DeviceSnapshot& snapshot) {
-  return std::any_of(snapshot.coopmat_shapes.begin(), snapshot.coopmat_shapes.end(), [&](const CoopmatShape& shape) {
-    const MatrixShape product{shape.m, shape.n, shape.k};
-    return takes(product) && has_matrix_shape(snapshot, product);
-  });
 }
 
 std::uint64_t matrix_shared_bytes(const AttendConfig& config, const AttendShape& shape) {
@@ -131,7 +113,7 @@ std::uint64_t matrix_shared_bytes(const AttendConfig& config, const AttendShape&
 
 bool matrix_config_consistent(const AttendConfig& config, const AttendShape& shape) {
   const std::uint32_t chunk = config.tune[kTuneChunk];
-  if (!matrices_take(shape) || !takes(product_of(config))) return false;
+  if (!matrices_take(shape) || !is_kernel_shape(matrix_shape_of(config))) return false;
   if (!std::has_single_bit(config.subgroup_size) || config.subgroup_size > 128) return false;
   if (config.local_size == 0 || config.local_size % config.subgroup_size != 0) return false;
   if (config.heads_per_tile == 0 || config.heads_per_tile > shape.group || config.queries_per_item == 0) return false;
@@ -145,7 +127,9 @@ bool matrix_config_consistent(const AttendConfig& config, const AttendShape& sha
 
 std::optional<AttendConfig> choose_matrix_config(const AttendShape& shape, const DevicePlan& plan) {
   // Steps of up to eight queries are drafts beside plain decoding: most rows of a tile would be empty.
-  if (shape.max_queries <= 8 || plan.snapshot.type == DeviceType::cpu || !matrices_take(shape)) return std::nullopt;
+  if (shape.max_queries <= 8 || plan.snapshot.type == DeviceType::cpu || !matrices_take(shape) ||
+      !kernel_available(KernelId::attend_prefill_cm1, plan))
+    return std::nullopt;
   std::optional<AttendConfig> best;
   std::uint32_t most = 0;
   for (const Known& known : kKnown) {
@@ -164,7 +148,7 @@ std::vector<AttendConfig> all_matrix_configs(const AttendShape& shape) {
   if (!matrices_take(shape)) return configs;
   for (const Known& known : kKnown) {
     for (const auto& [bytes, workgroups] : {std::pair{kLarge, 1U}, std::pair{kSmall, 512U}}) {
-      const auto config = make_matrix_config(shape, known, known.product.k == 8 ? kSmall : bytes, workgroups);
+      const auto config = make_matrix_config(shape, known, known.product.k == 8 ? kSmall : bytes, workgroups);  // lavapipe's
       if (config && std::find(configs.begin(), configs.end(), *config) == configs.end()) configs.push_back(*config);
     }
   }

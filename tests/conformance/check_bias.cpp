@@ -99,33 +99,27 @@ void put(Bias& bias, std::size_t sequence, const SequenceShape& s, std::uint32_t
   bias.elements[bias.offsets[sequence] + query * bias.query_stride + head * bias.head_stride + token] = f32_to_f16(value);
 }
 
-// A key that no row may see, with one element beyond what f16 holds: its block's scale is a finite number.
-void put_large_trap(Bias& bias, const Case& c, AttentionInputs& inputs) {
-  constexpr std::uint32_t kNever = 21;
-  for (std::size_t b = 0; b < inputs.shapes.size(); ++b) {
-    const SequenceShape& s = inputs.shapes[b];
-    if (s.kv_len <= kNever) continue;
-    inputs.v[b][std::size_t{kNever} * c.kv_heads * c.dim_v + 1] = 1e5f;
-    for (std::uint32_t query = 0; query < s.q_len; ++query)
-      for (std::uint32_t head = 0; head < bias.heads; ++head) put(bias, b, s, query, head, kNever, kHidden);
-  }
-}
-
-// A key that no row may see, of NaN; and one of an infinite value, which neighbouring heads and neighbouring queries differ about.
+// A key that no row may see: of NaN where the formats hold it, else with one element beyond what f16 holds, by a finite scale. And where they
+// hold it, one of an infinite value, which neighbouring heads and neighbouring queries differ about.
 void put_traps(Bias& bias, const Case& c, AttentionInputs& inputs) {
   constexpr std::uint32_t kNever = 21, kSome = 38;
+  const bool plain = c.format_k == FormatId::f16 && c.format_v == FormatId::f16;
   for (std::size_t b = 0; b < inputs.shapes.size(); ++b) {
     const SequenceShape& s = inputs.shapes[b];
     if (s.kv_len <= kSome) continue;
     const float nan = std::numeric_limits<float>::quiet_NaN();
     const std::size_t k_row = std::size_t{c.kv_heads} * c.dim_k, v_row = std::size_t{c.kv_heads} * c.dim_v;
-    std::fill_n(inputs.k[b].begin() + static_cast<std::ptrdiff_t>(kNever * k_row), k_row, nan);
-    std::fill_n(inputs.v[b].begin() + static_cast<std::ptrdiff_t>(kNever * v_row), v_row, nan);
-    inputs.v[b][kSome * v_row + 5] = std::numeric_limits<float>::infinity();
+    if (plain) {
+      std::fill_n(inputs.k[b].begin() + static_cast<std::ptrdiff_t>(kNever * k_row), k_row, nan);
+      std::fill_n(inputs.v[b].begin() + static_cast<std::ptrdiff_t>(kNever * v_row), v_row, nan);
+      inputs.v[b][kSome * v_row + 5] = std::numeric_limits<float>::infinity();
+    } else {
+      inputs.v[b][kNever * v_row + 1] = 1e5f;
+    }
     for (std::uint32_t query = 0; query < s.q_len; ++query)
       for (std::uint32_t head = 0; head < bias.heads; ++head) {
         put(bias, b, s, query, head, kNever, kHidden);
-        put(bias, b, s, query, head, kSome, (query + head) % 2 == 0 ? kHidden : 0.5f);
+        if (plain) put(bias, b, s, query, head, kSome, (query + head) % 2 == 0 ? kHidden : 0.5f);
       }
   }
 }
@@ -256,8 +250,7 @@ void run_shape(const Shape& shape, KernelId module, std::uint32_t number, std::s
   CAPTURE(c.name);
   AttentionInputs inputs = make_attention_inputs(1, c);
   Bias bias = make_bias(c, inputs, shape.bias_heads, shape.heads_outside);
-  if (shape.k == kF16 && shape.v == kF16) put_traps(bias, c, inputs);
-  else put_large_trap(bias, c, inputs);
+  put_traps(bias, c, inputs);
   const reference::DenseResult truth = truth_of(c, inputs, bias, Truth::whole);
   const reference::DenseResult without = truth_of(c, inputs, bias, Truth::no_bias);
   const reference::DenseResult next_head = truth_of(c, inputs, bias, Truth::next_head);

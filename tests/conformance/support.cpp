@@ -49,9 +49,9 @@ std::string missing_for(const Case& c, const DevicePlan& plan) {
   if (forced && !attend_config_valid(c.config, attend_shape(c), plan)) {
     if (c.config.subgroup_size != 0 && c.config.subgroup_size != plan.subgroup_size)
       return "subgroup size " + std::to_string(c.config.subgroup_size);
-    if (const auto& tune = c.config.tune; uses_matrices(c.config.kernel) &&
-        !has_matrix_shape(plan.snapshot, {tune[kTuneMatrixM], tune[kTuneMatrixN], tune[kTuneMatrixK]}))
-      return "matrices of " + std::to_string(tune[kTuneMatrixM]) + "x" + std::to_string(tune[kTuneMatrixN]) + "x" + std::to_string(tune[kTuneMatrixK]);
+    const MatrixShape product = matrix_shape_of(c.config);
+    if (uses_matrices(c.config.kernel) && !has_matrix_shape(plan.snapshot, product))
+      return "matrices of " + std::to_string(product.m) + "x" + std::to_string(product.n) + "x" + std::to_string(product.k);
     return "limits for config " + config_name(c.config) + " (invocations, shared memory)";
   }
   return "";

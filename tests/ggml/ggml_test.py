@@ -143,6 +143,13 @@ class Judging(unittest.TestCase):
             with self.assertRaises(Failed):
                 llama_texts.judge_perplexity(here, there)
 
+    def test_a_text_too_short_is_written_again_and_not_for_ever(self):
+        runs = iter(["lost", "also lost", " " + "x" * 40 + "\n", "never asked for"])
+        self.assertEqual(llama_texts.read_text(lambda: next(runs)), "x" * 40)
+        runs = iter(["longer", "short"] * llama_texts.TRIES)
+        self.assertEqual(llama_texts.read_text(lambda: next(runs)), "longer")
+        self.assertEqual(len(list(runs)), llama_texts.TRIES)
+
     def test_log_probabilities_of_a_given_text(self):
         ways.judge_forced([-1.0, -2.0], [-1.05, -1.95])
         for here, there in (([-1.0, -1.0], [-1.3, -0.7]), ([], []), ([-1.0], [-1.0, -1.0]), ([math.nan], [-1.0])):

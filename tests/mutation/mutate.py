@@ -68,8 +68,7 @@ def checks_of(path, build):
     if path.startswith("shaders/"):
         name = pathlib.Path(path).stem
         if name in ("attend_matrix", "matrix_shared", "matrix_tiles"):  # its driver is in the full root of tools/sysroot
-            tree = HERE.parent.parent
-            return [[sys.executable, "-B", str(tree / "tools/matrix"), "--build", str(build), "--rows", "lavapipe-26.1", "--subset", "quick",
+            return [[sys.executable, "-B", str(ROOT / "tools/matrix"), "--build", str(build), "--rows", "lavapipe-26.1", "--subset", "quick",
                      "--filter", "*attend_prefill_cm1*"],
                     ["ctest", "--test-dir", str(build), "-R", "^conformance.matrix-bias$", "--no-tests=error"]]
         first = {"append": "append*", "read": "read*", "copy": "copy*", "convert": "convert*", "gather": "gather*",

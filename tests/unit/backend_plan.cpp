@@ -220,6 +220,9 @@ TEST_SUITE("backend quirks") {
     CHECK_FALSE(plan_for("nvidia_h200", "+no_timeline").features.timeline);
     CHECK_FALSE(plan_for("nvidia_h200", " +no_timestamps , +no_pipeline_blob").timestamps);
     CHECK_FALSE(plan_for("nvidia_h200", "+no_timestamps,+no_pipeline_blob,").use_pipeline_blob);
+    CHECK(plan_for("nvidia_h200").caps.coopmat);
+    CHECK_FALSE(plan_for("nvidia_h200", "+no_coopmat").caps.coopmat);
+    CHECK_FALSE(plan_for("nvidia_h200", "+no_coopmat").caps.coopmat2);
     CHECK(plan_for("amd_windows_rdna2", "-amd_fp16_shuffle,-amd_phantom_coopmat").tier == 4);
   }
 

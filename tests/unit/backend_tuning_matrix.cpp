@@ -39,7 +39,12 @@ AttendShape prefill(std::uint32_t dim, std::uint32_t group, std::uint32_t querie
   return shape;
 }
 
-bool built(const DevicePlan& plan) { return kernel_available(KernelId::attend_prefill_cm1, plan); }
+// An old shader compiler leaves the module out; the sysroot's makes it.
+bool built() {
+  const bool has_module = !kernel_info(KernelId::attend_prefill_cm1).spirv.empty();
+  if (!has_module) MESSAGE("skipped: attend_prefill_cm1 is not in this build (tools/sysroot makes a newer shader compiler)");
+  return has_module;
+}
 
 }  // namespace
 
@@ -61,7 +66,7 @@ TEST_CASE("matrix tuning: the largest product that has cases and fits is taken")
     const auto config = choose_matrix_config(shape, plan);
     return config ? std::array{config->tune[kTuneMatrixM], config->tune[kTuneMatrixN], config->tune[kTuneMatrixK]} : std::array{0u, 0u, 0u};
   };
-  if (!built(matrix_device(32, {product(16, 16, 16)}))) return;
+  if (!built()) return;
   CHECK(chosen(32, {product(16, 8, 8), product(16, 8, 16)}) == std::array{16u, 8u, 16u});
   CHECK(chosen(32, {product(16, 8, 16), product(16, 16, 16), product(16, 8, 16)}) == std::array{16u, 16u, 16u});
   CHECK(chosen(32, {product(32, 32, 16), product(16, 16, 16)}) == std::array{16u, 16u, 16u});
@@ -70,9 +75,9 @@ TEST_CASE("matrix tuning: the largest product that has cases and fits is taken")
 }
 
 TEST_CASE("matrix tuning: on Intel a subgroup's sums take half of the registers") {
+  if (!built()) return;
   for (const std::uint32_t size : {16u, 32u}) {
     const DevicePlan plan = matrix_device(size, {product(8, 16, 16)});
-    if (!built(plan)) return;
     for (const auto& [dim, rows] : {std::pair{64u, 16u}, std::pair{96u, 8u}, std::pair{128u, 8u}}) {
       const auto config = choose_matrix_config(prefill(dim, 4, 64), plan);
       REQUIRE(config);
@@ -84,7 +89,7 @@ TEST_CASE("matrix tuning: on Intel a subgroup's sums take half of the registers"
 
 TEST_CASE("matrix tuning: prefill takes matrices where device, formats and head sizes allow, and only then") {
   const DevicePlan plan = matrix_device(32, {product(16, 16, 16)});
-  if (!built(plan)) return;  // an old shader compiler leaves the module out; the sysroot's makes it
+  if (!built()) return;
   const auto kernel = [](const AttendShape& shape, const DevicePlan& on) { return choose_attend_config(shape, on).kernel; };
   const AttendShape shape = prefill(128, 4, 64);
   CHECK(kernel(shape, plan) == KernelId::attend_prefill_cm1);
@@ -116,13 +121,13 @@ TEST_CASE("matrix tuning: prefill takes matrices where device, formats and head 
 }
 
 TEST_CASE("matrix tuning: every chosen config is valid, its rows fill the subgroups, and its memory fits") {
+  if (!built()) return;
   for (const auto& [size, shape] : {std::pair{32u, product(16, 16, 16)}, std::pair{64u, product(16, 16, 16)}, std::pair{32u, product(16, 8, 16)},
                                     std::pair{16u, product(8, 16, 16)}, std::pair{32u, product(8, 16, 16)}})
     for (const std::uint32_t dim : {32u, 40u, 64u, 80u, 96u, 128u, 192u, 256u})
       for (const std::uint32_t group : {1u, 2u, 3u, 7u, 8u, 32u})
         for (const std::uint32_t queries : {9u, 64u, 2048u}) {
           const DevicePlan plan = matrix_device(size, {shape});
-          if (!built(plan)) return;
           if (shape.m == 8 && dim > 128) continue;  // above
           const AttendShape call = prefill(dim, group, queries);
           const AttendConfig config = choose_attend_config(call, plan);
@@ -152,7 +157,7 @@ TEST_CASE("matrix tuning: shared memory is what matrix_shared.glsl declares") {
 
 TEST_CASE("matrix tuning: broken configs are refused") {
   const DevicePlan plan = matrix_device(32, {product(16, 16, 16)});
-  if (!built(plan)) return;
+  if (!built()) return;
   const AttendShape shape = prefill(128, 4, 64);
   const AttendConfig good = choose_attend_config(shape, plan);
   REQUIRE(attend_config_valid(good, shape, plan));
