@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "module_trim.hpp"
+#include "module_prune.hpp"
 #include "rollback.hpp"
 
 namespace kvant {
@@ -78,13 +78,10 @@ Status PipelineCache::check(const PipelineKey& key) const {
   return {};
 }
 
-// Of this pipeline alone: without the formats that it does not use.
+// Of this pipeline alone: without what its constants rule out.
 Result<VkShaderModule> PipelineCache::make_module(const PipelineKey& key) const {
   const KernelInfo& info = kernel_info(key.kernel);
-  std::vector<std::uint32_t> formats;
-  for (const std::uint32_t constant : {KVANT_SPEC_FORMAT_K, KVANT_SPEC_FORMAT_V})
-    if ((info.spec_mask >> constant & 1U) != 0) formats.push_back(key.spec[constant]);
-  const std::vector<std::uint32_t> words = trim_module(info.spirv, formats);
+  const std::vector<std::uint32_t> words = prune_module(info.spirv, key.spec);
   VkShaderModuleCreateInfo module_info{};
   module_info.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO;
   module_info.codeSize = words.size() * sizeof(std::uint32_t);

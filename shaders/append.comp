@@ -14,13 +14,14 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "params/pages.h"
+layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 0u;
+layout(constant_id = KVANT_SPEC_FORMAT_V) const uint FORMAT_V = 0u;
+#define FORMATS_IN_USE (1u << FORMAT_K | 1u << FORMAT_V)
 #include "io.glsl"
 #include "kv_region.glsl"
 #include "rotation.glsl"
 
 layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
-layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 0u;
-layout(constant_id = KVANT_SPEC_FORMAT_V) const uint FORMAT_V = 0u;
 layout(constant_id = KVANT_SPEC_HEAD_DIM_K) const uint HEAD_DIM_K = 64u;
 layout(constant_id = KVANT_SPEC_HEAD_DIM_V) const uint HEAD_DIM_V = 64u;
 layout(constant_id = KVANT_SPEC_PAGE_TOKENS) const uint PAGE_TOKENS = 16u;

@@ -12,12 +12,13 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "params/strided.h"
+layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 0u;
+layout(constant_id = KVANT_SPEC_FORMAT_V) const uint FORMAT_V = 0u;
+#define FORMATS_IN_USE (1u << FORMAT_K | 1u << FORMAT_V)
 #include "numeric.glsl"
 #include "canonical.glsl"
 
 layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
-layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 0u;
-layout(constant_id = KVANT_SPEC_FORMAT_V) const uint FORMAT_V = 0u;
 layout(constant_id = KVANT_SPEC_TRANSFER_UNIT) const uint UNIT = 32u;
 layout(constant_id = KVANT_SPEC_TRANSFER_INDEX) const uint INDEX = 0u;
 

@@ -8,6 +8,7 @@ layout(local_size_x_id = KVANT_SPEC_LOCAL_SIZE) in;
 layout(constant_id = KVANT_SPEC_LOCAL_SIZE) const uint LOCAL_SIZE = 64u;
 layout(constant_id = KVANT_SPEC_FORMAT_K) const uint FORMAT_K = 4u;
 layout(constant_id = KVANT_SPEC_FORMAT_V) const uint FORMAT_V = 4u;
+#define FORMATS_IN_USE (1u << FORMAT_K | 1u << FORMAT_V)
 layout(constant_id = KVANT_SPEC_HEAD_DIM_K) const uint HEAD_DIM_K = 128u;
 layout(constant_id = KVANT_SPEC_HEAD_DIM_V) const uint HEAD_DIM_V = 128u;
 layout(constant_id = KVANT_SPEC_PAGE_TOKENS) const uint PAGE_TOKENS = 16u;

@@ -79,7 +79,7 @@ float lane_query_scales[ROWS];
 float lane_query_sums[ROWS];  // of the quantized elements: what a format's minimum multiplies
 
 void load_lane_queries(uint span) {
-  if (!kv_has_int8(FORMAT_K)) {
+  if (kv_has_int8(FORMAT_K) == 0u) {
     load_lane_queries_f32(span);
     return;
   }
@@ -99,7 +99,7 @@ void load_lane_queries(uint span) {
 }
 
 void dot_rows(uvec4 codes[8], uint high, uint scale, out float dots[ROWS]) {
-  if (!kv_has_int8(FORMAT_K)) {
+  if (kv_has_int8(FORMAT_K) == 0u) {
     dot_rows_f32(codes, high, scale, dots);
     return;
   }

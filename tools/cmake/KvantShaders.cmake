@@ -11,51 +11,62 @@ function(kvant_row_fields out row)
   set(${out} "${row}" PARENT_SCOPE)
 endfunction()
 
-# The dispatch over formats, as if-chains on a value that the driver knows to be constant. shaders/README.md describes it.
-# Facts are straight selections with one return: some drivers inline every call before they fold the constant, and eleven early
-# returns a call made them ten times slower.
+# The dispatch over formats. shaders/README.md describes it. Drivers inline every call before they fold constants, so that the length of
+# a function counts at each of its calls: facts are looked up in masks, and formats that the module's constants rule out go before calls
+# are inlined.
 function(kvant_generate_format_dispatch definitions output)
+  set(calls decode encode int8)
+  set(facts block code_bits high_bits scale_bytes row_pad has_int8)
+  set(decode_call "decode_span(codes, high, scale, x)")
+  set(encode_call "encode_block(x, codes, high, scale)")
+  set(int8_call "int8_span(codes, high, scale, q, scale_f, min_f)")
   set(ids "")
   set(includes "")
-  foreach(name decode encode int8 has_int8 block code_bits high_bits scale_bytes row_pad)
-    set(${name} "")
-  endforeach()
   file(STRINGS ${definitions} rows REGEX "^KVANT_FORMAT\\(")
   foreach(row IN LISTS rows)
     kvant_row_fields(fields "${row}")
-    list(GET fields 0 symbol)
-    list(GET fields 1 id)
+    list(POP_FRONT fields symbol id)
+    if(id GREATER 31)
+      message(FATAL_ERROR "format ${symbol}: masks hold the ids 0 to 31, not ${id}")
+    endif()
     string(APPEND ids "#define FORMAT_${symbol} ${id}u\n")
     string(APPEND includes "#include \"format_${symbol}.glsl\"\n")
-    string(APPEND decode "  if (format == ${id}u) { ${symbol}_decode_span(codes, high, scale, x); } else\n")
-    string(APPEND encode "  if (format == ${id}u) { ${symbol}_encode_block(x, codes, high, scale); } else\n")
-    set(index 1)
-    foreach(fact block code_bits high_bits scale_bytes row_pad)
-      math(EXPR index "${index} + 1")
-      list(GET fields ${index} value)
-      string(APPEND ${fact} "  value = mix(value, ${value}u, format == ${id}u);\n")
+    math(EXPR bit "1 << ${id}")
+    foreach(fact value IN ZIP_LISTS facts fields)
+      list(APPEND ${fact}_values ${value})
+      math(EXPR ${fact}_${value} "0${${fact}_${value}} | ${bit}")
     endforeach()
-    list(GET fields 7 int_dot)
-    if(int_dot)
-      string(APPEND int8 "  if (format == ${id}u) { ${symbol}_int8_span(codes, high, scale, q, scale_f, min_f); } else\n")
-      string(APPEND has_int8 "  value = mix(value, true, format == ${id}u);\n")
-    endif()
+    list(GET fields 5 int_dot)
+    foreach(call IN LISTS calls)
+      if(int_dot OR NOT call STREQUAL "int8")
+        string(APPEND ${call} "  if (format_in_use(${id}u)) { if (format == ${id}u) ${symbol}_${${call}_call}; }\n")
+      endif()
+    endforeach()
   endforeach()
 
   set(text "// Generated from formats.def: every format's functions behind one name each.\n")
-  string(APPEND text "#ifndef KVANT_FORMAT_DISPATCH_GLSL\n#define KVANT_FORMAT_DISPATCH_GLSL\n${ids}\n")
-  foreach(fact block code_bits high_bits scale_bytes row_pad)
-    string(APPEND text "uint kv_${fact}(uint format) {\n  uint value = 0u;\n${${fact}}  return value;\n}\n\n")
+  string(APPEND text "#ifndef KVANT_FORMAT_DISPATCH_GLSL\n#define KVANT_FORMAT_DISPATCH_GLSL\n${ids}\n"
+    "#ifndef FORMATS_IN_USE\n#define FORMATS_IN_USE 0xFFFFFFFFu\n#endif\n"
+    "#define format_in_use(id) ((FORMATS_IN_USE >> id & 1u) != 0u)\n\n")
+  foreach(fact IN LISTS facts)
+    list(REMOVE_DUPLICATES ${fact}_values)
+    list(POP_FRONT ${fact}_values first)
+    set(body "  uint value = ${first}u;\n")
+    foreach(value IN LISTS ${fact}_values)
+      math(EXPR mask "${${fact}_${value}}" OUTPUT_FORMAT HEXADECIMAL)
+      string(APPEND body "  value = mix(value, ${value}u, (${mask}u >> format & 1u) != 0u);\n")
+    endforeach()
+    string(APPEND text "uint kv_${fact}(uint format) {\n${body}  return value;\n}\n\n")
   endforeach()
   string(APPEND text
-    "bool kv_has_int8(uint format) {\n  bool value = false;\n${has_int8}  return value;\n}\n\n${includes}\n"
-    "void kv_decode_span(uint format, uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {\n${decode}"
-    "  {\n    for (int i = 0; i < 8; ++i) x[i] = vec4(0.0);\n  }\n}\n\n"
-    "void kv_encode_block(uint format, vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {\n${encode}"
-    "  {\n    for (int i = 0; i < 16; ++i) codes[i] = uvec4(0u);\n    high = uvec2(0u);\n    scale = 0u;\n  }\n}\n\n"
+    "${includes}\n"
+    "void kv_decode_span(uint format, uvec4 codes[8], uint high, uint scale, out vec4 x[8]) {\n"
+    "  for (int i = 0; i < 8; ++i) x[i] = vec4(0.0);\n${decode}}\n\n"
+    "void kv_encode_block(uint format, vec4 x[16], out uvec4 codes[16], out uvec2 high, out uint scale) {\n"
+    "  for (int i = 0; i < 16; ++i) codes[i] = uvec4(0u);\n  high = uvec2(0u);\n  scale = 0u;\n${encode}}\n\n"
     "void kv_int8_span(uint format, uvec4 codes[8], uint high, uint scale, out uint q[8], out float scale_f, "
-    "out float min_f) {\n${int8}"
-    "  {\n    for (int i = 0; i < 8; ++i) q[i] = 0u;\n    scale_f = 0.0;\n    min_f = 0.0;\n  }\n}\n\n#endif\n")
+    "out float min_f) {\n"
+    "  for (int i = 0; i < 8; ++i) q[i] = 0u;\n  scale_f = 0.0;\n  min_f = 0.0;\n${int8}}\n\n#endif\n")
   file(CONFIGURE OUTPUT ${output} CONTENT "${text}" @ONLY)
 endfunction()
 
