@@ -55,6 +55,7 @@ Status VulkanContext::start(const DeviceOptions& options) {
                                              std::string(blob_outcome_name(blob.outcome)));
   }
   KVANT_ASSIGN(executor_, VulkanExecutor::create(*device_, plan_, options, blob.payload));
+  load_tuned_configs(options);
   if (blob_path_.empty()) return {};
   // Compiling takes seconds a pipeline on some drivers: a process that is killed must not lose minutes of it.
   blob_time_ = std::chrono::steady_clock::now();
@@ -67,6 +68,19 @@ Status VulkanContext::start(const DeviceOptions& options) {
     if (due) save_pipelines();
   });
   return {};
+}
+
+// Of the file that the environment names, else of the folder of pipelines.
+void VulkanContext::load_tuned_configs(const DeviceOptions& options) {
+  const char* environment = std::getenv("KVANT_TUNED");
+  const std::string named = environment != nullptr ? environment : "";
+  if (named == "off" || (named.empty() && options.pipeline_cache_folder.empty())) return;
+  const std::string path = named.empty() ? tuned_path(options.pipeline_cache_folder, plan_.snapshot) : named;
+  TunedLoad load = load_tuned(path, plan_.snapshot, shader_set_hash());
+  const bool expected = named.empty() || load.outcome == BlobOutcome::hit;
+  device_->log().write(expected ? LogLevel::info : LogLevel::warning,
+                       "tuned configs " + quoted_text(path, kMostPathBytes) + ": " + std::string(blob_outcome_name(load.outcome)));
+  executor_->set_tuned(std::move(load.configs));
 }
 
 Result<std::unique_ptr<DeviceContext>> VulkanContext::open(std::shared_ptr<InstanceHandle> instance,

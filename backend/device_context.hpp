@@ -38,6 +38,7 @@ class VulkanContext final : public DeviceContext {
   VulkanContext() = default;
   Status plan_device(DeviceSnapshot snapshot, const DeviceOptions& options);
   Status start(const DeviceOptions& options);
+  void load_tuned_configs(const DeviceOptions& options);
   void save_pipelines();
 
   DevicePlan plan_;

@@ -1,18 +1,12 @@
 #include "pipeline_blob.hpp"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <thread>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "quoted_text.hpp"
+#include "file_replace.hpp"
 
 namespace kvant {
 namespace {
@@ -143,28 +137,7 @@ BlobLoad load_blob(const std::string& path, const DeviceSnapshot& device, std::s
 
 Status save_blob(const std::string& path, const DeviceSnapshot& device, std::string_view shader_set,
                  std::span<const std::byte> payload) {
-  const std::vector<std::byte> file = encode_blob(device, shader_set, payload);
-  std::error_code error;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
-  // Two threads of one process may save at once.
-  const std::size_t thread = std::hash<std::thread::id>()(std::this_thread::get_id());
-  const std::string temporary = path + ".tmp" + std::to_string(getpid()) + "-" + std::to_string(thread);
-  {
-    std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
-    stream.write(reinterpret_cast<const char*>(file.data()), static_cast<std::streamsize>(file.size()));
-    stream.close();
-    if (!stream) {
-      std::filesystem::remove(temporary, error);
-      return {StatusCode::unavailable,
-              "the pipeline cache file (" + quoted_text(temporary, kMostPathBytes) + ") could not be written"};
-    }
-  }
-  std::filesystem::rename(temporary, path, error);
-  if (!error) return {};
-  std::error_code ignored;
-  std::filesystem::remove(temporary, ignored);
-  return {StatusCode::unavailable, "the pipeline cache file (" + quoted_text(path, kMostPathBytes) +
-                                       ") could not be replaced: " + error.message()};
+  return replace_file(path, encode_blob(device, shader_set, payload), "pipeline cache");
 }
 
 }  // namespace kvant

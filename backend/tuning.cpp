@@ -97,15 +97,8 @@ AttendConfig make_config(const AttendShape& shape, const Style& style) {
     config.tune[kTuneVLanes] = std::bit_ceil(config.tune[kTuneVLanes]);
   }
   fit_shared_memory(config, shape, style);
-  const bool loops = attend_kernel_loops(style.kernel);
-  config.kv_per_item = loops ? 0 : config.tune[kTuneChunk];
-
-  // Items so short that all workgroups of the device have work, but never shorter than the fixed cost of an item is
-  // worth.
-  const std::uint32_t shortest = std::max(shape.page_tokens, std::min(128U, config.tune[kTuneChunk]));
-  const std::uint64_t longest = loops ? shape.max_kv_len : config.tune[kTuneChunk];
-  tuning::set_split(config, shape, style.parallel_workgroups, shortest, longest);
-  if (!loops) config.kv_split = std::min(config.kv_split, config.kv_per_item);
+  config.kv_per_item = attend_kernel_loops(style.kernel) ? 0 : config.tune[kTuneChunk];
+  cut_items(config, shape, style.parallel_workgroups);
   return config;
 }
 
@@ -153,6 +146,14 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
 }
 
 }  // namespace
+
+void cut_items(AttendConfig& config, const AttendShape& shape, std::uint32_t workgroups) {
+  const bool loops = attend_kernel_loops(config.kernel);
+  const std::uint32_t chunk = config.tune[kTuneChunk];
+  const std::uint32_t shortest = std::max(shape.page_tokens, uses_matrices(config.kernel) ? 128U : std::min(128U, chunk));
+  tuning::set_split(config, shape, workgroups, shortest, loops ? shape.max_kv_len : chunk);
+  if (!loops) config.kv_split = std::min(config.kv_split, config.kv_per_item);
+}
 
 bool attend_kernel_loops(KernelId kernel) {
   return kernel == KernelId::attend_prefill_sg || kernel == KernelId::attend_prefill_f16 || uses_matrices(kernel);

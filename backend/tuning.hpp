@@ -20,6 +20,8 @@ inline constexpr std::size_t kTuneMatrixM = 0, kTuneMatrixN = 1, kTuneMatrixK = 
 inline constexpr std::uint32_t kMaxAttendRows = 8;  // heads_per_tile * queries_per_item, but for matrices
 
 AttendConfig choose_attend_config(const AttendShape& shape, const DevicePlan& plan);
+// Sets the length of items: so short that each of `workgroups` has work, but never shorter than an item's fixed cost is worth.
+void cut_items(AttendConfig& config, const AttendShape& shape, std::uint32_t workgroups);
 PageKernelConfig choose_page_kernel_config(KernelId kernel, const DevicePlan& plan);
 
 // The kernel loops over chunks, so that an item may have any length.

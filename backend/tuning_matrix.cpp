@@ -79,8 +79,7 @@ std::optional<AttendConfig> make_matrix_config(const AttendShape& shape, const K
     for (std::uint32_t chunk = kMostChunk; chunk >= 32; chunk /= 2) {
       config.tune[kTuneChunk] = chunk;
       if (chunk % shape.page_tokens != 0 || matrix_shared_bytes(config, shape) > shared_bytes) continue;
-      const std::uint64_t shortest = std::max(shape.page_tokens, 128U);
-      tuning::set_split(config, shape, parallel_workgroups, shortest, shape.max_kv_len);
+      cut_items(config, shape, parallel_workgroups);
       if (matrix_config_consistent(config, shape)) return config;
     }
   }

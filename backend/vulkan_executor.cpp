@@ -95,6 +95,7 @@ VulkanExecutor::~VulkanExecutor() {
 }
 
 AttendConfig VulkanExecutor::attend_config(const AttendShape& shape) const {
+  if (const auto tuned = tuned_.find(shape, plan_)) return *tuned;
   return choose_attend_config(shape, plan_);
 }
 PageKernelConfig VulkanExecutor::page_kernel_config(KernelId kernel) const {

@@ -11,6 +11,7 @@
 #include "pipeline_cache.hpp"
 #include "profiler.hpp"
 #include "staging.hpp"
+#include "tuned_configs.hpp"
 
 namespace kvant {
 
@@ -35,6 +36,8 @@ class VulkanExecutor final : public Executor {
   Result<Ticket> record(const CommandList& list, void* native_command_buffer) override;
   Status wait(Ticket ticket) override;
 
+  // Before the first attend_config(); without it, tuning alone chooses.
+  void set_tuned(TunedConfigs configs) { tuned_ = std::move(configs); }
   Status wait_all();
   std::vector<ProfileEntry> take_profile();
   PipelineCache& pipelines() { return *pipelines_; }
@@ -78,6 +81,7 @@ class VulkanExecutor final : public Executor {
   BufferId dummy_ = BufferId::none;  // stands in for absent bindings
   std::uint64_t dummy_slot_ = 0;
   bool host_reads_ = false;           // the list at hand fills readback pieces, or may write shared buffers
+  TunedConfigs tuned_;
   bool shares_ = false;               // there was a shared buffer
   std::vector<VkPipeline> resolved_;  // one per command of the list at hand
   std::array<BufferRange, kMaxBindings> bound_ranges_{};

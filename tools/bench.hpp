@@ -19,6 +19,7 @@ struct BenchShape {
   uint32_t tokens = 4096;
   uint32_t batch = 1;  // sequences
   bool mass = false;   // count what attention each token gets
+  uint32_t queries = 1;  // of a sequence, in attend_case
 };
 
 // One piece of work, ready to be repeated.
@@ -82,6 +83,8 @@ Outcome<BenchCase> quantize_case(const std::shared_ptr<Device>& device, const Fo
                                  const BenchShape& shape);
 Outcome<BenchCase> dequantize_case(const std::shared_ptr<Device>& device, const FormatPair& pair,
                                    const BenchShape& shape);
+// Attention of the last `queries` tokens of each sequence over the cache.
+Outcome<BenchCase> attend_case(const std::shared_ptr<Device>& device, const FormatPair& pair, const BenchShape& shape);
 Outcome<BenchCase> decode_case(const std::shared_ptr<Device>& device, const FormatPair& pair, const BenchShape& shape);
 Outcome<BenchCase> prefill_case(const std::shared_ptr<Device>& device, const FormatPair& pair, const BenchShape& shape);
 

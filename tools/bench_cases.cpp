@@ -171,9 +171,9 @@ Outcome<BenchCase> dequantize_case(const std::shared_ptr<Device>& device, const 
   return conversion_case(device, pair, shape, false);
 }
 
-Outcome<BenchCase> decode_case(const std::shared_ptr<Device>& device, const FormatPair& pair, const BenchShape& shape) {
+Outcome<BenchCase> attend_case(const std::shared_ptr<Device>& device, const FormatPair& pair, const BenchShape& shape) {
   constexpr uint32_t kFill = 256;  // tokens appended a step while filling
-  auto made = attention_work(device, pair, shape, kFill, 1);
+  auto made = attention_work(device, pair, shape, kFill, shape.queries);
   if (!made.ok()) {
     return made.failure();
   }
@@ -190,10 +190,16 @@ Outcome<BenchCase> decode_case(const std::shared_ptr<Device>& device, const Form
   one.format = pair.name();
   one.shape = shape_text(shape, true);
   one.device_bytes = *held + 2.0 * static_cast<double>(work->q.size() * sizeof(float));
-  one.flops = 4.0 * shape.head_dim * shape.kv_heads * shape.group * tokens;
+  one.flops = 4.0 * shape.head_dim * shape.kv_heads * shape.group * tokens * shape.queries;
   one.held_bits = 8.0 * *held / (2.0 * tokens * static_cast<double>(work->kv_row()));
-  one.repeat = [work] { return work->step(0, 1); };
+  one.repeat = [work, queries = shape.queries] { return work->step(0, queries); };
   return one;
+}
+
+Outcome<BenchCase> decode_case(const std::shared_ptr<Device>& device, const FormatPair& pair, const BenchShape& shape) {
+  BenchShape one_query = shape;
+  one_query.queries = 1;
+  return attend_case(device, pair, one_query);
 }
 
 Outcome<BenchCase> prefill_case(const std::shared_ptr<Device>& device, const FormatPair& pair,

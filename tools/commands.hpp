@@ -14,6 +14,7 @@ void add_info_command(CLI::App& app);
 void add_generate_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
+void add_tune_command(CLI::App& app);
 void add_replay_command(CLI::App& app);
 void add_top_command(CLI::App& app);
 void add_report_command(CLI::App& app);

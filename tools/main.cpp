@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   add_generate_command(app);
   add_eval_command(app);
   add_bench_command(app);
+  add_tune_command(app);
   add_replay_command(app);
   add_top_command(app);
   add_report_command(app);

@@ -7,6 +7,7 @@
 
 #include "cpu_executor.hpp"
 #include "pipeline_blob.hpp"
+#include "tuned_configs.hpp"
 #include "state_records.hpp"
 #include "tier_entry.hpp"
 
@@ -208,6 +209,27 @@ void write_blobs(const fs::path& folder) {
                            "pipelines"));
 }
 
+void write_tuned(const fs::path& folder) {
+  const Corpus corpus(folder, "tuned_configs");
+  const std::string call(13, '\0');  // mode, device and call, as the target reads them
+  AttendShape shape;
+  shape.head_dim_k = shape.head_dim_v = 8;
+  DevicePlan plan;
+  plan.snapshot.max_shared_bytes = 16384;
+  plan.snapshot.max_invocations = 256;
+  plan.snapshot.max_local_size = {256, 256, 64};
+  TunedConfigs configs;
+  configs.set(tuning_key(shape), {choose_attend_config(shape, plan), 8, 1.5, 2});
+  const std::string text = encode_tuned(configs, plan.snapshot, "shaders");
+  corpus.add("raw", call + text);
+  corpus.add("raw_cut", call + text.substr(0, text.size() / 2));
+  corpus.add("raw_of_other_shaders", call + encode_tuned(configs, plan.snapshot, "others"));
+  corpus.add("raw_without_configs", call + encode_tuned({}, plan.snapshot, "shaders"));
+  corpus.add("as_chosen", "\x01" + call.substr(1));
+  corpus.add("other_numbers", "\x01" + call.substr(1) + std::string("\x01\x0a\x01\x40\x01\x20\x01\x02\x01\x02\x01\x40\x01\x10\x01\x10\x01\x40\x01\x10\x08", 21));
+  corpus.add("spoilt", "\x03" + call.substr(1) + std::string(40, '\x07'));
+}
+
 // Calls in a row whose bytes are small, so that most arguments are right ones.
 void write_calls(const fs::path& folder) {
   for (const char* target : {"abi", "abi_cpu"}) {
@@ -237,6 +259,7 @@ int main(int argc, char** argv) {
   write_ggufs(folder);
   write_texts(folder);
   write_blobs(folder);
+  write_tuned(folder);
   write_calls(folder);
   return 0;
 }

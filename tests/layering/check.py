@@ -25,6 +25,7 @@ LAYERS = {
     "tools/engine": ["plugin/include", "tools"],
     "tools/conform": ["plugin/include", "tools", "tests", "host", "backend", "shaders"],
     "tools/replay": ["tools", "host", "backend"],
+    "tools/tune_device": ["tools", "backend"],
     "tools/stats": ["plugin/include", "tools"],
     "tools": ["plugin/include", "tools/engine", "tools/replay", "tools/stats"],
     "tests/reference": ["host", "backend", "shaders"],
