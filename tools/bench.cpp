@@ -89,8 +89,7 @@ Outcome<void> measure(const std::shared_ptr<Device>& device, const std::vector<B
 }
 
 Outcome<void> run(const std::string& what, CaseMaker make, const BenchOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   HostOptions host = options.host;
   host.device.profiling = true;
   auto opened = open_device(host);
@@ -127,15 +126,7 @@ Outcome<void> run(const std::string& what, CaseMaker make, const BenchOptions& o
     }
   }
   KVANT_TRY(measure(*opened, cases, options, report));
-  if (options.json_path != "-" && options.html_path != "-") {
-    std::printf("%s", bench_text(report).c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, bench_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, bench_html(report)));
-  }
+  KVANT_TRY(options.output.write(report, bench_text, bench_json, bench_html));
   return {};
 }
 
@@ -156,7 +147,7 @@ void add_case_command(CLI::App& bench, const std::string& name, const std::strin
   command->add_option("--rounds", options->rounds, "interleaved rounds; medians are printed")
       ->check(at_least(1))
       ->capture_default_str();
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([name, make, options] { finish(run(name, make, *options)); });
 }
 

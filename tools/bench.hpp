@@ -74,8 +74,7 @@ struct BenchOptions {
   uint32_t batch = 1;
   uint32_t rounds = 7;
   double least_seconds = 0.05;  // a sample repeats the work for at least so long
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 // The makers of cases; everything they need lives as long as the case.

@@ -28,8 +28,7 @@ struct GenerateBenchOptions {
   uint32_t steps = 16;       // tokens a sample writes with the cache
   uint32_t plain_steps = 2;  // and without
   uint32_t rounds = 3;
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 // Seconds a token, at a length that was already reached.
@@ -202,8 +201,7 @@ Outcome<void> measure(const GenerateBenchOptions& options, engine::Llama& model,
 }
 
 Outcome<void> run(const GenerateBenchOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   auto device = open_device(options.host);
   if (!device.ok()) {
     return device.failure();
@@ -237,15 +235,7 @@ Outcome<void> run(const GenerateBenchOptions& options) {
   }
   GenerateReport report{(*device)->facts(), (*device)->library()->commit(), options.model, *pairs, {}, options.rounds};
   KVANT_TRY(measure(options, *model, *tokenizer, *device, *lengths, report));
-  if (options.json_path != "-" && options.html_path != "-") {
-    std::printf("%s\n\n%s", introduction(report).c_str(), result_table(report).render().c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, json_text(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, html_page(report)));
-  }
+  KVANT_TRY(options.output.write(report, [](const auto& r) { return introduction(r) + "\n\n" + result_table(r).render(); }, json_text, html_page));
   return {};
 }
 
@@ -266,7 +256,7 @@ void add_bench_generate_command(CLI::App& bench) {
       ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--rounds", options->rounds, "interleaved rounds")->check(at_least(1))->capture_default_str();
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

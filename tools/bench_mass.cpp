@@ -23,8 +23,7 @@ struct MassOptions {
   BenchShape shape;
   uint32_t rounds = 7;
   double least_seconds = 0.05;  // a sample repeats the work for at least so long
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 // One work in both ways.
@@ -158,8 +157,7 @@ Outcome<void> measure(Device& device, const MassOptions& options, MassReport& re
 }
 
 Outcome<void> run(const MassOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   HostOptions host = options.host;
   host.device.profiling = true;
   auto opened = open_device(host);
@@ -194,15 +192,7 @@ Outcome<void> run(const MassOptions& options) {
     }
   }
   KVANT_TRY(measure(**opened, options, report));
-  if (options.json_path != "-" && options.html_path != "-") {
-    std::printf("%s\n\n%s", introduction(report).c_str(), mass_table(report).render().c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, mass_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, mass_html(report)));
-  }
+  KVANT_TRY(options.output.write(report, [](const auto& r) { return introduction(r) + "\n\n" + mass_table(r).render(); }, mass_json, mass_html));
   return {};
 }
 
@@ -226,7 +216,7 @@ void add_bench_mass_command(CLI::App& bench) {
       ->capture_default_str();
   command->add_option("--batch", options->shape.batch, "sequences")->check(at_least(1))->capture_default_str();
   command->add_option("--rounds", options->rounds, "interleaved rounds")->check(at_least(1))->capture_default_str();
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

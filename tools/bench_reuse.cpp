@@ -24,8 +24,7 @@ struct ReuseOptions {
   std::string formats = "f32";
   ReuseShape shape;
   uint32_t repeats = 3;
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 constexpr uint32_t kBatch = 512;  // most tokens of a step
@@ -302,8 +301,7 @@ Outcome<void> measure(EvalModel& model, const std::shared_ptr<Device>& device, c
 }
 
 Outcome<void> run(const ReuseOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   auto device = open_device(options.host);
   if (!device.ok()) {
     return device.failure();
@@ -331,15 +329,7 @@ Outcome<void> run(const ReuseOptions& options) {
   }
   ReuseReport report{(*device)->facts(), (*device)->library()->commit(), options.model, *shape, options.repeats, {}};
   KVANT_TRY(measure(*model, *device, script, *pairs, options, report));
-  if (options.json_path != "-" && options.html_path != "-") {
-    std::printf("%s", reuse_text(report).c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, reuse_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, reuse_html(report)));
-  }
+  KVANT_TRY(options.output.write(report, reuse_text, reuse_json, reuse_html));
   for (const ReuseResult& result : report.results) {
     if (exact(result.pair) && result.equal_tokens != result.answer_tokens) {
       return Failure{"with f32 the prefix cache changed " + std::to_string(result.answer_tokens - result.equal_tokens) +
@@ -381,7 +371,7 @@ void add_bench_reuse_command(CLI::App& bench) {
   command->add_option("--repeats", options->repeats, "times that the workflow runs; medians are printed")
       ->check(at_least(1))
       ->capture_default_str();
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

@@ -26,8 +26,7 @@ struct StepOptions {
   uint32_t tokens = 64;
   uint32_t rounds = 9;
   uint32_t repetitions = 16;  // steps a round
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 // Processor time of this thread: waiting for the device and the driver's own threads do not count.
@@ -226,8 +225,7 @@ Outcome<void> measure(StepReport& report) {
 }
 
 Outcome<void> run(const StepOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   const auto opened = open_device(options.host);
   if (!opened.ok()) {
     return opened.failure();
@@ -251,15 +249,7 @@ Outcome<void> run(const StepOptions& options) {
     }
   }
   KVANT_TRY(measure(report));
-  if (options.json_path != "-" && options.html_path != "-") {
-    std::printf("%s\n\n%s", introduction(report).c_str(), step_table(report).render().c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, step_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, step_html(report)));
-  }
+  KVANT_TRY(options.output.write(report, [](const auto& r) { return introduction(r) + "\n\n" + step_table(r).render(); }, step_json, step_html));
   return {};
 }
 
@@ -275,7 +265,7 @@ void add_bench_step_command(CLI::App& bench) {
   command->add_option("--tokens", options->tokens, "tokens of each sequence to begin with")->check(at_least(1))->capture_default_str();
   command->add_option("--rounds", options->rounds, "interleaved rounds; medians are printed")->check(at_least(1))->capture_default_str();
   command->add_option("--steps", options->repetitions, "steps a round")->check(at_least(1))->capture_default_str();
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

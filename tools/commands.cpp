@@ -47,11 +47,6 @@ void add_host_options(CLI::App& command, HostOptions& options) {
                      "folder that keeps compiled pipelines (default: none)");
 }
 
-void add_report_options(CLI::App& command, std::string& json_path, std::string& html_path) {
-  command.add_option("--json", json_path, "write JSON here, - for standard output (default: not written)");
-  command.add_option("--html", html_path, "write an HTML page with plots here (default: not written)");
-}
-
 Outcome<std::shared_ptr<Device>> open_device(const HostOptions& options) {
   auto library = Library::open(options.library);
   if (!library.ok()) {

@@ -7,6 +7,7 @@
 
 #include "library.hpp"
 #include "outcome.hpp"
+#include "report_output.hpp"
 
 namespace kvant::tools {
 
@@ -29,8 +30,6 @@ struct HostOptions {
 };
 void add_library_options(CLI::App& command, LibraryOptions& options);
 void add_host_options(CLI::App& command, HostOptions& options);
-// --json and --html.
-void add_report_options(CLI::App& command, std::string& json_path, std::string& html_path);
 // Of an option that counts something.
 CLI::Validator at_least(uint32_t least);
 // The texts of options that several commands have.

@@ -25,8 +25,7 @@ struct CoolOptions {
   std::string targets = "100,98,96,94,92,90,88,86,84,82";
   uint32_t chunks = 8;
   uint32_t slab_bytes = 4096;
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 constexpr CoolOrder kOrders[] = {CoolOrder::kMass, CoolOrder::kAge};
@@ -160,8 +159,7 @@ Outcome<CoolFigures> measure(EvalModel& model, const TextEval& text, const std::
 }
 
 Outcome<void> run(const CoolOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   auto device = open_device(options.host);
   if (!device.ok()) {
     return device.failure();
@@ -224,15 +222,7 @@ Outcome<void> run(const CoolOptions& options) {
     }
   }
   progress.clear();
-  if (options.json_path != "-" && options.html_path != "-") {
-    std::printf("%s\n\n%s", introduction(report).c_str(), figures_table(report).render().c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, cool_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, cool_html(report)));
-  }
+  KVANT_TRY(options.output.write(report, [](const auto& r) { return introduction(r) + "\n\n" + figures_table(r).render(); }, cool_json, cool_html));
   return {};
 }
 
@@ -249,7 +239,7 @@ void add_cool_curve_command(CLI::App& app) {
   command->add_option("--targets", options->targets, "bytes left in percent of the filled cache's, comma-separated")->capture_default_str();
   command->add_option("--chunks", options->chunks, "chunks of text, each as long as the model's context")->check(at_least(1))->capture_default_str();
   command->add_option("--slab-bytes", options->slab_bytes, "what memory is given back by, a layer")->check(at_least(1))->capture_default_str();
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

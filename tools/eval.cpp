@@ -49,8 +49,7 @@ struct EvalOptions {
   bool quick = false;
   bool no_tensors = false;
   std::string keys = kKeysPlain;
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
   std::string plot_path;
 };
 
@@ -237,9 +236,8 @@ Outcome<void> measure(const EvalOptions& options, const std::shared_ptr<Device>&
 }
 
 Outcome<void> run(const EvalOptions& options) {
-  for (const std::string& path : {options.json_path, options.html_path, options.plot_path}) {
-    KVANT_TRY(check_output(path));
-  }
+  KVANT_TRY(options.output.check());
+  KVANT_TRY(check_output(options.plot_path));
   auto opened = open_device(options.host);
   if (!opened.ok()) {
     return opened.failure();
@@ -255,15 +253,8 @@ Outcome<void> run(const EvalOptions& options) {
   }
   EvalReport report;
   KVANT_TRY(measure(options, *opened, *pairs, report));
-  if (options.json_path != "-" && options.html_path != "-" && options.plot_path != "-") {
-    std::printf("%s", eval_text(report).c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, eval_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, eval_html(report)));
-  }
+  KVANT_TRY(options.output.write(
+      report, [&](const EvalReport& made) { return options.plot_path == "-" ? std::string() : eval_text(made); }, eval_json, eval_html));
   if (!options.plot_path.empty()) {
     KVANT_TRY(write_file(options.plot_path, render_file(divergence_plot(report))));
   }
@@ -304,7 +295,7 @@ void add_eval_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--plot", options->plot_path,
                       "write a plot of divergence by size here, as SVG (default: not written)");
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

@@ -115,7 +115,7 @@ def spill_section(pipelines):
     lines = ["## Spills", ""] + table(["family", "#pipelines", "#of these, vectors or scratch",
                                        "#of these, scalars alone, into lanes of a vector register", "#over budget"], counts)
     if named:
-        lines += ["", "What spills (gfx1100 by Mesa 22.3 alone, docs/matrix.md; navi31 is the same device by a newer one):", ""]
+        lines += ["", "What spills:", ""]
         lines += table(["family", "kernel", "format", "#pipelines", "#most vectors", "#most scalars", "#most scratch",
                         "head sizes"], named)
     return lines

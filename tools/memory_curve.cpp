@@ -34,8 +34,7 @@ struct CurveOptions {
   uint32_t recent = 64;
   uint32_t step = 32;
   bool no_plans = false;
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 Outcome<CurvePoint> measure_point(EvalModel& model, const TextEval& text, const std::shared_ptr<Device>& device,
@@ -79,8 +78,7 @@ Outcome<CurvePoint> measure_point(EvalModel& model, const TextEval& text, const 
 }
 
 Outcome<void> run(const CurveOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   auto device = open_device(options.host);
   if (!device.ok()) {
     return device.failure();
@@ -144,7 +142,7 @@ Outcome<void> run(const CurveOptions& options) {
   report.sinks = options.sinks;
   report.recent = options.recent;
   report.step = options.step;
-  const bool print = options.json_path != "-" && options.html_path != "-";
+  const bool print = options.output.prints();
   const bool weighted = !narrow->empty();
   const uint64_t sides = weighted ? 2 * uint64_t{model->llama.config().layers} + 1 : 0;
   const uint64_t points = limits->size() * (weighted ? 2 : 1);
@@ -180,15 +178,7 @@ Outcome<void> run(const CurveOptions& options) {
     }
   }
   progress.clear();
-  if (print) {
-    std::printf("%s", curve_text(report).c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, curve_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, curve_html(report)));
-  }
+  KVANT_TRY(options.output.write(report, curve_text, curve_json, curve_html));
   return {};
 }
 
@@ -234,7 +224,7 @@ void add_memory_curve_command(CLI::App& app) {
       ->check(at_least(1))
       ->capture_default_str();
   command->add_flag("--no-plans", options->no_plans, "print the table alone, not the plans");
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

@@ -24,7 +24,7 @@ struct Options {
   uint32_t sink_pages = 4;
   uint32_t seed = 1;
   uint32_t requests = 4000;
-  std::string json_path, html_path;
+  ReportOutput output;
 };
 
 uint64_t page_bytes(const Options& options) { return uint64_t{options.page_tokens} * options.token_bytes; }
@@ -113,8 +113,7 @@ Outcome<void> write_generated(const Options& options) {
 }
 
 Outcome<void> run(const Options& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   KVANT_TRY(check_output(options.write_path));
   if (options.trace_path.empty() == options.generate.empty()) {
     return Failure{"either a trace file or --generate is needed, and not both", Exit::kUsage};
@@ -139,15 +138,7 @@ Outcome<void> run(const Options& options) {
     return capacities.failure();
   }
   const ReplayReport report = measure(options, *trace, *policies, *capacities);
-  if (options.json_path != "-" && options.html_path != "-") {
-    std::printf("%s", replay_text(report).c_str());
-  }
-  if (!options.json_path.empty()) {
-    KVANT_TRY(write_file(options.json_path, replay_json(report)));
-  }
-  if (!options.html_path.empty()) {
-    KVANT_TRY(write_file(options.html_path, replay_html(report)));
-  }
+  KVANT_TRY(options.output.write(report, replay_text, replay_json, replay_html));
   return {};
 }
 
@@ -189,7 +180,7 @@ void add_replay_command(CLI::App& app) {
       ->add_option("--sinks", options->sink_pages, "first pages of a prefix that the policy window keeps to the last")
       ->check(at_least(0))
       ->capture_default_str();
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 

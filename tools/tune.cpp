@@ -31,8 +31,7 @@ struct TuneOptions {
   uint32_t rounds = 7;
   double minutes = 10;
   std::string out;
-  std::string json_path;
-  std::string html_path;
+  ReportOutput output;
 };
 
 // A candidate with its device and its samples.
@@ -150,8 +149,7 @@ class Tuner {
 };
 
 Outcome<void> run(const TuneOptions& options) {
-  KVANT_TRY(check_output(options.json_path));
-  KVANT_TRY(check_output(options.html_path));
+  KVANT_TRY(options.output.check());
   if (options.out.empty() && options.host.device.pipeline_cache_folder.empty())
     return Failure{"--out FILE or --pipeline-cache FOLDER says where the result goes", Exit::kUsage};
   auto opened = open_device(options.host);
@@ -189,9 +187,7 @@ Outcome<void> run(const TuneOptions& options) {
         if (!failed.empty()) return Failure{failed};
         progress.advance();
       }
-  if (options.json_path != "-" && options.html_path != "-") std::printf("%s", tune_text(report).c_str());
-  if (!options.json_path.empty()) KVANT_TRY(write_file(options.json_path, tune_json(report)));
-  if (!options.html_path.empty()) KVANT_TRY(write_file(options.html_path, tune_html(report)));
+  KVANT_TRY(options.output.write(report, tune_text, tune_json, tune_html));
   return {};
 }
 
@@ -211,7 +207,7 @@ void add_tune_command(CLI::App& app) {
   command->add_option("--rounds", options->rounds, "interleaved rounds that the figures come from")->check(at_least(1))->capture_default_str();
   command->add_option("--minutes", options->minutes, "no new candidate is begun after so long")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--out", options->out, "file to write; else the device's file in the folder of --pipeline-cache");
-  add_report_options(*command, options->json_path, options->html_path);
+  options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });
 }
 
