@@ -64,18 +64,24 @@ SpecValues attend_spec(const AttendShape& shape, const AttendConfig& config, std
 
 void record_attend(CommandList& list, const AttendCall& call, const std::function<AttendSlab(std::uint32_t)>& slab,
                    const ExecutorLimits& limits) {
-  const AttendConfig& config = call.config;
-  const std::uint32_t group = call.shape.group, tiles = (group + config.heads_per_tile - 1) / config.heads_per_tile;
-  assert(call.shape.kv_heads * tiles <= limits.max_groups[1] && call.params.q_heads <= limits.max_groups[1]);
+  assert(call.params.q_heads <= limits.max_groups[1]);
   params::AttendParams attend = call.params;
-  SpecValues spec = attend_spec(call.shape, config, call.flags);
-  spec[KVANT_SPEC_IO_TYPE_IN] = call.io_in;
-  spec[KVANT_SPEC_IO_TYPE_OUT] = call.io_out;
   attend.partial_lse_offset = static_cast<std::uint32_t>(call.plan->max_partial_rows * call.shape.head_dim_v);  // words of a binding
   for (const AttendPass& pass : call.plan->passes) {
     bool barrier = true;  // after what wrote the pages, and after the merges that read PARTIAL before
     for (const SlabItems& items : std::span(call.plan->slabs).subspan(pass.slab_begin, pass.slab_count)) {
       const AttendSlab place = items.slab == kNoSlab ? AttendSlab() : slab(items.slab);
+      const AttendConfig& config = items.shared ? call.shared_config : call.config;
+      const std::uint32_t tiles = (call.shape.group + config.heads_per_tile - 1) / config.heads_per_tile;
+      assert(call.shape.kv_heads * tiles <= limits.max_groups[1]);
+      SpecValues spec = attend_spec(call.shape, config, call.flags);
+      spec[KVANT_SPEC_IO_TYPE_IN] = call.io_in;
+      spec[KVANT_SPEC_IO_TYPE_OUT] = call.io_out;
+      if (items.slab != kNoSlab) {
+        spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(place.format_k);
+        spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(place.format_v);
+      }
+      attend.seqs_offset = items.shared ? call.shared_seqs_offset : call.params.seqs_offset;
       attend.page_begin = place.first_page;
       for (std::uint32_t done = 0; done < items.item_count;) {
         const std::uint32_t count = std::min(items.item_count - done, limits.max_groups[0]);
@@ -83,10 +89,6 @@ void record_attend(CommandList& list, const AttendCall& call, const std::functio
         Dispatch& dispatch = list.add_dispatch(config.kernel, kernel_info(config.kernel).name.data(), barrier);
         barrier = false;
         dispatch.spec = spec;
-        if (items.slab != kNoSlab) {
-          dispatch.spec[KVANT_SPEC_FORMAT_K] = static_cast<std::uint32_t>(place.format_k);
-          dispatch.spec[KVANT_SPEC_FORMAT_V] = static_cast<std::uint32_t>(place.format_v);
-        }
         std::memcpy(dispatch.push.data(), &attend, sizeof attend);
         dispatch.bindings[0] = place.k;
         dispatch.bindings[1] = place.v;

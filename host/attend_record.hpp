@@ -16,14 +16,14 @@ struct AttendSlab {
   FormatId format_k{}, format_v{};
 };
 
-// What all dispatches of a call have in common. Offsets within `params` and `merges_offset` are words of `meta`.
+// What all dispatches of a call have in common. Offsets within `params`, `merges_offset` and `shared_seqs_offset` are words of `meta`.
 struct AttendCall {
   const AttendPlan* plan = nullptr;
-  AttendConfig config;
+  AttendConfig config, shared_config;  // the latter for keys that sequences share, if the plan has such
   AttendShape shape;                // formats (where an item has no keys), head dimensions, heads and page_tokens are read
   std::uint32_t io_in = 0, io_out = 0;  // KVANT_IO_*
   std::uint32_t flags = 0;          // KVANT_ATTEND_*
-  std::uint32_t merges_offset = 0;
+  std::uint32_t merges_offset = 0, shared_seqs_offset = 0;
   std::uint32_t merge_local_size = 64;
   params::AttendParams params{};    // all but item_begin, page_begin and partial_lse_offset, which are set here
   BufferRange q, out, meta, partial, heads, lse_or_bias;
@@ -31,6 +31,9 @@ struct AttendCall {
   BufferRange merge_heads;          // sinks, by params.sinks_offset
   BufferRange merge_means;          // of V, if flags say that it is centred
 };
+
+// How the planner cuts items for that config.
+inline ItemCut item_cut(const AttendConfig& config) { return {config.queries_per_item, config.kv_per_item, config.kv_split}; }
 
 // The specialization constants of an attention kernel: all but KVANT_SPEC_IO_TYPE_*, which stay 0, f32.
 SpecValues attend_spec(const AttendShape& shape, const AttendConfig& config, std::uint32_t flags);

@@ -22,6 +22,8 @@ struct GroupBatch {
   std::vector<params::AttendSeq> seqs;     // sequences with queries
   std::vector<std::int32_t> pages;         // kv_indices of `seqs`, one after the other; kNoPage = hole
   std::vector<std::uint32_t> page_counts;  // per element of seqs
+  // Per element of seqs: with how many pages it begins that the one before it begins with as well. Empty: not looked at.
+  std::vector<std::uint32_t> common_pages;
   std::vector<AppendSpan> appends;         // by slab
 
   void clear();
@@ -30,6 +32,9 @@ struct GroupBatch {
 // Fills batch.appends from batch.slots.
 void find_append_spans(GroupBatch& batch, const GroupGeometry& group, std::uint32_t page_tokens);
 
+// Fills batch.common_pages.
+void find_common_pages(GroupBatch& batch);
+
 // Queries and keys of the sequences whose query count is within [least, most]: the shape that tuning is asked about.
 struct BatchShape {
   std::uint32_t sequences = 0;
@@ -37,5 +42,17 @@ struct BatchShape {
   std::uint64_t max_kv_len = 0, total_kv_len = 0;
 };
 BatchShape batch_shape(const GroupBatch& batch, const GroupGeometry& group, std::uint32_t least, std::uint32_t most);
+
+// How many keys, from the first one on, every query of the sequence sees in a layer group without a window.
+std::uint32_t keys_seen_by_all(const params::AttendSeq& seq, bool causal);
+
+// Of the same sequences: runs of neighbours that begin with the same keys, by batch.common_pages. `saved`: keys that need not be
+// read once more for each sequence, 0 if there is no run; the others are of the keys that all sequences of a run share.
+struct SharedShape {
+  std::uint32_t max_queries = 0, total_queries = 0;  // of a run
+  std::uint64_t max_kv_len = 0, total_kv_len = 0;
+  std::uint64_t saved = 0;
+};
+SharedShape shared_shape(const GroupBatch& batch, std::uint32_t page_tokens, bool causal, std::uint32_t least, std::uint32_t most);
 
 }  // namespace kvant

@@ -19,6 +19,9 @@ constexpr std::uint64_t kInvariantLength = 65536;
 // Scratch for partial results: enough to keep any device busy; more queries take further passes.
 constexpr std::uint64_t kPartialBytes = 64ull << 20;
 
+// Sequences share the work on their common keys if that saves reading a key of this many.
+constexpr std::uint64_t kWorthSharing = 8;
+
 std::uint32_t attend_flags(const RunArgs& args, const GroupGeometry& group, bool masked) {
   std::uint32_t flags = 0;
   if (args.causal) flags |= KVANT_ATTEND_CAUSAL;
@@ -44,8 +47,30 @@ AttendVariant& CacheImpl::find_variant(std::uint32_t group, bool wide, const Att
   planner_.plan(wide ? step_.wide[group].batch : step_.groups[group].batch, geometry_.groups[group], geometry_.page_tokens, request, variant.plan);
   variant.items_offset = meta_.append(std::span<const params::AttendItem>(variant.plan.items));
   variant.merges_offset = meta_.append(std::span<const params::MergeItem>(variant.plan.merges));
+  variant.shared_seqs_offset = meta_.append(std::span<const params::AttendSeq>(variant.plan.shared_seqs));
   ++step_.variant_count;  // only now: one that is not whole must not be found
   return variant;
+}
+
+// The config for keys that neighbouring sequences share, if there are enough of them, and if it serves more queries at once.
+std::optional<AttendConfig> CacheImpl::shared_config(const LayerRun& run, AttendShape shape, const AttendRequest& request) const {
+  const RunArgs& args = *run.args;
+  if (args.invariant || args.mass || args.alibi_slopes != nullptr || geometry_.groups[run.group].window != 0) return std::nullopt;
+  const GroupBatch& batch = tables_of(run).batch;
+  const SharedShape shared = shared_shape(batch, geometry_.page_tokens, args.causal, request.least_queries, request.most_queries);
+  if (shared.saved == 0 || shared.saved < shape.total_kv_len / kWorthSharing) return std::nullopt;
+  shape.max_queries = shared.max_queries;
+  shape.total_queries = shared.total_queries;
+  shape.max_kv_len = shared.max_kv_len;
+  shape.total_kv_len = shared.total_kv_len;
+  const AttendConfig config = attend_config(shape);
+  if (config.queries_per_item <= request.own.queries_per_item) return std::nullopt;
+  return config;
+}
+
+AttendConfig CacheImpl::attend_config(const AttendShape& shape) const {
+  const AttendConfig config = executor_.attend_config(shape);
+  return attend_override_ ? attend_override_(shape, config) : config;
 }
 
 Status CacheImpl::prepare_attention(LayerRun& run) {
@@ -73,17 +98,16 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
       shape.format_k = static_cast<std::uint32_t>(wide_->geometry().layers[run.layer].sides[0].format);
       shape.format_v = static_cast<std::uint32_t>(wide_->geometry().layers[run.layer].sides[1].format);
     }
-    AttendConfig config = executor_.attend_config(shape);
-    if (attend_override_) config = attend_override_(shape, config);
+    const AttendConfig config = attend_config(shape);
 
     AttendRequest request;
     request.q_heads = args.q_heads;
     request.causal = args.causal;
     request.least_queries = queries.least;
     request.most_queries = queries.most;
-    request.queries_per_item = config.queries_per_item;
-    request.kv_per_item = config.kv_per_item;
-    request.kv_split = config.kv_split;
+    request.own = item_cut(config);
+    const std::optional<AttendConfig> shared = shared_config(run, shape, request);
+    if (shared) request.shared = item_cut(*shared);
     request.merge_all = (run.transforms & (KVANT_ROTATE_V | KVANT_CENTRE_V)) != 0;
     const std::uint64_t most_bytes = executor_.limits().max_binding_bytes;
     request.partial_rows = std::min(kPartialBytes, most_bytes) / row_bytes;
@@ -95,6 +119,7 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     KVANT_TRY(partial_.ensure(partial_bytes, run.recording ? &retired_ : nullptr));
     LayerRun::Part& part = run.parts[run.part_count++];
     part.config = config;
+    part.shared_config = shared.value_or(config);
     part.scored = part.variant = static_cast<std::size_t>(&variant - step_.variants.data());
     if (!args.mass || !run.read_wide) continue;
     const AttendVariant& scored = find_variant(run.group, false, request);
@@ -159,7 +184,9 @@ void CacheImpl::record_attention(const LayerRun& run) {
     const AttendVariant& variant = step_.variants[part.variant];
     call.plan = &variant.plan;
     call.config = part.config;
+    call.shared_config = part.shared_config;
     call.merges_offset = variant.merges_offset;
+    call.shared_seqs_offset = variant.shared_seqs_offset;
     attend.items_offset = variant.items_offset;
     record_attend(list_, call, slab, executor_.limits());
   }

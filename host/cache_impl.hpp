@@ -254,6 +254,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   };
   Status prepare_attention(LayerRun& run);
   AttendVariant& find_variant(std::uint32_t group, bool wide, const AttendRequest& request);
+  AttendConfig attend_config(const AttendShape& shape) const;
+  std::optional<AttendConfig> shared_config(const LayerRun& run, AttendShape shape, const AttendRequest& request) const;
   void record_attention(const LayerRun& run);
 
   // cache_io.cpp

@@ -108,6 +108,7 @@ void CacheImpl::build_paged_tables(const PagedBatch& batch) {
     tables.batch.page_counts.push_back(static_cast<std::uint32_t>(pages));
   }
   find_append_spans(tables.batch, geometry_.groups[0], geometry_.page_tokens);
+  find_common_pages(tables.batch);
   tables.slots_offset = meta_.append(std::span<const std::int32_t>(tables.batch.slots));
   tables.seqs_offset = meta_.append(std::span<const params::AttendSeq>(tables.batch.seqs));
   tables.pages_offset = meta_.append(std::span<const std::int32_t>(tables.batch.pages));

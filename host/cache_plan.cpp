@@ -184,6 +184,7 @@ void CacheImpl::build_tables(std::span<const StepEntry> entries) {
       q_begin += entry.queries;
     }
     find_append_spans(batch, geometry_.groups[g], page_tokens);
+    find_common_pages(batch);
     tables.slots_offset = meta_.append(std::span<const std::int32_t>(batch.slots));
     tables.seqs_offset = meta_.append(std::span<const params::AttendSeq>(batch.seqs));
     tables.pages_offset = meta_.append(std::span<const std::int32_t>(batch.pages));

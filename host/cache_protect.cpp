@@ -164,6 +164,7 @@ void CacheImpl::build_wide_tables(std::span<const StepEntry> entries) {
     }
     if (!tables.any) continue;
     find_append_spans(batch, wide_->geometry().groups[g], page_tokens);
+    find_common_pages(batch);
     tables.slots_offset = meta_.append(std::span<const std::int32_t>(batch.slots));
     tables.seqs_offset = step_.groups[g].seqs_offset;
     tables.pages_offset = meta_.append(std::span<const std::int32_t>(batch.pages));

@@ -24,7 +24,7 @@ struct CacheImpl::LayerRun {
   struct Part {
     std::size_t variant = 0;  // in StepState::variants
     std::size_t scored = 0;   // the one that masses are counted by: without copies, which have none
-    AttendConfig config;
+    AttendConfig config, shared_config;
   };
   std::array<Part, 2> parts;
   std::size_t part_count = 0;

@@ -1,5 +1,7 @@
 #include "planner.hpp"
 
+#include "planner_rules.hpp"
+
 #include <algorithm>
 #include <cassert>
 
@@ -8,12 +10,15 @@ namespace kvant {
 using params::AttendItem;
 using params::AttendSeq;
 using params::MergeItem;
+using planner::asked;
+using planner::step_of;
 
 void AttendPlan::clear() {
   items.clear();
   merges.clear();
   slabs.clear();
   passes.clear();
+  shared_seqs.clear();
   max_partial_rows = 0;
 }
 
@@ -50,15 +55,12 @@ void AttendPlanner::find_ranges(const AttendSeq& seq, std::uint32_t q_begin, std
 }
 
 // The ranges cut at holes, between slabs and at multiples of kv_split.
-void AttendPlanner::find_pieces(std::uint32_t seq, std::uint32_t q_begin, std::uint32_t q_count) {
+void AttendPlanner::find_pieces(std::uint32_t seq, const ItemCut& cut) {
   pieces_.clear();
   const AttendSeq& facts = batch_->seqs[seq];
   const std::span<const std::int32_t> pages =
       std::span(batch_->pages).subspan(facts.page_begin, batch_->page_counts[seq]);
-  std::uint32_t step = request_.kv_split;
-  if (request_.kv_per_item != 0) step = step == 0 ? request_.kv_per_item : std::min(step, request_.kv_per_item);
-
-  find_ranges(facts, q_begin, q_count);
+  const std::uint32_t step = step_of(cut);
   for (const Range& range : ranges_) {
     const std::uint32_t last_page = (range.end + page_tokens_ - 1) / page_tokens_;
     std::uint32_t page = range.begin / page_tokens_;
@@ -69,23 +71,28 @@ void AttendPlanner::find_pieces(std::uint32_t seq, std::uint32_t q_begin, std::u
       const std::uint32_t end =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(std::uint64_t{page} * page_tokens_, range.end));
       for (std::uint32_t begin = run.begin * page_tokens_; begin < end;) {
-        std::uint32_t cut = end;
+        std::uint32_t stop = end;
         if (step != 0)
-          cut = static_cast<std::uint32_t>(std::min<std::uint64_t>(end, (std::uint64_t{begin} / step + 1) * step));
-        pieces_.push_back({begin, cut, run.slab});
-        begin = cut;
+          stop = static_cast<std::uint32_t>(std::min<std::uint64_t>(end, (std::uint64_t{begin} / step + 1) * step));
+        pieces_.push_back({begin, stop, run.slab});
+        begin = stop;
       }
     }
   }
 }
 
+void AttendPlanner::add_item(AttendItem item, std::uint32_t slab, bool shared) {
+  pass_items_.push_back(item);
+  pass_keys_.push_back(std::uint64_t{slab} << 1 | (shared ? 1 : 0));
+}
+
 void AttendPlanner::add_tile(std::uint32_t seq, std::uint32_t q_begin, std::uint32_t q_count) {
-  find_pieces(seq, q_begin, q_count);
+  find_ranges(batch_->seqs[seq], q_begin, q_count);
+  find_pieces(seq, request_.own);
   const std::uint64_t splits = pieces_.size();
   if (splits == 0 || (splits == 1 && !request_.merge_all)) {
     const Piece piece = splits == 1 ? pieces_[0] : Piece{0, 0, kNoSlab};
-    pass_items_.push_back({seq, q_begin, q_count, piece.begin, piece.end, KVANT_ITEM_FINAL, 0, 0});
-    pass_slabs_.push_back(piece.slab);
+    add_item({seq, q_begin, q_count, piece.begin, piece.end, KVANT_ITEM_FINAL, 0, 0}, piece.slab, false);
     return;
   }
   const std::uint64_t rows = splits * q_count * request_.q_heads;
@@ -100,8 +107,7 @@ void AttendPlanner::add_tile(std::uint32_t seq, std::uint32_t q_begin, std::uint
   const std::uint32_t stride = q_count * request_.q_heads;
   for (std::uint32_t s = 0; s < splits; ++s) {
     const Piece& piece = pieces_[s];
-    pass_items_.push_back({seq, q_begin, q_count, piece.begin, piece.end, base + s * stride, 0, 0});
-    pass_slabs_.push_back(piece.slab);
+    add_item({seq, q_begin, q_count, piece.begin, piece.end, base + s * stride, 0, 0}, piece.slab, false);
   }
   for (std::uint32_t i = 0; i < q_count; ++i)
     plan_->merges.push_back({base + i * request_.q_heads, stride, static_cast<std::uint32_t>(splits),
@@ -109,22 +115,27 @@ void AttendPlanner::add_tile(std::uint32_t seq, std::uint32_t q_begin, std::uint
   pass_rows_ += rows;
 }
 
-// Orders the pass's items by slab, so that each slab takes one dispatch.
+void AttendPlanner::add_sequence(std::uint32_t seq) {
+  const std::uint32_t queries = batch_->seqs[seq].q_len, most = request_.own.queries_per_item;
+  for (std::uint32_t q = 0; q < queries; q += most) add_tile(seq, q, std::min(most, queries - q));
+}
+
+// Orders the pass's items by slab, so that each slab takes one dispatch, or two where some of its keys are shared.
 void AttendPlanner::close_pass() {
   if (pass_items_.empty()) return;
-  slab_order_ = pass_slabs_;
-  std::sort(slab_order_.begin(), slab_order_.end());
-  slab_order_.erase(std::unique(slab_order_.begin(), slab_order_.end()), slab_order_.end());
+  key_order_ = pass_keys_;
+  std::sort(key_order_.begin(), key_order_.end());
+  key_order_.erase(std::unique(key_order_.begin(), key_order_.end()), key_order_.end());
 
   AttendPass pass;
   pass.slab_begin = static_cast<std::uint32_t>(plan_->slabs.size());
   pass.merge_begin = pass_merge_begin_;
   pass.merge_count = static_cast<std::uint32_t>(plan_->merges.size()) - pass_merge_begin_;
   pass.partial_rows = pass_rows_;
-  for (std::uint32_t slab : slab_order_) {
-    SlabItems group{slab, static_cast<std::uint32_t>(plan_->items.size()), 0};
+  for (const std::uint64_t key : key_order_) {
+    SlabItems group{static_cast<std::uint32_t>(key >> 1), static_cast<std::uint32_t>(plan_->items.size()), 0, (key & 1) != 0};
     for (std::size_t i = 0; i < pass_items_.size(); ++i)
-      if (pass_slabs_[i] == slab) plan_->items.push_back(pass_items_[i]);
+      if (pass_keys_[i] == key) plan_->items.push_back(pass_items_[i]);
     group.item_count = static_cast<std::uint32_t>(plan_->items.size()) - group.item_begin;
     plan_->slabs.push_back(group);
   }
@@ -133,14 +144,16 @@ void AttendPlanner::close_pass() {
   plan_->max_partial_rows = std::max(plan_->max_partial_rows, pass.partial_rows);
 
   pass_items_.clear();
-  pass_slabs_.clear();
+  pass_keys_.clear();
   pass_rows_ = 0;
   pass_merge_begin_ = static_cast<std::uint32_t>(plan_->merges.size());
 }
 
 void AttendPlanner::plan(const GroupBatch& batch, const GroupGeometry& group, std::uint32_t page_tokens,
                          const AttendRequest& request, AttendPlan& plan) {
-  assert(request.queries_per_item > 0 && request.kv_split % page_tokens == 0 && request.kv_per_item % page_tokens == 0);
+  for ([[maybe_unused]] const ItemCut& cut : {request.own, request.shared})
+    assert(cut.kv_split % page_tokens == 0 && cut.kv_per_item % page_tokens == 0);
+  assert(request.own.queries_per_item > 0);
   batch_ = &batch;
   group_ = &group;
   page_tokens_ = page_tokens;
@@ -148,14 +161,13 @@ void AttendPlanner::plan(const GroupBatch& batch, const GroupGeometry& group, st
   plan_ = &plan;
   plan.clear();
   pass_items_.clear();
-  pass_slabs_.clear();
+  pass_keys_.clear();
   pass_rows_ = 0;
   pass_merge_begin_ = 0;
-  for (std::uint32_t s = 0; s < batch.seqs.size(); ++s) {
-    const AttendSeq& seq = batch.seqs[s];
-    if (seq.q_len < request.least_queries || seq.q_len > request.most_queries) continue;
-    for (std::uint32_t q = 0; q < seq.q_len; q += request.queries_per_item)
-      add_tile(s, q, std::min(request.queries_per_item, seq.q_len - q));
+  find_common_tokens();
+  for (std::uint32_t s = 0, last = 0; s < batch.seqs.size(); s = last) {
+    for (last = s + 1; last < batch.seqs.size() && common_tokens_[last] != 0;) ++last;
+    if (asked(batch.seqs[s], request)) add_run(s, last);
   }
   close_pass();
 }

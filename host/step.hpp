@@ -58,7 +58,7 @@ struct AttendVariant {
   bool wide = false;  // of WideTables
   AttendRequest request;
   AttendPlan plan;
-  std::uint32_t items_offset = 0, merges_offset = 0;  // words in META
+  std::uint32_t items_offset = 0, merges_offset = 0, shared_seqs_offset = 0;  // words in META
 };
 
 struct StepState {

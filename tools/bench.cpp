@@ -46,6 +46,12 @@ Outcome<void> sample(Device& device, const BenchCase& one, BenchSamples& samples
   return {};
 }
 
+BenchResult result_of(const BenchCase& one, const BenchSamples& samples) {
+  const auto [least, most] = std::minmax_element(samples.wall.begin(), samples.wall.end());
+  const double wall = median(samples.wall);
+  return {one.format, one.shape, wall, (*most - *least) / wall, median(samples.device), one.device_bytes, one.flops, one.held_bits};
+}
+
 Outcome<void> warm_up(const BenchCase& one, double least_seconds, BenchSamples& samples) {
   KVANT_TRY(one.repeat());
   const Stopwatch watch;
@@ -80,10 +86,7 @@ Outcome<void> measure(const std::shared_ptr<Device>& device, const std::vector<B
   }
   report.copy_bytes_per_second = median(copies);
   for (size_t i = 0; i < cases.size(); ++i) {
-    const auto [least, most] = std::minmax_element(samples[i].wall.begin(), samples[i].wall.end());
-    const double wall = median(samples[i].wall);
-    report.results.push_back({cases[i].format, cases[i].shape, wall, (*most - *least) / wall, median(samples[i].device),
-                              cases[i].device_bytes, cases[i].flops, cases[i].held_bits});
+    report.results.push_back(result_of(cases[i], samples[i]));
   }
   return {};
 }
@@ -108,6 +111,17 @@ Outcome<void> run(const std::string& what, CaseMaker make, const BenchOptions& o
   if (!token_counts.ok()) {
     return token_counts.failure();
   }
+  const auto shared_counts = parse_counts("count of shared tokens", options.shared, 0);
+  if (!shared_counts.ok()) {
+    return shared_counts.failure();
+  }
+  for (const uint32_t shared : *shared_counts) {
+    const uint32_t shortest = *std::min_element(token_counts->begin(), token_counts->end());
+    if (shared >= shortest) {
+      return Failure{"--shared (" + std::to_string(shared) + ") leaves a sequence of " + std::to_string(shortest) + " tokens none of its own",
+                     Exit::kUsage};
+    }
+  }
   BenchReport report;
   report.what = what;
   report.device = (*opened)->facts();
@@ -117,11 +131,15 @@ Outcome<void> run(const std::string& what, CaseMaker make, const BenchOptions& o
   for (const uint32_t head_dim : *head_dims) {
     for (const uint32_t tokens : *token_counts) {
       for (const FormatPair& pair : *pairs) {
-        auto one = make(*opened, pair, {head_dim, options.kv_heads, options.group, tokens, options.batch});
-        if (!one.ok()) {
-          return one.failure();
+        for (const uint32_t shared : *shared_counts) {
+          BenchShape shape{head_dim, options.kv_heads, options.group, tokens, options.batch};
+          shape.shared = shared;
+          auto one = make(*opened, pair, shape);
+          if (!one.ok()) {
+            return one.failure();
+          }
+          cases.push_back(std::move(*one));
         }
-        cases.push_back(std::move(*one));
       }
     }
   }
@@ -147,6 +165,9 @@ void add_case_command(CLI::App& bench, const std::string& name, const std::strin
   command->add_option("--rounds", options->rounds, "interleaved rounds; medians are printed")
       ->check(at_least(1))
       ->capture_default_str();
+  if (make == decode_case) {
+    command->add_option("--shared", options->shared, "first tokens that all sequences share, comma-separated; 0: none")->capture_default_str();
+  }
   options->output.add_options(*command);
   command->callback([name, make, options] { finish(run(name, make, *options)); });
 }
@@ -164,6 +185,7 @@ void add_bench_command(CLI::App& app) {
   add_bench_reuse_command(*command);
   add_bench_mass_command(*command);
   add_bench_step_command(*command);
+  add_bench_scaling_command(*command);
 }
 
 }  // namespace kvant::tools

@@ -20,6 +20,8 @@ struct BenchShape {
   uint32_t batch = 1;  // sequences
   bool mass = false;   // count what attention each token gets
   uint32_t queries = 1;  // of a sequence, in attend_case
+  uint32_t page_tokens = 0;  // 0: the library's choice
+  uint32_t shared = 0;   // of each sequence's tokens these first ones are one prefix, in attend_case
 };
 
 // One piece of work, ready to be repeated.
@@ -55,6 +57,9 @@ struct BenchResult {
   double seconds() const { return device_seconds > 0 ? device_seconds : wall_seconds; }
 };
 
+// Medians of the rounds.
+BenchResult result_of(const BenchCase& one, const BenchSamples& samples);
+
 struct BenchReport {
   std::string what;
   DeviceFacts device;
@@ -69,6 +74,7 @@ struct BenchOptions {
   std::string formats = "q4_0,nf4,q8_0,f16";
   std::string head_dims = "128";
   std::string tokens = "4096";
+  std::string shared = "0";
   uint32_t kv_heads = 8;
   uint32_t group = 4;
   uint32_t batch = 1;
@@ -98,5 +104,6 @@ void add_bench_generate_command(CLI::App& bench);
 void add_bench_reuse_command(CLI::App& bench);
 void add_bench_mass_command(CLI::App& bench);
 void add_bench_step_command(CLI::App& bench);
+void add_bench_scaling_command(CLI::App& bench);
 
 }  // namespace kvant::tools

@@ -22,7 +22,10 @@ std::string shape_text(const BenchShape& shape, bool with_queries) {
     text += ", GQA " + std::to_string(shape.group);
   }
   text += ", " + std::to_string(shape.tokens) + " tokens";
-  return shape.batch > 1 ? text + " x " + std::to_string(shape.batch) : text;
+  if (shape.batch > 1) {
+    text += " x " + std::to_string(shape.batch);
+  }
+  return shape.shared > 0 ? text + ", " + std::to_string(shape.shared) + " shared" : text;
 }
 
 struct Conversion {
@@ -65,6 +68,8 @@ Outcome<BenchCase> conversion_case(const std::shared_ptr<Device>& device, const 
   return one;
 }
 
+constexpr uint32_t kFill = 256;  // tokens appended a step while filling
+
 // A one-layer cache with a sequence for each of the batch.
 struct AttentionWork {
   std::shared_ptr<Cache> cache;
@@ -92,8 +97,8 @@ struct AttentionWork {
     args.entries = entries.data();
     kvant_step* planned = nullptr;
     KVANT_TRY(cache->check(cache->api().step_plan(cache->handle(), &args, &planned)));
-    const uint64_t fresh = uint64_t{append} * sequences.size();
-    const uint64_t rows = uint64_t{queries} * sequences.size();
+    const uint64_t fresh = uint64_t{append} * entries.size();
+    const uint64_t rows = uint64_t{queries} * entries.size();
     const kvant_tensor k_tensor = float_tensor(k.data(), fresh * kv_row());
     const kvant_tensor v_tensor = float_tensor(v.data(), fresh * kv_row());
     const kvant_tensor q_tensor = float_tensor(q.data(), rows * q_row());
@@ -116,6 +121,23 @@ struct AttentionWork {
     return ran;
   }
 
+  Outcome<void> append(uint32_t count) {
+    for (uint32_t done = 0; done < count; done += kFill) {
+      KVANT_TRY(step(std::min(kFill, count - done), 0));
+    }
+    return {};
+  }
+
+  // The other sequences of the batch, with what the first one holds.
+  Outcome<void> add_forks() {
+    while (sequences.size() < shape.batch) {
+      kvant_sequence fork = 0;
+      KVANT_TRY(cache->check(cache->api().sequence_fork(cache->handle(), sequences[0], shape.shared, &fork)));
+      sequences.push_back(fork);
+    }
+    return {};
+  }
+
   Outcome<void> clear() {
     for (const kvant_sequence sequence : sequences) {
       KVANT_TRY(cache->check(cache->api().sequence_truncate(cache->handle(), sequence, 0)));
@@ -128,26 +150,29 @@ Outcome<std::shared_ptr<AttentionWork>> attention_work(const std::shared_ptr<Dev
                                                        const BenchShape& shape, uint32_t fresh, uint32_t queries) {
   auto work = std::make_shared<AttentionWork>();
   work->shape = shape;
-  constexpr uint64_t kPageTokens = 16;  // each sequence fills whole pages
-  const uint64_t capacity = (shape.tokens + kPageTokens - 1) / kPageTokens * kPageTokens * shape.batch;
+  const uint64_t page_tokens = shape.page_tokens != 0 ? shape.page_tokens : 16;  // each sequence fills whole pages
+  const auto whole_pages = [page_tokens](uint64_t tokens) { return (tokens + page_tokens - 1) / page_tokens * page_tokens; };
+  const uint64_t shared = shape.shared / page_tokens * page_tokens;
+  const uint64_t capacity = whole_pages(shape.tokens - shared) * shape.batch + shared;
   CacheShape held = cache_shape(pair, 1, shape.kv_heads, shape.head_dim, capacity);
   held.mass = shape.mass;
+  held.page_tokens = shape.page_tokens;
   auto cache = Cache::create(device, held);
   if (!cache.ok()) {
     return cache.failure();
   }
   work->cache = *cache;
-  for (uint32_t i = 0; i < shape.batch; ++i) {
-    const auto sequence = work->cache->create_sequence();
-    if (!sequence.ok()) {
-      return sequence.failure();
-    }
-    work->sequences.push_back(*sequence);
+  const auto sequence = work->cache->create_sequence();
+  if (!sequence.ok()) {
+    return sequence.failure();
   }
+  work->sequences.push_back(*sequence);
   work->k = normal_data(size_t{fresh} * shape.batch * work->kv_row(), 1);
   work->v = normal_data(work->k.size(), 2);
   work->q = normal_data(size_t{queries} * shape.batch * work->q_row(), 3);
   work->out.resize(work->q.size());
+  KVANT_TRY(work->append(shape.shared));
+  KVANT_TRY(work->add_forks());
   return work;
 }
 
@@ -172,15 +197,12 @@ Outcome<BenchCase> dequantize_case(const std::shared_ptr<Device>& device, const 
 }
 
 Outcome<BenchCase> attend_case(const std::shared_ptr<Device>& device, const FormatPair& pair, const BenchShape& shape) {
-  constexpr uint32_t kFill = 256;  // tokens appended a step while filling
   auto made = attention_work(device, pair, shape, kFill, shape.queries);
   if (!made.ok()) {
     return made.failure();
   }
   const std::shared_ptr<AttentionWork> work = *made;
-  for (uint32_t done = 0; done < shape.tokens; done += kFill) {
-    KVANT_TRY(work->step(std::min(kFill, shape.tokens - done), 0));
-  }
+  KVANT_TRY(work->append(shape.tokens - shape.shared));
   const auto held = held_bytes(*work);
   if (!held.ok()) {
     return held.failure();

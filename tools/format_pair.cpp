@@ -141,14 +141,14 @@ CacheShape cache_shape(const FormatPair& pair, const engine::AttentionShape& mod
   return cache_shape(pair, model.layers, model.kv_heads, model.head_dim, capacity_tokens);
 }
 
-Outcome<std::vector<uint32_t>> parse_counts(const std::string& what, const std::string& list) {
+Outcome<std::vector<uint32_t>> parse_counts(const std::string& what, const std::string& list, uint32_t least) {
   std::vector<uint32_t> counts;
   std::istringstream stream(list);
   for (std::string text; std::getline(stream, text, ',');) {
     uint32_t count = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-    if (error != std::errc() || end != text.data() + text.size() || count == 0) {
-      return Failure{what + " (" + text + ") is not a positive integer", Exit::kUsage};
+    if (error != std::errc() || end != text.data() + text.size() || count < least) {
+      return Failure{what + " (" + text + ") is not a whole number of at least " + std::to_string(least), Exit::kUsage};
     }
     counts.push_back(count);
   }

@@ -47,6 +47,6 @@ CacheShape cache_shape(const FormatPair& pair, uint32_t layers, uint32_t kv_head
 CacheShape cache_shape(const FormatPair& pair, const engine::AttentionShape& model, uint64_t capacity_tokens);
 
 // "128,64" -> numbers.
-Outcome<std::vector<uint32_t>> parse_counts(const std::string& what, const std::string& list);
+Outcome<std::vector<uint32_t>> parse_counts(const std::string& what, const std::string& list, uint32_t least = 1);
 
 }  // namespace kvant::tools

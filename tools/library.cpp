@@ -231,6 +231,7 @@ Outcome<std::shared_ptr<Cache>> Cache::create(std::shared_ptr<Device> device, co
   args.layer_count = shape.layers;
   args.layers = layers.data();
   args.capacity_tokens = shape.capacity_tokens;
+  args.page_tokens = shape.page_tokens;
   args.slab_bytes = shape.slab_bytes;
   if (shape.prefixes) {
     args.flags |= KVANT_CACHE_PREFIXES;

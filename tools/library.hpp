@@ -136,7 +136,8 @@ struct CacheShape {
   uint32_t format_k = 0;
   uint32_t format_v = 0;
   uint64_t capacity_tokens = 0;
-  uint64_t slab_bytes = 0;    // 0: the library's choice
+  uint32_t page_tokens = 0;   // 0: the library's choice
+  uint64_t slab_bytes = 0;    // likewise
   bool prefixes = false;      // with a prefix cache,
   std::string model_id = {};  // whose keys name the model
   bool mass = false;          // with room for attention mass

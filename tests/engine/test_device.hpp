@@ -10,7 +10,7 @@
 #include "library.hpp"
 
 // Null (with a message) without a device, unless KVANT_REQUIRE_DEVICE asks for one.
-inline std::shared_ptr<kvant::tools::Device> open_test_device(bool may_validate = true) {
+inline std::shared_ptr<kvant::tools::Device> open_test_device(bool may_validate = true, bool profiling = false) {
   using namespace kvant::tools;
   LibraryOptions options;
   options.path = KVANT_LIBRARY_FILE;
@@ -18,7 +18,9 @@ inline std::shared_ptr<kvant::tools::Device> open_test_device(bool may_validate 
   options.validation = may_validate && validation != nullptr && std::string(validation) == "1";
   auto library = Library::open(options);
   REQUIRE_MESSAGE(library.ok(), library.failure().message);
-  auto device = Device::open(*library, {});
+  DeviceOptions asked;
+  asked.profiling = profiling;
+  auto device = Device::open(*library, asked);
   if (device.ok()) {
     return *device;
   }

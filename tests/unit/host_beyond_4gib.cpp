@@ -160,7 +160,7 @@ TEST_CASE("host sizes: partial rows are counted in 64 bits") {
   for (std::uint32_t page = 0; page < kPages; ++page) batch.pages.push_back(static_cast<std::int32_t>(page));
   AttendRequest request;
   request.q_heads = kHeads;
-  request.kv_split = 16;
+  request.own.kv_split = 16;
   AttendPlanner planner;
   AttendPlan plan;
   planner.plan(batch, group, 16, request, plan);

@@ -77,12 +77,55 @@ TEST_CASE("host cache: random histories agree with a plain model") {
     config.queries_per_item = 1 + static_cast<std::uint32_t>(seed);
     config.kv_split = config.kv_per_item = 16 * (1 + static_cast<std::uint32_t>(seed) % 3);
     model.executor.cpu.set_attend_config(config);
+    if (seed >= 4)
+      cache_debug(*model.cache).set_attend_override([](const AttendShape& shape, AttendConfig chosen) {
+        chosen.queries_per_item = shape.max_queries <= 2 ? 1 : 5;
+        return chosen;
+      });
     for (int i = 0; i < 40; ++i) random_action(model);
     model.check_reads();
     while (!model.sequences.empty()) model.destroy(model.sequences.begin()->first);
     CHECK(model.cache->memory_use().used_pages == 0);
     CHECK(model.cache->memory_use().sequence_tokens == 0);
   }
+}
+
+TEST_CASE("host cache: what forks share is attended once, where no rule asks for the place of a key") {
+  CacheModel model(mixed_spec(1024), 64, 21);
+  cache_debug(*model.cache).set_attend_override([](const AttendShape& shape, AttendConfig config) {
+    config.kernel = shape.max_queries > 1 ? KernelId::attend_prefill : KernelId::attend_decode;
+    config.queries_per_item = shape.max_queries > 1 ? 8 : 1;
+    config.kv_split = config.kv_per_item = 32;
+    return config;
+  });
+  const SequenceId a = model.create();
+  model.step({entry(a, 70, 0)});
+  model.fork(a, 70);
+  const SequenceId b = model.sequences.rbegin()->first;
+  model.fork(b, 69);
+  const SequenceId c = model.sequences.rbegin()->first;
+  const auto shared_dispatches = [&](std::vector<StepEntry> entries) {
+    model.executor.lists.clear();
+    model.step(entries);
+    return model.executor.count(KernelId::attend_prefill);
+  };
+  const std::vector<StepEntry> all{entry(a, 1, 1), entry(b, 1, 1), entry(c, 1, 1)};
+  CHECK(shared_dispatches(all) == 2);                               // the two layers without a window
+  CHECK(shared_dispatches({entry(a, 1, 1)}) == 0);
+  CHECK(shared_dispatches({entry(a, 1, 1), entry(b, 0, 0), entry(c, 1, 1)}) == 2);  // b asks nothing, and is not between them
+  model.options.slopes = true;
+  CHECK(shared_dispatches(all) == 0);
+  model.options.slopes = false;
+  model.options.lse = model.options.sinks = true;
+  model.options.soft_cap = 2.0f;
+  model.options.group = 3;
+  CHECK(shared_dispatches(all) == 2);
+  const SequenceId d = model.create();
+  CHECK(shared_dispatches({entry(a, 1, 1), entry(d, 300, 1), entry(b, 1, 1)}) == 0);  // not neighbours
+  CHECK(shared_dispatches({entry(d, 1, 1), entry(a, 1, 1), entry(b, 1, 1)}) == 2);
+  model.step({entry(d, 300, 1)});
+  CHECK(shared_dispatches({entry(d, 1, 1), entry(a, 1, 1), entry(b, 1, 1)}) == 0);  // 64 keys are too few beside 601
+  model.check_reads();
 }
 
 TEST_CASE("host cache: prompts and single tokens in one step, each with its kernel") {

@@ -74,12 +74,18 @@ Case random_case(std::uint32_t seed) {
   }
   c.request.q_heads = 2 * random.between(1, 4);
   c.request.causal = random.chance(70);
-  c.request.queries_per_item = random.between(1, 20);
-  if (random.chance(70)) c.request.kv_per_item = kPage * random.between(1, 20);
-  if (random.chance(70)) c.request.kv_split = kPage * random.between(1, 20);
+  c.request.own.queries_per_item = random.between(1, 20);
+  if (random.chance(70)) c.request.own.kv_per_item = kPage * random.between(1, 20);
+  if (random.chance(70)) c.request.own.kv_split = kPage * random.between(1, 20);
   if (random.chance(30)) c.request.partial_rows = random.between(1, 200);
   if (random.chance(30)) c.request.most_queries = 4;
-  const std::uint32_t sequences = random.between(0, 6);
+  if (random.chance(50)) {
+    c.request.shared.queries_per_item = random.between(1, 30);
+    if (random.chance(70)) c.request.shared.kv_per_item = kPage * random.between(1, 20);
+    if (random.chance(70)) c.request.shared.kv_split = kPage * random.between(1, 20);
+  }
+  const bool alike = random.chance(50);  // sequences begin with pages of the one before them
+  const std::uint32_t sequences = random.between(0, alike ? 12 : 6);
   for (std::uint32_t s = 0; s < sequences; ++s) {
     const std::uint32_t kv_len = random.between(0, 700), q_len = random.between(1, random.chance(50) ? 3 : 60);
     std::vector<std::int32_t> pages;
@@ -87,6 +93,11 @@ Case random_case(std::uint32_t seed) {
     for (std::uint32_t p = 0; p < (kv_len + kPage - 1) / kPage; ++p) {
       if (random.chance(20)) next = random.below(399);
       pages.push_back(random.chance(10) ? kNoPage : static_cast<std::int32_t>(next++ % 400));
+    }
+    if (alike && s > 0) {
+      const auto before = std::span(c.batch.pages).subspan(c.batch.seqs.back().page_begin, c.batch.page_counts.back());
+      const std::size_t most = std::min(before.size(), pages.size());
+      std::copy_n(before.begin(), random.chance(50) ? most : random.below(static_cast<std::uint32_t>(most) + 1), pages.begin());
     }
     std::int32_t position = static_cast<std::int32_t>(kv_len) - static_cast<std::int32_t>(q_len);
     if (random.chance(30)) position = static_cast<std::int32_t>(random.below(900)) - 100;
@@ -99,20 +110,36 @@ Case random_case(std::uint32_t seed) {
         c.masks.back().push_back(random.below(0x10000u) | random.below(0x10000u) << 16);
     }
   }
+  find_common_pages(c.batch);
   return c;
 }
 
+const AttendSeq& sequence_of(const Case& c, const AttendPlan& plan, const SlabItems& group, const AttendItem& item) {
+  return group.shared ? plan.shared_seqs[item.seq] : c.batch.seqs[item.seq];
+}
+
+// Of a query row of the batch: its sequence and its number there.
+std::pair<std::size_t, std::uint32_t> query_at(const Case& c, std::uint32_t row) {
+  std::size_t s = 0;
+  while (row >= c.batch.seqs[s].q_begin + c.batch.seqs[s].q_len) ++s;
+  return {s, row - c.batch.seqs[s].q_begin};
+}
+
 void check_limits(const Case& c, const AttendPlan& plan) {
-  const std::uint32_t most = c.request.kv_per_item;
-  for (const AttendItem& item : plan.items) {
-    REQUIRE(item.q_count >= 1);
-    REQUIRE(item.q_count <= c.request.queries_per_item);
-    REQUIRE(item.q_begin + item.q_count <= c.batch.seqs[item.seq].q_len);
-    REQUIRE(item.kv_begin % kPage == 0);
-    REQUIRE(item.kv_begin <= item.kv_end);
-    REQUIRE(item.kv_end <= c.batch.seqs[item.seq].kv_len);
-    if (most != 0) REQUIRE(item.kv_end - item.kv_begin <= most);
-    if (c.request.kv_split != 0) REQUIRE(item.kv_end - item.kv_begin <= c.request.kv_split);
+  for (const SlabItems& group : plan.slabs) {
+    const ItemCut& cut = group.shared ? c.request.shared : c.request.own;
+    for (std::uint32_t k = group.item_begin; k < group.item_begin + group.item_count; ++k) {
+      const AttendItem& item = plan.items[k];
+      const AttendSeq& seq = sequence_of(c, plan, group, item);
+      REQUIRE(item.q_count >= 1);
+      REQUIRE(item.q_count <= cut.queries_per_item);
+      REQUIRE(item.q_begin + item.q_count <= seq.q_len);
+      REQUIRE(item.kv_begin % kPage == 0);
+      REQUIRE(item.kv_begin <= item.kv_end);
+      REQUIRE(item.kv_end <= seq.kv_len);
+      if (cut.kv_per_item != 0) REQUIRE(item.kv_end - item.kv_begin <= cut.kv_per_item);
+      if (cut.kv_split != 0) REQUIRE(item.kv_end - item.kv_begin <= cut.kv_split);
+    }
   }
   std::uint32_t items = 0, slabs = 0, merges = 0;
   for (const AttendPass& pass : plan.passes) {
@@ -120,16 +147,16 @@ void check_limits(const Case& c, const AttendPlan& plan) {
     REQUIRE(pass.merge_begin == merges);
     slabs += pass.slab_count;
     merges += pass.merge_count;
-    std::set<std::uint32_t> seen;
+    std::set<std::pair<std::uint32_t, bool>> seen;
     for (std::uint32_t i = pass.slab_begin; i < slabs; ++i) {
       const SlabItems& group = plan.slabs[i];
       REQUIRE(group.item_begin == items);
       REQUIRE(group.item_count > 0);
-      REQUIRE(seen.insert(group.slab).second);  // a slab takes one dispatch
+      REQUIRE(seen.insert({group.slab, group.shared}).second);  // a slab takes one dispatch of a kind
       items += group.item_count;
       for (std::uint32_t k = group.item_begin; k < items; ++k) {
         const AttendItem& item = plan.items[k];
-        const AttendSeq& seq = c.batch.seqs[item.seq];
+        const AttendSeq& seq = sequence_of(c, plan, group, item);
         REQUIRE((item.kv_begin == item.kv_end) == (group.slab == kNoSlab));
         for (std::uint32_t kv = item.kv_begin; kv < item.kv_end; kv += kPage) {
           const std::int32_t page = c.batch.pages[seq.page_begin + kv / kPage];
@@ -150,23 +177,29 @@ void check_cover(const Case& c, const AttendPlan& plan) {
   std::map<std::tuple<std::size_t, std::uint32_t, std::uint32_t>, int> covered;
   std::map<std::uint32_t, int> finals;  // query row -> times written
   for (const AttendPass& pass : plan.passes) {
-    std::map<std::uint32_t, std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>>
-        rows;  // row -> (seq, query, kv_begin)
-    std::uint32_t begin = plan.slabs[pass.slab_begin].item_begin, end = begin;
-    for (std::uint32_t i = 0; i < pass.slab_count; ++i) end += plan.slabs[pass.slab_begin + i].item_count;
-    for (std::uint32_t k = begin; k < end; ++k) {
-      const AttendItem& item = plan.items[k];
-      for (std::uint32_t q = item.q_begin; q < item.q_begin + item.q_count; ++q) {
-        for (std::uint32_t kv = item.kv_begin; kv < item.kv_end; ++kv)
-          if (visible(c, item.seq, q, kv)) ++covered[{item.seq, q, kv}];
-        if (item.partial_row == KVANT_ITEM_FINAL) {
-          ++finals[c.batch.seqs[item.seq].q_begin + q];
-          continue;
-        }
-        for (std::uint32_t h = 0; h < c.request.q_heads; ++h) {
-          const std::uint32_t row = item.partial_row + (q - item.q_begin) * c.request.q_heads + h;
-          REQUIRE(row < pass.partial_rows);
-          REQUIRE(rows.emplace(row, std::tuple(item.seq, q, item.kv_begin)).second);
+    std::map<std::uint32_t, std::pair<std::uint32_t, std::uint32_t>> rows;  // row -> (query row, kv_begin)
+    std::set<std::uint32_t> shares;                                         // query rows with shared keys
+    for (const SlabItems& group : std::span(plan.slabs).subspan(pass.slab_begin, pass.slab_count)) {
+      for (const AttendItem& item : std::span(plan.items).subspan(group.item_begin, group.item_count)) {
+        const AttendSeq& holder = sequence_of(c, plan, group, item);
+        for (std::uint32_t q = item.q_begin; q < item.q_begin + item.q_count; ++q) {
+          const auto [s, query] = query_at(c, holder.q_begin + q);
+          if (group.shared) shares.insert(holder.q_begin + q);
+          for (std::uint32_t kv = item.kv_begin; kv < item.kv_end; ++kv) {
+            // The kernel sees what the item's sequence says: of shared keys that must be the query's own page, and visible.
+            REQUIRE(c.batch.pages[holder.page_begin + kv / kPage] == c.batch.pages[c.batch.seqs[s].page_begin + kv / kPage]);
+            if (group.shared) REQUIRE((visible(c, s, query, kv) && holder.q_pos_begin >= static_cast<std::int32_t>(kv) && kv < holder.mask_kv_begin));
+            if (visible(c, s, query, kv)) ++covered[{s, query, kv}];
+          }
+          if (item.partial_row == KVANT_ITEM_FINAL) {
+            ++finals[holder.q_begin + q];
+            continue;
+          }
+          for (std::uint32_t h = 0; h < c.request.q_heads; ++h) {
+            const std::uint32_t row = item.partial_row + (q - item.q_begin) * c.request.q_heads + h;
+            REQUIRE(row < pass.partial_rows);
+            REQUIRE(rows.emplace(row, std::pair(holder.q_begin + q, item.kv_begin)).second);
+          }
         }
       }
     }
@@ -175,14 +208,14 @@ void check_cover(const Case& c, const AttendPlan& plan) {
     for (std::uint32_t m = pass.merge_begin; m < pass.merge_begin + pass.merge_count; ++m) {
       const params::MergeItem& merge = plan.merges[m];
       ++finals[merge.q_row];
-      REQUIRE(merge.split_count >= 2);
+      REQUIRE(merge.split_count >= (c.request.shared.queries_per_item != 0 ? 1 : 2));
       std::int64_t last = -1;
       for (std::uint32_t s = 0; s < merge.split_count; ++s)
         for (std::uint32_t h = 0; h < c.request.q_heads; ++h, ++merged) {
           const auto row = rows.find(merge.partial_row + s * merge.split_stride + h);
           REQUIRE(row != rows.end());
-          const auto& [seq, query, kv_begin] = row->second;
-          REQUIRE(c.batch.seqs[seq].q_begin + query == merge.q_row);
+          const auto& [query_row, kv_begin] = row->second;
+          REQUIRE(query_row == merge.q_row);
           if (h == 0) REQUIRE(std::int64_t{kv_begin} > last);  // splits are merged in order of position
           if (h == 0) last = kv_begin;
         }
@@ -246,7 +279,7 @@ TEST_CASE("host planner: a query without a key still writes its row of zeros") {
   add_sequence(c, 0, 1, -1, {});
   add_sequence(c, 20, 2, -5, {0, 1});              // before every key
   add_sequence(c, 32, 1, 31, {kNoPage, kNoPage});  // nothing mapped
-  c.request.queries_per_item = 2;
+  c.request.own.queries_per_item = 2;
   const AttendPlan plan = plan_of(c);
   REQUIRE(plan.items.size() == 3);
   for (const AttendItem& item : plan.items) {
@@ -267,8 +300,8 @@ TEST_CASE("host planner: cuts do not depend on where in a slab the pages lie") {
     for (std::int32_t p = 0; p < 60; ++p) pages[static_cast<std::size_t>(p)] = p;
     mixed = pages;
     for (std::uint32_t i = 60; i > 1; --i) std::swap(mixed[i - 1], mixed[random.below(i)]);
-    plain.request.kv_split = shuffled.request.kv_split = 96;
-    plain.request.queries_per_item = shuffled.request.queries_per_item = 4;
+    plain.request.own.kv_split = shuffled.request.own.kv_split = 96;
+    plain.request.own.queries_per_item = shuffled.request.own.queries_per_item = 4;
     add_sequence(plain, 950, 9, 941, pages);
     add_sequence(shuffled, 950, 9, 941, mixed);
     const AttendPlan a = plan_of(plain), b = plan_of(shuffled);
@@ -288,8 +321,8 @@ TEST_CASE("host planner: partial rows beyond the budget go through passes") {
   for (std::int32_t p = 0; p < 100; ++p) pages[static_cast<std::size_t>(p)] = p;
   for (int s = 0; s < 5; ++s) add_sequence(c, 1600, 6, 1594, pages);
   c.request.q_heads = 4;
-  c.request.queries_per_item = 6;
-  c.request.kv_split = 400;  // 4 splits: 96 rows a sequence
+  c.request.own.queries_per_item = 6;
+  c.request.own.kv_split = 400;  // 4 splits: 96 rows a sequence
   c.request.partial_rows = 200;
   const AttendPlan plan = plan_of(c);
   CHECK(plan.passes.size() == 3);
@@ -300,6 +333,80 @@ TEST_CASE("host planner: partial rows beyond the budget go through passes") {
   CHECK(tight.max_partial_rows == 16);
   check_limits(c, tight);
   check_cover(c, tight);
+}
+
+TEST_CASE("host planner: keys that neighbours share are visited once, prefixes of prefixes too") {
+  Case c;
+  c.group = make_group(200, 200);
+  c.request.own = {1, 64, 64};
+  c.request.shared = {8, 128, 128};
+  c.request.q_heads = 2;
+  const auto pages = [](std::vector<std::pair<int, int>> ranges) {
+    std::vector<std::int32_t> result;
+    for (const auto& [begin, end] : ranges)
+      for (int page = begin; page < end; ++page) result.push_back(page);
+    return result;
+  };
+  // 32 pages (512 tokens) for all four, 8 more (128) for the two in the middle; 17 tokens and more of their own.
+  add_sequence(c, 529, 1, 528, pages({{0, 32}, {100, 102}}));
+  add_sequence(c, 657, 1, 656, pages({{0, 40}, {110, 112}}));
+  add_sequence(c, 667, 2, 665, pages({{0, 40}, {120, 122}}));
+  add_sequence(c, 550, 1, 549, pages({{0, 33}, {130, 132}}));  // one page more is less than a step
+  find_common_pages(c.batch);
+  CHECK(c.batch.common_pages == std::vector<std::uint32_t>{0, 32, 40, 33});
+  const AttendPlan plan = plan_of(c);
+  check_limits(c, plan);
+  check_cover(c, plan);
+  REQUIRE(plan.shared_seqs.size() == 2);
+  CHECK(plan.shared_seqs[0].kv_len == 512);
+  CHECK(plan.shared_seqs[0].q_len == 5);
+  CHECK(plan.shared_seqs[1].kv_len == 640);
+  CHECK(plan.shared_seqs[1].q_begin == 1);
+  CHECK(plan.shared_seqs[1].q_len == 3);
+  std::uint64_t read = 0;
+  for (const AttendItem& item : plan.items) read += item.kv_end - item.kv_begin;
+  CHECK(read == 512 + 128 + 17 + 17 + 2 * 27 - 1 + 38);  // the last sequence but one has two queries, each with its own item
+  REQUIRE(plan.merges.size() == 5);
+  CHECK(plan.merges[0].split_count == 5);  // 512 / 128, then its own
+  CHECK(plan.merges[1].split_count == 6);
+
+  // Positions between query and key count under a window; keys that a mask decides, or that a query does not see, are its own.
+  c.group.window = 600;
+  CHECK(plan_of(c).shared_seqs.empty());
+  c.group.window = 0;
+  c.batch.seqs[1].q_pos_begin = 300;
+  const AttendPlan early = plan_of(c);
+  REQUIRE(early.shared_seqs.size() == 2);
+  CHECK(early.shared_seqs[0].kv_len == 256);
+  CHECK(early.shared_seqs[1].kv_len == 512);
+  CHECK(early.shared_seqs[1].q_begin == 2);
+  check_cover(c, early);
+  c.request.causal = false;
+  CHECK(plan_of(c).shared_seqs[0].kv_len == 512);
+}
+
+TEST_CASE("host planner: a run of sequences whose partial rows are too many is halved") {
+  Case c;
+  c.group = make_group(100, 100);
+  c.request.own = {1, 64, 64};
+  c.request.shared = {4, 64, 64};
+  c.request.q_heads = 2;
+  std::vector<std::int32_t> pages(64);
+  for (std::int32_t p = 0; p < 64; ++p) pages[static_cast<std::size_t>(p)] = p;
+  for (std::int32_t s = 0; s < 6; ++s) {
+    pages.back() = 80 + s;
+    add_sequence(c, 1024, 1, 1023, pages);
+  }
+  find_common_pages(c.batch);
+  for (const std::uint64_t rows : {1000u, 192u, 191u, 96u, 95u, 33u, 10u}) {
+    CAPTURE(rows);
+    c.request.partial_rows = rows;
+    const AttendPlan plan = plan_of(c);
+    check_limits(c, plan);
+    check_cover(c, plan);
+    CHECK(plan.max_partial_rows <= std::max<std::uint64_t>(rows, 32));  // 16 splits of one query
+    CHECK(plan.shared_seqs.size() == (rows >= 192 ? 1 : rows >= 96 ? 2 : rows >= 64 ? 2 : 0));
+  }
 }
 
 TEST_CASE("host batch: append spans hold the tokens of each slab") {

@@ -129,9 +129,7 @@ Status record_sequences(Work& work, const Attention& a, const AttentionPages& pa
   AttendRequest request;
   request.q_heads = a.q_heads;
   request.causal = false;
-  request.queries_per_item = call.config.queries_per_item;
-  request.kv_per_item = call.config.kv_per_item;
-  request.kv_split = call.config.kv_split;
+  request.own = item_cut(call.config);
   request.partial_rows = std::min(kPartialBytes, limits.max_binding_bytes) / row_bytes;
   work.planner().plan(batch, geometry_of(a, pages), kPageTokens, request, plan);
   const std::uint64_t partial_bytes = plan.max_partial_rows * row_bytes;
