@@ -186,6 +186,7 @@ void add_bench_command(CLI::App& app) {
   add_bench_mass_command(*command);
   add_bench_step_command(*command);
   add_bench_scaling_command(*command);
+  add_bench_start_command(*command);
 }
 
 }  // namespace kvant::tools

@@ -105,5 +105,6 @@ void add_bench_reuse_command(CLI::App& bench);
 void add_bench_mass_command(CLI::App& bench);
 void add_bench_step_command(CLI::App& bench);
 void add_bench_scaling_command(CLI::App& bench);
+void add_bench_start_command(CLI::App& bench);
 
 }  // namespace kvant::tools

@@ -1,0 +1,21 @@
+# kvant bench start with small sizes: four states of the disk, each with all parts of a process's life.
+set(model_arguments "")
+include(${CMAKE_CURRENT_LIST_DIR}/run_command.cmake)
+
+run_command(start bench start --formats f16 --layers 2 --tokens 20 --kv-heads 1 --gqa 1 --head-dim 64 --rounds 1)
+string(JSON count LENGTH "${json}" results)
+expect(count EQUAL 4)
+foreach(index RANGE 3)
+  string(JSON kept GET "${json}" results ${index} kept)
+  string(APPEND seen "${kept}. ")
+  foreach(part open_seconds prompt_seconds next_token_seconds)
+    string(JSON ${part} GET "${json}" results ${index} ${part})
+    expect(${part} GREATER 0)
+  endforeach()
+endforeach()
+expect(seen STREQUAL "nothing. the library's pipelines. the driver's cache. both. ")
+string(JSON device GET "${json}" device)
+expect(device MATCHES "[a-z]")
+# What a process cannot do ends the command, with the process's own words.
+execute_process(COMMAND ${kvant} bench start --library ${library} --formats f16,q8_0 --rounds 1 RESULT_VARIABLE result ERROR_VARIABLE error)
+expect(result EQUAL 2 AND error MATCHES "names 2 pairs, expected one")
