@@ -191,7 +191,7 @@ Comparison check_attention(const Case& c, const AttentionInputs& in, const refer
     return compare_bytes(bytes, expected);
   };
   const TensorLayout layout = out_layout(c, in);
-  Comparison figures = compare_bounded(unpack(layout, output.out, kGuardBytes), truth.out, truth.out_bound, truth.weight, c.dim_v);
+  Comparison figures = compare_bounded(unpack(layout, output.out, kGuardBytes), truth.out, truth.out_bound, truth.weight, c.dim_v, truth.row_share);
   const bool zero = figures.reference_is_zero;
   join(figures, outside(layout, output.out), "bytes outside the tensor");
   if (c.lse) {

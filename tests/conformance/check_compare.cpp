@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compare.hpp"
+#include "dense_attention.hpp"
 #include "expectations.hpp"
 #include "pairwise.hpp"
 #include "supervisor.hpp"
@@ -38,6 +39,42 @@ TEST_CASE("bounded comparison") {
 TEST_CASE("a whole row near its bounds fails though each element is within") {
   CHECK(bounded({1.4, 1.4, 1.4, 1.4}, {1.0, 1.0, 1.0, 1.0}, 1.0, 4));
   CHECK_FALSE(bounded({1.6, 1.6, 1.6, 1.6}, {1.0, 1.0, 1.0, 1.0}, 1.0, 4));
+}
+
+TEST_CASE("a row's share of its bounds is its own") {
+  const std::vector<double> reference(8, 1.0), bounds(8, 1.0), actual(8, 1.7), shares{0.8, 0.6};
+  const Comparison figures = compare_bounded(actual, reference, bounds, bounds, 4, shares);
+  CHECK_FALSE(figures.equal);
+  CHECK(figures.wrong == 1);
+  CHECK(figures.worst == 4);
+  CHECK(compare_bounded(actual, reference, bounds, bounds, 4, std::vector<double>{0.8, 0.8}).equal);
+}
+
+TEST_CASE("where one key carries a row its elements share one drawn error") {
+  reference::DenseProblem problem;
+  problem.q_heads = problem.kv_heads = 1;
+  problem.dim_k = problem.dim_v = 32;
+  problem.scale = 0.2f;
+  problem.q.assign(32, 1.0f);
+  problem.sinks = {0.0f};
+  const auto share_of = [&](std::uint32_t keys, reference::Arithmetic arithmetic) {
+    reference::DenseSequence seq;
+    seq.kv_len = keys;
+    seq.q_len = 1;
+    seq.q_position = static_cast<std::int32_t>(keys) - 1;
+    seq.mapped.assign(keys, 1);
+    seq.k.assign(keys * 32, 0.5f);
+    for (std::uint32_t i = 0; i < keys * 32; ++i) seq.v.push_back(i % 3 == 0 ? 1.0f : -1.0f);
+    problem.sequences = {seq};
+    problem.arithmetic = arithmetic;
+    return reference::dense_attention(problem).row_share[0];
+  };
+  CHECK(share_of(1, reference::Arithmetic::int_dot) > 0.95);
+  CHECK(share_of(1, reference::Arithmetic::int_dot) <= 1.0);
+  const double two = share_of(2, reference::Arithmetic::f16);
+  CHECK((two > 0.6 && two < 0.75));
+  CHECK(share_of(9, reference::Arithmetic::int_dot) == 0.5);
+  CHECK(share_of(1, reference::Arithmetic::f32) == 0.5);
 }
 
 TEST_CASE("one wrong row is not hidden by many right ones") {

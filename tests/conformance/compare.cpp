@@ -102,7 +102,7 @@ Comparison compare_ulp(std::span<const float> actual, std::span<const double> re
 }
 
 Comparison compare_bounded(std::span<const double> actual, std::span<const double> reference, std::span<const double> bound,
-                           std::span<const double> magnitude, std::size_t row) {
+                           std::span<const double> magnitude, std::size_t row, std::span<const double> shares) {
   Comparison c;
   if (sizes_differ(c, actual.size(), reference.size()) || row == 0) return c;
   for (std::size_t first = 0; first < actual.size(); first += row) {
@@ -131,12 +131,14 @@ Comparison compare_bounded(std::span<const double> actual, std::span<const doubl
     }
     if (scale > 0.0) c.nmse = std::max(c.nmse, squares / scale);
     // A single element has no mean to speak of.
-    if (row > 1 && squares > allowed * 0.25) {
+    const double share = shares.empty() ? 0.5 : shares[first / row];
+    allowed *= share * share;
+    if (row > 1 && squares > allowed) {
       const bool told = !c.equal;  // its elements have been counted
       fail(c, first, "row from element " + std::to_string(first) + ": root mean square error " +
                          number(std::sqrt(squares / static_cast<double>(row))) + ", at most " +
-                         number(0.5 * std::sqrt(allowed / static_cast<double>(row))),
-           allowed > 0.0 ? std::sqrt(squares / (allowed * 0.25)) : kBeyondMeasure);
+                         number(std::sqrt(allowed / static_cast<double>(row))),
+           allowed > 0.0 ? std::sqrt(squares / allowed) : kBeyondMeasure);
       if (told) --c.wrong;
     }
   }

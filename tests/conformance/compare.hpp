@@ -29,10 +29,10 @@ Comparison compare_bytes(std::span<const std::byte> actual, std::span<const std:
 Comparison compare_floats(std::span<const float> actual, std::span<const float> reference);
 Comparison compare_ulp(std::span<const float> actual, std::span<const double> reference, double ulp);
 
-// |actual - reference| <= bound per element; over a row of `row` elements the error's root mean square may be at most half of
-// the bounds'. `magnitude` per element is what the row's nmse is measured against. Infinities and NaN must agree in class and sign.
+// |actual - reference| <= bound per element; over a row of `row` elements the error's root mean square may be at most this part of
+// the bounds': `shares` per row, a half where there are none. `magnitude` per element is what the row's nmse is measured against. Infinities and NaN must agree in class and sign.
 Comparison compare_bounded(std::span<const double> actual, std::span<const double> reference, std::span<const double> bound,
-                           std::span<const double> magnitude, std::size_t row);
+                           std::span<const double> magnitude, std::size_t row, std::span<const double> shares = {});
 
 // Joins the figures of `other` into `into`: the worse of each.
 void join(Comparison& into, const Comparison& other, const std::string& what);

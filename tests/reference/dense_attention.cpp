@@ -44,6 +44,7 @@ double mean_of(const std::vector<float>& means, std::uint32_t kv_head, std::uint
 struct Score {
   std::uint32_t kv;
   double logit, error;
+  double drawn;         // of the error: six standard deviations of what is drawn with the query's rounding
   double weight = 0.0;  // softmax
 };
 
@@ -98,9 +99,9 @@ Score score(const DenseProblem& problem, const DenseSequence& seq, const float* 
     dot += term + shift;
     magnitude += std::fabs(term) + std::fabs(shift);
   }
-  const double dot_error = (sum_rounding(problem.dim_k) + 4 * kU32) * magnitude + 6.0 * std::sqrt(dot_variance(problem, q, k, kv_head)) +
-                           lost_products(problem, q, k, kv_head);
-  Score s{kv, dot * problem.scale, dot_error * std::fabs(problem.scale)};
+  const double drawn = 6.0 * std::sqrt(dot_variance(problem, q, k, kv_head));
+  const double dot_error = (sum_rounding(problem.dim_k) + 4 * kU32) * magnitude + drawn + lost_products(problem, q, k, kv_head);
+  Score s{kv, dot * problem.scale, dot_error * std::fabs(problem.scale), drawn * std::fabs(problem.scale)};
   if (problem.soft_cap != 0.0) {
     s.logit = problem.soft_cap * std::tanh(s.logit / problem.soft_cap);
     s.error += std::fabs(problem.soft_cap) * 16 * kU32;  // tanh made of exp: a few roundings of values up to one
@@ -123,6 +124,22 @@ double value_rounding(double magnitude, double all_values, double lost) {
   return 2.02 * 2 * kU16 * magnitude + all_values * 0x1p-24 + lost;
 }
 
+// Of the errors that logits draw: what each key brings to the row, as the norm of its elements, in the sum over keys and in the sum of squares.
+struct DrawnErrors {
+  double sum = 0.0, squares = 0.0;
+  void add(double norm) {
+    sum += norm;
+    squares += norm * norm;
+  }
+  // sum^2 / squares keys of equal weight would draw the same; the deviation of their sum is that of one divided by the root of how many
+  // they are. So half of the row's bound holds the six standard deviations of four keys or more, and the whole those of one.
+  double share(double row_bound) const {
+    if (sum == 0.0 || row_bound == 0.0) return 0.5;
+    const double keys = sum * sum / squares;
+    return 0.5 + std::max(1.0 / std::sqrt(keys) - 0.5, 0.0) * std::min(1.05 * sum / row_bound, 1.0);
+  }
+};
+
 // Relative error of exp(x) for x <= 0: 3 + 2|x| ulp by the Vulkan specification, an ulp being two roundoffs; x itself is the
 // difference of two rounded numbers.
 double exp_error(double x) { return (2 * (3 + 2 * std::fabs(x)) + std::fabs(x)) * kU32; }
@@ -138,6 +155,7 @@ DenseResult dense_attention(const DenseProblem& problem) {
   result.weight.assign(cells * problem.dim_v, 0.0);
   result.lse.assign(cells, -std::numeric_limits<double>::infinity());
   result.lse_bound.assign(cells, 0.0);
+  result.row_share.assign(cells, 0.5);
   const std::uint32_t group = problem.q_heads / problem.kv_heads;
   std::vector<double> spread(problem.dim_v), magnitude(problem.dim_v), values(problem.dim_v), lost(problem.dim_v);
 
@@ -185,21 +203,29 @@ DenseResult dense_attention(const DenseProblem& problem) {
         // d out / d logit_i = p_i (v_i - out). The errors are added up: a rounded query is shared by all keys, so that they
         // are not independent.
         for (auto* sums : {&spread, &magnitude, &values, &lost}) std::fill(sums->begin(), sums->end(), 0.0);
+        DrawnErrors drawn;
         for (const Score& s : scores) {
           const float* v = v_row(s);
+          double away = 0.0;
           for (std::uint32_t d = 0; d < problem.dim_v; ++d) {
             const double x = static_cast<double>(v[d]);
-            spread[d] += s.weight * std::fabs(x + mean_of(problem.mean_v, head / group, problem.dim_v, d) - out[d]) * s.error;
+            const double distance = std::fabs(x + mean_of(problem.mean_v, head / group, problem.dim_v, d) - out[d]);
+            away += distance * distance;
+            spread[d] += s.weight * distance * s.error;
             magnitude[d] += s.weight * std::fabs(x);
             values[d] += std::fabs(x);
             lost[d] += s.weight * lost_part(x);
           }
+          drawn.add(s.weight * s.drawn * std::sqrt(away));
         }
         const double rounding = 2 * sum_rounding(static_cast<double>(scores.size())) + 16 * kU32;
         for (std::uint32_t d = 0; d < problem.dim_v; ++d)
           bound[d] = 1.05 * (spread[d] + std::fabs(out[d]) * sink_error) +
                      std::fabs(out[d]) * problem.out_rounding + rounding * weight[d] + problem.out_step + 0x1p-126 +
                      (problem.arithmetic == Arithmetic::matrix ? value_rounding(magnitude[d], values[d], lost[d]) : 0.0);
+        double squares = 0.0;
+        for (std::uint32_t d = 0; d < problem.dim_v; ++d) squares += bound[d] * bound[d];
+        result.row_share[cell] = drawn.share(std::sqrt(squares));
         result.lse[cell] = largest + std::log(sum);
         result.lse_bound[cell] = 1.05 * mean_error + rounding +
                                  4 * (std::fabs(largest) + std::fabs(std::log(sum)) + 1) * kU32;

@@ -38,6 +38,9 @@ struct DenseProblem {
 struct DenseResult {
   std::vector<double> out, out_bound;   // [row][q_head][dim_v]
   std::vector<double> weight;           // per element: sum of p |v|, the scale that errors are seen against
+  // [row][q_head]: the part of out_bound that the root mean square error over dim_v may reach. A half, as its elements' errors mostly
+  // differ; up to the whole where few keys carry the row, all of whose elements then have the error of the same few drawn logits.
+  std::vector<double> row_share;
   std::vector<double> lse, lse_bound;   // [row][q_head]
   // Per sequence [kv][kv_head]: what its queries and the head's query heads give to a key, and the error score may make.
   std::vector<std::vector<double>> mass, mass_bound;
