@@ -156,6 +156,9 @@ Outcome<void> run(const TuneOptions& options) {
   if (!opened.ok()) return opened.failure();
   const auto pairs = parse_pairs(*(*opened)->library(), options.formats);
   if (!pairs.ok()) return pairs.failure();
+  for (const FormatPair& pair : *pairs)
+    if (pair.transform_k != 0 || pair.transform_v != 0 || pair.protect != 0 || !pair.by_layer.empty())
+      return Failure{"--formats names " + pair.name() + "; configs are kept by formats alone, so that it takes plain ones and pairs of them", Exit::kUsage};
   const auto head_dims = parse_counts("head dimension", options.head_dims);
   if (!head_dims.ok()) return head_dims.failure();
   const auto queries = parse_counts("query count", options.queries);

@@ -11,7 +11,7 @@ import sys
 MAX_LINES = 500
 SOURCE_SUFFIXES = {".cpp", ".hpp", ".c", ".h", ".comp", ".glsl", ".def", ".py", ".cmake", ".txt", ".md", ".in", ".map", ".sh"}
 # Data, not text that somebody reads from top to bottom.
-DATA_FOLDERS = ("models/", "tests/golden/", "tests/snapshots/", "tests/expectations/", "tests/conformance/mustpass")
+DATA_FOLDERS = ("models/", "tests/golden/", "tests/snapshots/", "tests/expectations/", "tests/conformance/mustpass", "docs/reports/")
 
 # Folder -> folders whose headers it may include, besides its own. Longest match wins.
 LAYERS = {
