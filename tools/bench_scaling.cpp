@@ -152,7 +152,7 @@ Table sweep_table(const Sweep& sweep) {
   for (const Line& line : sweep.lines) {
     for (const Point& point : line.points) {
       const BenchResult& result = point.result;
-      table.add({significant(point.x, 6), line.name, significant(1e3 * result.seconds()), significant(result.seconds() / line.points.front().result.seconds()),
+      table.add({std::to_string(static_cast<uint64_t>(point.x)), line.name, significant(1e3 * result.seconds()), significant(result.seconds() / line.points.front().result.seconds()),
                  significant(result.device_bytes / (1024.0 * 1024.0)), significant(1e-9 * result.device_bytes / result.seconds()),
                  significant(1e-9 * result.flops / result.seconds())});
     }

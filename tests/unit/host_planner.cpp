@@ -409,6 +409,30 @@ TEST_CASE("host planner: a run of sequences whose partial rows are too many is h
   }
 }
 
+TEST_CASE("host batch: what neighbours share is told to tuning as far as all of a run share it") {
+  Case c;
+  add_sequence(c, 32, 1, 31, {5, 6});
+  add_sequence(c, 64, 1, 63, {5, 6, 5, 6});  // goes on as the batch's table does
+  add_sequence(c, 60, 9, 51, {5, 6, 5, 7});  // another kind of step
+  add_sequence(c, 60, 2, 58, {5, 6, 5, 7});
+  add_sequence(c, 48, 1, 47, {5, 6, 9});
+  add_sequence(c, 16, 1, 15, {8});
+  find_common_pages(c.batch);
+  CHECK(c.batch.common_pages == std::vector<std::uint32_t>{0, 2, 3, 4, 2, 0});
+  const SharedShape few = shared_shape(c.batch, kPage, true, 1, 8);
+  CHECK(few.max_queries == 3);
+  CHECK(few.total_queries == 5);
+  CHECK(few.max_kv_len == 32);
+  CHECK(few.total_kv_len == 64);
+  CHECK(few.saved == 64);
+  const SharedShape any = shared_shape(c.batch, kPage, true, 1, 9);
+  CHECK(any.max_queries == 14);
+  CHECK(any.max_kv_len == 32);
+  CHECK(any.total_kv_len == 32);
+  CHECK(any.saved == 32 + 48 + 52 + 32);  // of 64 common tokens the first of nine queries sees 52
+  CHECK(shared_shape(c.batch, kPage, true, 9, 9).saved == 0);
+}
+
 TEST_CASE("host batch: append spans hold the tokens of each slab") {
   GroupBatch batch;
   batch.slots = {5, -1, 16 * 4, 16 * 4 + 1, 6, -3, 16 * 9};
