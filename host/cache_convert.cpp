@@ -6,6 +6,7 @@
 #include "cache_key.hpp"
 #include "params/pages.h"
 #include "rollback.hpp"
+#include "staging_room.hpp"
 
 namespace kvant {
 
@@ -63,7 +64,7 @@ Status CacheImpl::convert(std::uint32_t layer, Side side, FormatId format) {
     for (BufferId buffer : fresh) executor_.destroy_buffer(buffer);
   });
   std::uint64_t old_bytes = 0, new_bytes = 0;
-  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / 12);  // triples of one staged table
+  const std::size_t most = static_cast<std::size_t>(most_staged(executor_.limits(), 12));  // triples of one staged table
 
   auto fill_slab = [&](std::uint32_t slab) -> Status {
     const std::uint32_t pages = group.pages_in(slab), first = group.first_page(slab), grade = group.grade_of(slab);

@@ -6,6 +6,7 @@
 #include "cache_impl.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
+#include "staging_room.hpp"
 
 namespace kvant {
 
@@ -60,7 +61,7 @@ Status CacheImpl::device_copy_pages(std::span<const PagePair> pairs) {
   std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.slabs() < b.slabs(); });
   // Of one staged table: a pair and a triple each.
   constexpr std::size_t kPairBytes = 8, kTripleBytes = 12;
-  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / (kPairBytes + kTripleBytes));
+  const std::size_t most = static_cast<std::size_t>(most_staged(executor_.limits(), kPairBytes + kTripleBytes));
 
   for (std::size_t first = 0; first < jobs.size(); first += most) {
     const std::size_t count = std::min(jobs.size() - first, most);

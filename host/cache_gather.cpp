@@ -10,6 +10,7 @@
 #include "params/grids.h"
 #include "params/pages.h"
 #include "rollback.hpp"
+#include "staging_room.hpp"
 
 namespace kvant {
 
@@ -108,7 +109,7 @@ void CacheImpl::record_gather(std::uint32_t layer, Side side, std::uint32_t sour
 template <typename F>
 Status CacheImpl::for_gather_parts(std::span<const GatherJob> jobs, F&& record) {
   const std::size_t entry = geometry_.page_tokens + std::size_t{1};
-  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / (entry * 4));
+  const std::size_t most = static_cast<std::size_t>(most_staged(executor_.limits(), entry * 4));
   for (const GatherJob& job : jobs)
     for (std::size_t done = 0; done < job.map.size() / entry; done += most) {
       const std::size_t count = std::min(most, job.map.size() / entry - done);

@@ -4,6 +4,7 @@
 
 #include "cache_impl.hpp"
 #include "checked.hpp"
+#include "staging_room.hpp"
 
 namespace kvant {
 namespace {
@@ -58,7 +59,7 @@ Status CacheImpl::import_side(std::uint32_t layer, Side side, std::span<const st
   const std::uint64_t row_bytes = canonical_row_bytes(format, facts.head_dim);
   const std::vector<PagePiece> pieces =
       cut_by_page(step_.groups[geometry_.layers[layer].group].batch.slots, geometry_.page_tokens);
-  const std::uint64_t most = std::max<std::uint64_t>(1, executor_.limits().max_staging_bytes / 2 / facts.page_bytes);
+  const std::uint64_t most = most_staged(executor_.limits(), facts.page_bytes);
   for (std::size_t first = 0; first < pieces.size(); first += most) {
     const std::size_t count = std::min<std::size_t>(most, pieces.size() - first);
     std::vector<std::byte> images(count * facts.page_bytes);

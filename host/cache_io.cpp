@@ -7,6 +7,7 @@
 #include "params/grids.h"
 #include "rotation.hpp"
 #include "params/pages.h"
+#include "staging_room.hpp"
 
 namespace kvant {
 
@@ -55,7 +56,7 @@ Status CacheImpl::read_by_slots(std::uint32_t layer, Side side, std::span<const 
   const std::uint64_t row_bytes = std::uint64_t{group.kv_heads} * facts.head_dim * io_bytes(out.type);
   const std::uint64_t staged_row = (out.host != nullptr ? row_bytes : 0) + sizeof(std::int32_t);
   const std::uint64_t most_units = params::kMaxUnits / params::read_units(1, group.kv_heads, facts.head_dim);
-  const std::uint64_t room = limits.max_staging_bytes / 2 - std::min(limits.max_staging_bytes / 2, 512u);
+  const std::uint64_t room = staging_piece_bytes(limits) - std::min<std::uint64_t>(staging_piece_bytes(limits), 512);
   const std::uint64_t step = std::clamp<std::uint64_t>(room / staged_row, 1, most_units);
   const std::uint64_t head_stride = out.head_stride != 0 ? out.head_stride : facts.head_dim;
   const std::uint64_t token_stride = out.token_stride != 0 ? out.token_stride : head_stride * group.kv_heads;
@@ -149,7 +150,7 @@ Status CacheImpl::read_canonical(SequenceId id, std::uint32_t layer, Side side, 
   const std::uint32_t page_tokens = geometry_.page_tokens;
   const PageTable& table = sequence->tables[geometry_.layers[layer].group];
   const std::uint64_t first_page = begin / page_tokens, end_page = divide_up(begin + count, page_tokens);
-  const std::uint64_t step = std::max<std::uint64_t>(1, executor_.limits().max_staging_bytes / 2 / facts.page_bytes);
+  const std::uint64_t step = most_staged(executor_.limits(), facts.page_bytes);
   for (std::uint64_t first = first_page; first < end_page; first += step) {
     const std::uint64_t pages = std::min(step, end_page - first);
     KVANT_ASSIGN(const Staging staging, executor_.stage(pages * facts.page_bytes, BufferKind::readback));

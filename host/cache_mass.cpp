@@ -6,6 +6,7 @@
 
 #include "layer_run.hpp"
 #include "params/attend.h"
+#include "staging_room.hpp"
 
 namespace kvant {
 namespace {
@@ -125,7 +126,7 @@ Status CacheImpl::clear_fresh_mass() {
 
 Status CacheImpl::download_mass(std::uint32_t g, std::span<const std::int32_t> pages, std::vector<std::uint64_t>& out) {
   const std::uint64_t page_bytes = geometry_.groups[g].mass_page_bytes;
-  const std::size_t most = static_cast<std::size_t>(std::max<std::uint64_t>(1, executor_.limits().max_staging_bytes / 2 / page_bytes));
+  const std::size_t most = static_cast<std::size_t>(most_staged(executor_.limits(), page_bytes));
   out.assign(pages.size() * page_bytes / 8, 0);
   for (std::size_t first = 0; first < pages.size(); first += most) {
     const std::size_t count = std::min(most, pages.size() - first);
@@ -149,7 +150,7 @@ Status CacheImpl::download_mass(std::uint32_t g, std::span<const std::int32_t> p
 
 Status CacheImpl::upload_mass(std::uint32_t g, std::span<const std::int32_t> pages, std::span<const std::uint64_t> masses) {
   const std::uint64_t page_bytes = geometry_.groups[g].mass_page_bytes;
-  const std::size_t most = static_cast<std::size_t>(std::max<std::uint64_t>(1, executor_.limits().max_staging_bytes / 2 / page_bytes));
+  const std::size_t most = static_cast<std::size_t>(most_staged(executor_.limits(), page_bytes));
   for (std::size_t first = 0; first < pages.size(); first += most) {
     const std::size_t count = std::min(most, pages.size() - first);
     KVANT_ASSIGN(const Staging staging, executor_.stage(count * page_bytes, BufferKind::upload));

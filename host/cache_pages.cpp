@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "cache_impl.hpp"
+#include "staging_room.hpp"
 
 namespace kvant {
 namespace {
@@ -39,7 +40,7 @@ std::uint64_t CacheImpl::token_blob_bytes(std::uint32_t group) const {
 // Calls move(parts, staged bytes) for runs of parts that fit into one staging buffer.
 template <typename F>
 Status CacheImpl::for_page_parts(std::uint32_t group, std::span<const FilledPage> pages, F&& move) {
-  const std::uint64_t most = std::max<std::uint64_t>(1, executor_.limits().max_staging_bytes / 2);
+  const std::uint64_t most = most_staged(executor_.limits(), 1);
   std::vector<PagePart> parts;
   std::uint64_t staged = 0;
   for (std::size_t p = 0; p < pages.size(); ++p) {

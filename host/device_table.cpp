@@ -1,4 +1,5 @@
 #include "device_table.hpp"
+#include "staging_room.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -41,7 +42,7 @@ Status MetaTable::upload(CommandList& list, std::vector<BufferId>* retired) {
                                                 " bytes, the device binds at most " +
                                                 std::to_string(executor_.limits().max_binding_bytes)};
   // Half the ring: other pieces of the same list need room too.
-  const std::size_t most = std::max<std::size_t>(1, executor_.limits().max_staging_bytes / 2 / sizeof(std::uint32_t));
+  const std::size_t most = static_cast<std::size_t>(most_staged(executor_.limits(), sizeof(std::uint32_t)));
   const bool recording = retired != nullptr;
   if (recording && words_.size() - (bytes > buffer_.size() ? 0 : uploaded_) > most)
     return {StatusCode::resource_exhausted,

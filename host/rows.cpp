@@ -11,6 +11,7 @@
 #include "geometry.hpp"
 #include "params/grids.h"
 #include "params/pages.h"
+#include "staging_room.hpp"
 
 namespace kvant {
 namespace {
@@ -39,7 +40,7 @@ Result<Chunk> plan_chunks(const Executor& executor, FormatId format, std::uint32
   // A chunk stages its floats, its pages and its slots.
   const std::uint64_t page_cost = chunk.side.page_bytes + kPageTokens * (4ull * head_dim + 4);
   const ExecutorLimits& limits = executor.limits();
-  const std::uint64_t most = std::max<std::uint64_t>(1, limits.max_staging_bytes / 2 / page_cost);
+  const std::uint64_t most = most_staged(limits, page_cost);
   const std::uint64_t bound =
       std::max<std::uint64_t>(1, limits.max_binding_bytes / std::max<std::uint64_t>(page_cost, 1));
   chunk.pages = static_cast<std::uint32_t>(

@@ -1,3 +1,4 @@
+#include "staging_room.hpp"
 #include "tensor_io.hpp"
 
 #include <algorithm>
@@ -67,7 +68,7 @@ std::uint64_t TensorIo::bytes_of(const TensorView& view, const TensorShape& shap
 void TensorIo::begin(std::uint64_t host_bytes) {
   outputs_.clear();
   // Half of a piece's limit, since a ring that wraps may leave its tail unused.
-  direct_ = host_bytes <= executor_.limits().max_staging_bytes / 2;
+  direct_ = host_bytes <= staging_piece_bytes(executor_.limits());
 }
 
 Result<BoundTensor> TensorIo::bind_buffer(const TensorView& view, const TensorShape& shape, bool written) const {
@@ -113,7 +114,7 @@ Result<BoundTensor> TensorIo::bind_buffer(const TensorView& view, const TensorSh
 std::uint64_t TensorIo::tokens_per_piece(const TensorView& view, const TensorShape& shape) const {
   const std::uint64_t row = std::uint64_t{shape.heads} * shape.dim * io_bytes(view.type);
   // Whole groups of tokens, so that a piece's copy stays on 4 bytes for 16-bit rows too.
-  return std::max<std::uint64_t>(executor_.limits().max_staging_bytes / 2 / row / 2 * 2, 2);
+  return std::max<std::uint64_t>(staging_piece_bytes(executor_.limits()) / row / 2 * 2, 2);
 }
 
 Status TensorIo::upload_pieces(ScratchBuffer& scratch, const TensorView& view, const TensorShape& shape) {
