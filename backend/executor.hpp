@@ -21,6 +21,7 @@ enum class BufferId : std::uint64_t { none = 0 };
 
 enum class BufferKind : std::uint32_t {
   device,    // device-local, not mapped; contents undefined until written
+  unified,   // as device; mapped where such memory is coherent and cached for the host: CPU drivers, some integrated GPUs
   upload,    // host writes, device reads
   readback,  // device writes, host reads (cached)
   shared,    // both read and write it in place, whenever the other does not; mapped, coherent and cached
@@ -147,7 +148,7 @@ class Executor {
   virtual Result<BufferId> create_buffer(std::uint64_t size, BufferKind kind) = 0;
   // Safe while the device still uses it: destruction waits for the last submit that named it. none is ignored.
   virtual void destroy_buffer(BufferId buffer) = 0;
-  // Where the host sees a shared buffer; null for every other.
+  // Where the host sees a shared or unified buffer, for use whenever the device does not; null for every other, and for a unified one that is not mapped.
   virtual std::byte* mapped(BufferId buffer) const = 0;
   // Wraps the engine's VkBuffer (its handle as an integer); not owned. unimplemented on the CPU.
   virtual Result<BufferId> import_buffer(std::uint64_t native_handle, std::uint64_t size) = 0;

@@ -10,6 +10,8 @@ namespace {
 constexpr std::uint32_t kUsualFlags =
     memory_device_local | memory_host_visible | memory_host_coherent | memory_host_cached;
 
+constexpr std::uint32_t kHostMemory = memory_host_visible | memory_host_coherent | memory_host_cached;
+
 // Higher is better; negative: not usable.
 int score(std::uint32_t flags, BufferKind kind) {
   if ((flags & ~kUsualFlags) != 0) return -1;  // lazily allocated, protected, device-uncached, remote: none is for us
@@ -17,6 +19,7 @@ int score(std::uint32_t flags, BufferKind kind) {
   const bool coherent = (flags & memory_host_coherent) != 0, cached = (flags & memory_host_cached) != 0;
   switch (kind) {
     case BufferKind::device:
+    case BufferKind::unified:
       return (local ? 8 : 0) + (visible ? 0 : 2) + (cached ? 0 : 1);
     case BufferKind::upload:
       return visible ? (coherent ? 8 : 0) + (cached ? 0 : 2) + (local ? 0 : 1) : -1;
@@ -32,6 +35,8 @@ const char* kind_name(BufferKind kind) {
   switch (kind) {
     case BufferKind::device:
       return "device";
+    case BufferKind::unified:
+      return "unified";
     case BufferKind::upload:
       return "upload";
     case BufferKind::readback:
@@ -115,10 +120,12 @@ Result<Buffer> Memory::create(std::uint64_t size, BufferKind kind) {
   result = device_.note(vk.vkAllocateMemory(device_.handle(), &allocate, nullptr, &buffer.memory));
   if (result == VK_SUCCESS)
     result = device_.note(vk.vkBindBufferMemory(device_.handle(), buffer.handle, buffer.memory, 0));
-  if (result == VK_SUCCESS && kind != BufferKind::device) {
+  const bool as_host_memory = (types[*type].flags & kHostMemory) == kHostMemory;
+  if (result == VK_SUCCESS && kind != BufferKind::device && (kind != BufferKind::unified || as_host_memory)) {
     void* pointer = nullptr;
-    result = device_.note(vk.vkMapMemory(device_.handle(), buffer.memory, 0, VK_WHOLE_SIZE, 0, &pointer));
-    buffer.mapped = static_cast<std::byte*>(pointer);
+    const VkResult mapped = device_.note(vk.vkMapMemory(device_.handle(), buffer.memory, 0, VK_WHOLE_SIZE, 0, &pointer));
+    buffer.mapped = mapped == VK_SUCCESS ? static_cast<std::byte*>(pointer) : nullptr;
+    if (kind != BufferKind::unified) result = mapped;
   }
   if (result != VK_SUCCESS) return vk_status(result, "allocating a " + what + where);
   undo.complete();

@@ -104,13 +104,15 @@ PageKernelConfig VulkanExecutor::page_kernel_config(KernelId kernel) const {
 
 Result<BufferId> VulkanExecutor::create_buffer(std::uint64_t size, BufferKind kind) {
   if (device_.lost()) return device_.lost_status();
-  shares_ = shares_ || kind == BufferKind::shared;
-  return buffers_->create(size, kind);
+  KVANT_ASSIGN(const BufferId id, buffers_->create(size, kind));
+  shares_ = shares_ || mapped(id) != nullptr;
+  return id;
 }
 
 std::byte* VulkanExecutor::mapped(BufferId id) const {
   const Buffer* buffer = buffers_->find(id);
-  return buffer != nullptr && buffer->kind == BufferKind::shared ? buffer->mapped : nullptr;
+  const bool by_both = buffer != nullptr && (buffer->kind == BufferKind::shared || buffer->kind == BufferKind::unified);
+  return by_both ? buffer->mapped : nullptr;
 }
 
 void VulkanExecutor::destroy_buffer(BufferId buffer) { buffers_->destroy(buffer); }

@@ -46,13 +46,13 @@ IO_INPUT(v_in, v_tensor)
 KV_ROTATED_LOAD(k_rotated, k_in_load4)
 KV_ROTATED_LOAD(v_rotated, v_in_load4)
 
-#define APPEND_SIDE(name, rotate, centre, format, head_dim, offset, token_stride, head_stride, means_offset)          \
+#define APPEND_SIDE(name, rotate, centre, format, head_dim, slots_offset, offset, token_stride, head_stride, means_offset) \
   void append_##name(uint unit) {                                                                                     \
     uint blocks = kv_blocks(format, head_dim);                                                                        \
     uint block = unit % blocks;                                                                                       \
     uint head = unit / blocks % params.kv_heads;                                                                      \
     uint token = unit / blocks / params.kv_heads;                                                                     \
-    int slot = slots[params.slots_offset + token * params.slots_stride];                                              \
+    int slot = slots[slots_offset + token * params.slots_stride];                                                     \
     uint page = uint(slot) / PAGE_TOKENS - params.page_begin;                                                         \
     if (slot >= 0 && page < params.page_count) {                                                                      \
       uint begin = block * kv_block(format);                                                                          \
@@ -96,9 +96,10 @@ KV_ROTATED_LOAD(v_rotated, v_in_load4)
     }                                                                                                                 \
   }
 
-APPEND_SIDE(k, KVANT_ROTATE_K, KVANT_CENTRE_K, FORMAT_K, HEAD_DIM_K, params.k_offset, params.k_token_stride, params.k_head_stride, 0u)
-APPEND_SIDE(v, KVANT_ROTATE_V, KVANT_CENTRE_V, FORMAT_V, HEAD_DIM_V, params.v_offset, params.v_token_stride, params.v_head_stride,
-            params.v_means_offset)
+APPEND_SIDE(k, KVANT_ROTATE_K, KVANT_CENTRE_K, FORMAT_K, HEAD_DIM_K, params.slots_offset, params.k_offset, params.k_token_stride,
+            params.k_head_stride, 0u)
+APPEND_SIDE(v, KVANT_ROTATE_V, KVANT_CENTRE_V, FORMAT_V, HEAD_DIM_V, params.slots_offset + params.v_slots_ahead, params.v_offset,
+            params.v_token_stride, params.v_head_stride, params.v_means_offset)
 
 void clear_mass(uint row) {
   int slot = slots[params.slots_offset + row / params.kv_heads * params.slots_stride];

@@ -27,6 +27,7 @@ struct AppendParams {
   uint mass_offset;     // words in MASS to the layer's first KV head, and from page to page; a stride of 0: no mass is counted
   uint mass_page_stride;
   uint v_means_offset;  // words of binding 6 to V's
+  uint v_slots_ahead;   // words of binding 4 from a token's slot for K to its slot for V, modulo 2^32; 0: one slot for both
 };
 
 // read: pages -> tensor [token][kv_head][head_dim], dequantized, one side; a negative slot gives a row of zeros.

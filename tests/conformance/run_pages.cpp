@@ -85,12 +85,16 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
     slots[4 + 7] = static_cast<std::int32_t>((kFirstPage + pages) * c.page_tokens);  // and one behind it
   }
   const std::uint32_t words = 1 + c.length % 2;  // of a slot
+  // With shuffled tables V has slots of its own behind K's: the same from last to first.
+  const std::uint32_t ahead = shuffled ? c.length * words : 0;
   auto in_words = [&](const std::vector<std::int32_t>& of) {
     std::vector<std::int32_t> all(of.begin(), of.begin() + 4);
-    for (std::uint32_t i = 4; i < of.size(); ++i) {
-      all.push_back(of[i]);
-      if (words == 2) all.push_back(of[i] < 0 ? -1 : 0);
-    }
+    auto push = [&](std::int32_t slot) {
+      all.push_back(slot);
+      if (words == 2) all.push_back(slot < 0 ? -1 : 0);
+    };
+    std::for_each(of.begin() + 4, of.end(), push);
+    if (ahead != 0) std::for_each(of.rbegin(), of.rend() - 4, push);
     return all;
   };
   return run_exact(context, c, "token in the wrong slot", [&](Executor& executor, bool mutate) -> Result<std::vector<Bytes>> {
@@ -125,7 +129,8 @@ CaseResult run_append_case(const RunContext& context, const Case& c) {
                                      .v_head_stride = layout_v.head_stride,
                                      .mass_offset = 0,
                                      .mass_page_stride = layer_words * 2,
-                                     .v_means_offset = v_means_offset});
+                                     .v_means_offset = v_means_offset,
+                                     .v_slots_ahead = ahead});
     KVANT_TRY(bench.run(list));
     KVANT_ASSIGN(Bytes out_k, bench.fetch(pool_k));
     KVANT_ASSIGN(Bytes out_v, bench.fetch(pool_v));

@@ -96,15 +96,16 @@ struct Inputs {
   std::vector<std::int64_t> rows;
 };
 
-// llama.cpp's order: rows of K, rows of V, attention over both streams.
+// llama.cpp's order: rows of K, rows of V, attention over both streams. V has indices of its own: K's from last to first.
 std::vector<std::uint8_t> step(ggml_backend_t backend, Cache& cache, const Inputs& in, ggml_type source, bool shared) {
   Graph g;
   ggml_tensor* k = ggml_new_tensor_2d(g.context, GGML_TYPE_F32, kHeads * kDim, kTokens);
   ggml_tensor* v = ggml_new_tensor_2d(g.context, source, kHeads * kDim, kTokens);
   ggml_tensor* rows = ggml_new_tensor_1d(g.context, GGML_TYPE_I64, kTokens);
+  ggml_tensor* rows_v = ggml_new_tensor_1d(g.context, GGML_TYPE_I64, kTokens);
   ggml_tensor* q = ggml_new_tensor_4d(g.context, GGML_TYPE_F32, kDim, kQueries, kQueryHeads, kStreams);
   ggml_tensor* set_k = ggml_set_rows(g.context, ggml_reshape_2d(g.context, cache.k, kHeads * kDim, rows_of_stream * kStreams), k, rows);
-  ggml_tensor* set_v = ggml_set_rows(g.context, ggml_reshape_2d(g.context, cache.v, kHeads * kDim, rows_of_stream * kStreams), v, rows);
+  ggml_tensor* set_v = ggml_set_rows(g.context, ggml_reshape_2d(g.context, cache.v, kHeads * kDim, rows_of_stream * kStreams), v, rows_v);
   ggml_tensor* out =
       ggml_flash_attn_ext(g.context, q, heads_view(g.context, cache.k), heads_view(g.context, cache.v), nullptr, 0.125f, 0.0f, 0.0f);
   for (ggml_tensor* node : {set_k, set_v, out}) ggml_build_forward_expand(g.graph, node);
@@ -114,6 +115,8 @@ std::vector<std::uint8_t> step(ggml_backend_t backend, Cache& cache, const Input
   ggml_fp32_to_fp16_row(in.v.data(), half.data(), static_cast<std::int64_t>(half.size()));
   ggml_backend_tensor_set(v, source == GGML_TYPE_F16 ? static_cast<const void*>(half.data()) : in.v.data(), 0, ggml_nbytes(v));
   ggml_backend_tensor_set(rows, in.rows.data(), 0, ggml_nbytes(rows));
+  const std::vector<std::int64_t> reversed(in.rows.rbegin(), in.rows.rend());
+  ggml_backend_tensor_set(rows_v, reversed.data(), 0, ggml_nbytes(rows_v));
   ggml_backend_tensor_set(q, in.q.data(), 0, ggml_nbytes(q));
   expect(ggml_backend_graph_compute(backend, g.graph) == GGML_STATUS_SUCCESS, "the step was not computed");
   return bytes_of(out);

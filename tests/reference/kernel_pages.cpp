@@ -45,15 +45,16 @@ struct Transform {
   std::uint32_t means_offset;  // words of binding 6
 };
 
-std::int32_t append_slot(View& slots, const params::AppendParams& p, std::uint32_t token) {
-  return static_cast<std::int32_t>(slots.word(std::uint64_t{p.slots_offset} + std::uint64_t{token} * p.slots_stride));
+// `ahead`: 0 for K, v_slots_ahead for V.
+std::int32_t append_slot(View& slots, const params::AppendParams& p, std::uint32_t token, std::uint32_t ahead) {
+  return static_cast<std::int32_t>(slots.word(std::uint64_t{p.slots_offset + ahead} + std::uint64_t{token} * p.slots_stride));
 }
 
 void append_side(KernelCall& call, const params::AppendParams& p, const Region& region, View& planes, View& tensor,
-                 View& slots, const TensorPlace& place, const Transform& transform) {
+                 View& slots, const TensorPlace& place, const Transform& transform, std::uint32_t slots_ahead) {
   std::vector<float> row(region.head_dim);
   for (std::uint32_t token = 0; token < p.tokens; ++token) {
-    const std::int32_t slot = append_slot(slots, p, token);
+    const std::int32_t slot = append_slot(slots, p, token, slots_ahead);
     if (slot < 0) continue;
     const std::uint32_t page = static_cast<std::uint32_t>(slot) / region.page_tokens;
     if (page < p.page_begin || page - p.page_begin >= p.page_count) continue;
@@ -80,9 +81,9 @@ void run_append(KernelCall& call) {
   if (k && call.groups[1] >= 1)
     append_side(call, p, *k, call.bindings[0], call.bindings[2], call.bindings[4],
                 {in, p.k_offset, p.k_token_stride, p.k_head_stride},
-                {(flags & KVANT_ROTATE_K) != 0, (flags & KVANT_CENTRE_K) != 0, 0});
+                {(flags & KVANT_ROTATE_K) != 0, (flags & KVANT_CENTRE_K) != 0, 0}, 0);
   for (std::uint32_t token = 0; k && p.mass_page_stride != 0 && token < p.tokens && call.log->empty(); ++token) {
-    const std::int32_t slot = append_slot(call.bindings[4], p, token);
+    const std::int32_t slot = append_slot(call.bindings[4], p, token, 0);
     const std::uint32_t page = static_cast<std::uint32_t>(slot) / k->page_tokens;
     if (slot < 0 || page < p.page_begin || page - p.page_begin >= p.page_count) continue;
     for (std::uint32_t head = 0; head < p.kv_heads; ++head) {
@@ -96,7 +97,7 @@ void run_append(KernelCall& call) {
   if (v)
     append_side(call, p, *v, call.bindings[1], call.bindings[3], call.bindings[4],
                 {in, p.v_offset, p.v_token_stride, p.v_head_stride},
-                {(flags & KVANT_ROTATE_V) != 0, (flags & KVANT_CENTRE_V) != 0, p.v_means_offset});
+                {(flags & KVANT_ROTATE_V) != 0, (flags & KVANT_CENTRE_V) != 0, p.v_means_offset}, p.v_slots_ahead);
 }
 
 void run_read(KernelCall& call) {

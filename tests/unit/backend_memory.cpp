@@ -33,6 +33,9 @@ TEST_SUITE("backend memory") {
     CHECK_FALSE(choose_memory_type(rdna3, 0b0001, BufferKind::upload).has_value());
     CHECK_FALSE(choose_memory_type(rdna3, 0b110000, BufferKind::device).has_value());
     CHECK_FALSE(choose_memory_type({}, ~0U, BufferKind::device).has_value());
+    // Unified memory is the device's own, whether the host sees it or not.
+    CHECK(choose_memory_type(h200, ~0U, BufferKind::unified) == choose_memory_type(h200, ~0U, BufferKind::device));
+    CHECK(choose_memory_type(rdna3, ~0U, BufferKind::unified) == choose_memory_type(rdna3, ~0U, BufferKind::device));
   }
 
   TEST_CASE("a ticket ring gives objects back in order and only when done") {

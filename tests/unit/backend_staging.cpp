@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "backend_device.hpp"
+#include "memory.hpp"
 
 using namespace kvant;
 using namespace kvant::test;
@@ -167,6 +168,29 @@ TEST_SUITE("backend device") {
     CHECK(executor.stage(4, BufferKind::shared).status().code() == StatusCode::invalid_argument);
     executor.destroy_buffer(shared.value());
     CHECK(executor.mapped(shared.value()) == nullptr);
+  }
+
+  TEST_CASE("a unified buffer is device memory, and mapped where that is coherent and cached for the host") {
+    KVANT_TEST_DEVICE(device, {});
+    Executor& executor = device->executor();
+    const BufferId unified = executor.create_buffer(4096, BufferKind::unified).value();
+    const auto& types = device->context->plan().snapshot.memory_types;
+    const std::uint32_t flags = types[*choose_memory_type(types, ~0U, BufferKind::device)].flags;
+    constexpr std::uint32_t kHost = memory_host_visible | memory_host_coherent | memory_host_cached;
+    std::byte* bytes = executor.mapped(unified);
+    CHECK((bytes != nullptr) == ((flags & kHost) == kHost));
+    if (bytes == nullptr) return;
+    std::memset(bytes, 0x5A, 4096);
+    const BufferId other = executor.create_buffer(4096, BufferKind::device).value();
+    CommandList list;
+    list.add_copy({unified, 0, other, 0, 4096}, "out", false);
+    list.add_fill({{unified, 1024, 1024}, 0x01010101}, "fill", true);
+    REQUIRE(executor.wait(executor.submit(list).value()).ok());
+    CHECK(bytes[1023] == std::byte{0x5A});
+    CHECK(bytes[1024] == std::byte{1});
+    CHECK(device->download(other, 1024) == std::vector<std::uint32_t>(1024, 0x5A5A5A5A));
+    executor.destroy_buffer(unified);
+    CHECK(executor.mapped(unified) == nullptr);
   }
 
   TEST_CASE("wrong sizes are refused by value") {

@@ -131,7 +131,7 @@ void check_append(PageKernelDevice& device, const AppendCase& c, const SideInput
   }
   const params::AppendParams push{tokens,         kHeads,   kPageBegin,     kPages,        1,           1,              k.offset, k.token_stride,
                                   k.head_stride,  v.offset, v.token_stride, v.head_stride, layer_words, layer_words * 2,
-                                  0};
+                                  0,              0};
   const params::Grid grid =
       params::append_grid(tokens, kHeads, c.head_dim_k, expected_k.format->block, c.head_dim_v,
                           expected_v.format->block, c.local_size, c.max_groups);

@@ -1,4 +1,7 @@
-// SET_ROWS into a cache that lies in pages: the kernel that quantizes on append, one side, with ggml's indices as slots.
+// SET_ROWS into a cache that lies in pages: the kernel that quantizes on append, with ggml's indices as slots. K and V come as two operations, one after
+// the other as a rule, and become one dispatch.
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "append_record.hpp"
@@ -7,6 +10,37 @@
 #include "planar.hpp"
 
 namespace kvant::ggml {
+
+namespace {
+
+bool apart(const BufferRange& a, const BufferRange& b) {
+  return a.buffer != b.buffer || a.offset + a.size <= b.offset || b.offset + b.size <= a.offset;
+}
+
+// Both sides by one dispatch, where they differ in nothing but format, rows and slots, and all slots can be bound together.
+std::optional<AppendCall> joined(const AppendCall& k, const AppendCall& v, const ExecutorLimits& limits) {
+  const params::AppendParams &p = k.params, &q = v.params;
+  const bool alike = p.tokens == q.tokens && p.kv_heads == q.kv_heads && p.page_begin == q.page_begin && p.page_count == q.page_count &&
+                     p.slots_stride == q.slots_stride && k.io_in == v.io_in && k.slots.buffer == v.slots.buffer;
+  const std::uint64_t begin = std::min(k.slots.offset, v.slots.offset);
+  const std::uint64_t end = std::max(k.slots.offset + k.slots.size, v.slots.offset + v.slots.size);
+  if (!alike || !apart(k.k, v.k) || end - begin > limits.max_binding_bytes) return std::nullopt;
+  AppendCall both = k;
+  both.both_sides = true;
+  both.format_v = v.format_k;
+  both.head_dim_v = v.head_dim_k;
+  both.v = v.k;
+  both.v_rows = v.k_rows;
+  both.slots = {k.slots.buffer, begin, end - begin};
+  both.params.v_offset = q.k_offset;
+  both.params.v_token_stride = q.k_token_stride;
+  both.params.v_head_stride = q.k_head_stride;
+  both.params.slots_offset += u32((k.slots.offset - begin) / 4);
+  both.params.v_slots_ahead = q.slots_offset + u32((v.slots.offset - begin) / 4) - both.params.slots_offset;
+  return both;
+}
+
+}  // namespace
 
 bool can_append(const PlanarTensors& planar, const ggml_tensor* op) {
   const PlanarTensor* t = planar.find(op);
@@ -53,7 +87,17 @@ Status record_append(Work& work, const ggml_tensor* op) {
     call.params.page_begin = u32(base - begin);
     call.params.page_count = u32(stop - base);
     call.k = call.v = {t.buffer, t.offset + base * t.page_bytes(), (stop - base) * t.page_bytes()};
+    const bool whole = page == begin && stop == end;
+    if (const AppendCall* before = whole ? work.lone_append() : nullptr) {
+      if (const auto both = joined(*before, call, limits)) {
+        work.list().commands.pop_back();
+        kvant::record_append(work.list(), *both, work.executor(), true);
+        return {};
+      }
+    }
+    const std::size_t commands = work.list().commands.size();
     kvant::record_append(work.list(), call, work.executor(), std::exchange(barrier, false));
+    if (whole && work.list().commands.size() == commands + 1) work.note_lone_append(call);
     page = stop;
   }
   return {};

@@ -14,7 +14,7 @@ namespace {
 struct OwnBuffer {
   Machine* machine = nullptr;
   BufferId id = BufferId::none;
-  std::byte* base = nullptr;  // of shared memory
+  std::byte* base = nullptr;  // of shared memory; null of the device's own, be it mapped or not
 };
 
 // Reads of whole words may reach beyond a tensor's last byte.
@@ -94,7 +94,8 @@ ggml_backend_buffer_t make_buffer(ggml_backend_buffer_type_t type, std::size_t s
     log_error(machine.name() + ": " + id.status().message());
     return nullptr;
   }
-  auto* own = new (std::nothrow) OwnBuffer{&machine, id.value(), machine.mapped(id.value())};
+  const bool shared = kind == BufferKind::shared;
+  auto* own = new (std::nothrow) OwnBuffer{&machine, id.value(), shared ? machine.mapped(id.value()) : nullptr};
   auto* buffer = new (std::nothrow) ggml_backend_buffer{};
   if (own == nullptr || buffer == nullptr) {
     machine.destroy_buffer(id.value());
@@ -102,7 +103,6 @@ ggml_backend_buffer_t make_buffer(ggml_backend_buffer_type_t type, std::size_t s
     delete buffer;
     return nullptr;
   }
-  const bool shared = kind == BufferKind::shared;
   buffer->iface.free_buffer = free_buffer;
   buffer->iface.get_base = shared ? shared_base : get_base;
   buffer->iface.init_tensor = shared ? nullptr : init_tensor;
@@ -118,7 +118,7 @@ ggml_backend_buffer_t make_buffer(ggml_backend_buffer_type_t type, std::size_t s
   return buffer;
 }
 
-ggml_backend_buffer_t alloc_device(ggml_backend_buffer_type_t type, std::size_t size) { return make_buffer(type, size, BufferKind::device); }
+ggml_backend_buffer_t alloc_device(ggml_backend_buffer_type_t type, std::size_t size) { return make_buffer(type, size, BufferKind::unified); }
 
 // Never other memory in its stead: ggml's scheduler counts on the type, and makes no copies.
 ggml_backend_buffer_t alloc_shared(ggml_backend_buffer_type_t type, std::size_t size) { return make_buffer(type, size, BufferKind::shared); }

@@ -143,7 +143,8 @@ std::uint64_t Machine::piece(BufferId buffer, std::uint64_t offset, std::uint64_
   return work_->planar().touches(buffer, offset, most) ? std::min(most, kPieceBytes) : most;
 }
 
-// Copies gather with the commands of the next graph, so that a graph and its inputs are one submit.
+// Copies gather with the commands of the next graph, so that a graph and its inputs are one submit. Where the device is idle and its memory is the
+// processor's as well, none are needed.
 Status Machine::write(BufferId buffer, std::uint64_t offset, const void* data, std::uint64_t size) {
   const std::lock_guard lock(mutex_);
   return guarded([&]() -> Status {
@@ -152,6 +153,11 @@ Status Machine::write(BufferId buffer, std::uint64_t offset, const void* data, s
     for (std::uint64_t done = 0; done < size;) {
       const std::uint64_t piece = this->piece(buffer, offset + done, size - done);
       KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
+      if (std::byte* memory = planar || !work_->idle() ? nullptr : work_->executor().mapped(buffer); memory != nullptr) {
+        std::memcpy(memory + offset + done, bytes + done, piece);
+        done += piece;
+        continue;
+      }
       KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::upload));
       std::memcpy(staging.data, bytes + done, piece);
       if (planar) {
@@ -174,6 +180,12 @@ Status Machine::read(BufferId buffer, std::uint64_t offset, void* data, std::uin
     for (std::uint64_t done = 0; done < size;) {
       const std::uint64_t piece = this->piece(buffer, offset + done, size - done);
       KVANT_ASSIGN(const bool planar, work_->planar().reach(*work_, buffer, offset + done, piece));
+      if (const std::byte* memory = planar ? nullptr : work_->executor().mapped(buffer); memory != nullptr) {
+        KVANT_TRY(work_->finish());
+        std::memcpy(static_cast<std::byte*>(data) + done, memory + offset + done, piece);
+        done += piece;
+        continue;
+      }
       KVANT_ASSIGN(const Staging staging, work_->stage(piece, BufferKind::readback));
       if (planar)
         KVANT_TRY(work_->planar().read(*work_, buffer, offset + done, staging.range));

@@ -26,7 +26,7 @@ class Machine {
   const ExecutorLimits* limits();
 
   Result<BufferId> create_buffer(std::uint64_t size, BufferKind kind);
-  std::byte* mapped(BufferId buffer);  // of a shared buffer; else null
+  std::byte* mapped(BufferId buffer);  // of a shared buffer, or of the device's where it is mapped; else null
   void destroy_buffer(BufferId buffer);
   // These gather until something is computed, read or waited for.
   Status write(BufferId buffer, std::uint64_t offset, const void* data, std::uint64_t size);

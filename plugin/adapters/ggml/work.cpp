@@ -25,17 +25,22 @@ Status Work::flush() {
   auto ticket = executor_.submit(list_);
   list_.clear();
   staged_ = 0;
+  lone_append_end_ = 0;
   if (!ticket.ok()) {
     broken_ = {ticket.status().code(), "what was submitted before failed: " + ticket.status().message()};
     return ticket.status();
   }
   last_ = ticket.value();
+  waited_ = false;
   return {};
 }
 
 Status Work::finish() {
   KVANT_TRY(flush());
-  return last_ == Ticket::none ? Status() : executor_.wait(last_);
+  if (waited_) return {};
+  KVANT_TRY(executor_.wait(last_));
+  waited_ = true;
+  return {};
 }
 
 Result<Staging> Work::stage(std::uint64_t bytes, BufferKind kind) {

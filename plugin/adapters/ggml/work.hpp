@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "append_record.hpp"
 #include "executor.hpp"
 #include "planar.hpp"
 #include "planner.hpp"
@@ -55,6 +56,8 @@ class Work {
   void give_up(const Status& why) { broken_ = why; }
   // Waits for all that was submitted; flushes before.
   Status finish();
+  // Whether nothing has gathered, and all that was submitted was waited for.
+  bool idle() const { return broken_.ok() && list_.commands.empty() && waited_; }
   // Mapped memory for commands that are recorded before anything else is submitted or staged. Submits first when much has gathered, and waits
   // when the ring is full.
   Result<Staging> stage(std::uint64_t bytes, BufferKind kind);
@@ -67,6 +70,12 @@ class Work {
     static_assert(sizeof(Params) <= sizeof(dispatch.push));
     std::memcpy(dispatch.push.data(), &params, sizeof params);
     return dispatch;
+  }
+  // An append of one side, with nothing recorded since, which one of the other side may join; else null.
+  const AppendCall* lone_append() const { return lone_append_end_ == list_.commands.size() && lone_append_end_ != 0 ? &lone_append_ : nullptr; }
+  void note_lone_append(const AppendCall& call) {
+    lone_append_ = call;
+    lone_append_end_ = list_.commands.size();
   }
   // A buffer of at least `bytes`.
   Result<BufferRange> scratch(Scratch which, std::uint64_t bytes);
@@ -86,8 +95,11 @@ class Work {
   AttendPlanner planner_;
   PlanarTensors planar_;
   Ticket last_ = Ticket::none;
+  bool waited_ = true;        // for last_, or there is none
   Status broken_;
   std::uint64_t staged_ = 0;  // bytes since the last submit
+  AppendCall lone_append_;
+  std::size_t lone_append_end_ = 0;  // commands when it had been recorded; 0: there is none
   std::array<Buffer, static_cast<std::size_t>(Scratch::count)> scratch_;
 };
 
