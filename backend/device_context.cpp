@@ -119,8 +119,10 @@ void VulkanContext::save_pipelines() {
   Result<std::vector<std::byte>> data = executor_->pipelines().data();
   const Status saved =
       data.ok() ? save_blob(blob_path_, plan_.snapshot, shader_set_hash(), data.value()) : data.status();
-  if (!saved.ok()) device_->log().write(LogLevel::warning, saved.message());
-  blob_saved_ = compiled;
+  if (saved.ok())
+    blob_saved_ = compiled;
+  else
+    device_->log().write(LogLevel::warning, saved.message());
   blob_time_ = std::chrono::steady_clock::now();
 }
 

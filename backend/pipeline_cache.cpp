@@ -215,13 +215,18 @@ Result<std::vector<PipelineStatistic>> PipelineCache::statistics(KernelId kernel
 }
 
 Result<std::vector<std::byte>> PipelineCache::data() const {
-  std::size_t size = 0;
-  VkResult result = device_.note(device_.vk().vkGetPipelineCacheData(device_.handle(), cache_, &size, nullptr));
+  std::vector<std::byte> bytes;
+  VkResult result = VK_INCOMPLETE;
+  // What is compiled meanwhile makes it larger.
+  for (int tries = 0; result == VK_INCOMPLETE && tries < 8; ++tries) {
+    std::size_t size = 0;
+    result = device_.note(device_.vk().vkGetPipelineCacheData(device_.handle(), cache_, &size, nullptr));
+    if (result != VK_SUCCESS) break;
+    bytes.resize(size);
+    result = device_.note(device_.vk().vkGetPipelineCacheData(device_.handle(), cache_, &size, bytes.data()));
+    bytes.resize(size);
+  }
   if (result != VK_SUCCESS) return vk_status(result, "reading the pipeline cache");
-  std::vector<std::byte> bytes(size);
-  result = device_.note(device_.vk().vkGetPipelineCacheData(device_.handle(), cache_, &size, bytes.data()));
-  if (result != VK_SUCCESS) return vk_status(result, "reading the pipeline cache");
-  bytes.resize(size);
   return bytes;
 }
 

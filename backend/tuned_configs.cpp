@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::uint64_t kVersion = 1;
 constexpr std::array<std::string_view, 3> kQueryKinds = {"one", "few", "many"};
-constexpr std::size_t kMaxFileBytes = 16U << 20;  // a larger file is not ours
+constexpr std::size_t kMaxFileBytes = 1U << 20;  // a larger file is not ours
 
 struct FormatName {
   std::uint32_t id;
@@ -163,7 +163,7 @@ bool read_entry(const JsonView& object, TunedConfigs& configs) {
 }  // namespace
 
 QueryKind query_kind(std::uint32_t max_queries) {
-  return max_queries <= 1 ? QueryKind::one : max_queries < 8 ? QueryKind::few : QueryKind::many;
+  return max_queries <= 1 ? QueryKind::one : max_queries <= 8 ? QueryKind::few : QueryKind::many;
 }
 
 std::string_view query_kind_name(QueryKind kind) { return kQueryKinds[static_cast<std::size_t>(kind)]; }
@@ -217,6 +217,8 @@ std::string tuned_path(const std::string& folder, const DeviceSnapshot& device) 
 }
 
 TunedLoad load_tuned(const std::string& path, const DeviceSnapshot& device, std::string_view shader_set) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return {BlobOutcome::absent, {}};  // a pipe would wait for its writer
   std::ifstream stream(path, std::ios::binary | std::ios::ate);
   if (!stream) return {BlobOutcome::absent, {}};
   const auto size = static_cast<std::streamoff>(stream.tellg());

@@ -40,6 +40,7 @@ struct TunedConfig {
 class TunedConfigs {
  public:
   void set(const TuningKey& key, const TunedConfig& tuned) { configs_[key] = tuned; }
+  void erase(const TuningKey& key) { configs_.erase(key); }
   std::size_t size() const { return configs_.size(); }
   const std::map<TuningKey, TunedConfig>& all() const { return configs_; }
   // The config for this call; nothing where none was measured or it is not valid here. Allocates nothing.

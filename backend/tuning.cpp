@@ -20,6 +20,7 @@ using tuning::spans;
 
 constexpr std::uint32_t kFloorSharedBytes = 16384;  // what tier 0 guarantees
 constexpr std::uint32_t kFloorInvocations = 256;
+constexpr std::uint32_t kMostInvocations = 4096;  // more than any device has in a workgroup
 constexpr std::uint32_t kRows = 4;
 constexpr std::uint32_t kGpuRows = 2;   // four take 200 registers and more: too few waves, and spills on some drivers
 constexpr std::uint32_t kLoopRows = 2;  // a loop keeps Q and the sums of V in registers at once: more rows would spill
@@ -173,11 +174,13 @@ std::uint64_t attend_shared_bytes(const AttendConfig& config, const AttendShape&
 }
 
 bool attend_config_consistent(const AttendConfig& config, const AttendShape& shape) {
-  if (!is_attend_kernel(config.kernel) || config.local_size == 0) return false;
+  // Bounds first: configs come out of files as well, and what follows multiplies them.
+  if (!is_attend_kernel(config.kernel) || config.local_size == 0 || config.local_size > kMostInvocations) return false;
+  if (config.heads_per_tile == 0 || config.heads_per_tile > shape.group) return false;
+  if (config.queries_per_item == 0 || std::uint64_t{config.heads_per_tile} * config.queries_per_item > kMostInvocations) return false;
   if (uses_matrices(config.kernel)) return matrix_config_consistent(config, shape);
   const std::uint32_t rows = config.heads_per_tile * config.queries_per_item;
-  if (config.heads_per_tile == 0 || config.heads_per_tile > shape.group) return false;
-  if (config.queries_per_item == 0 || rows > kMaxAttendRows || rows > config.local_size) return false;
+  if (rows > kMaxAttendRows || rows > config.local_size) return false;
   const std::uint32_t k_lanes = config.tune[kTuneKLanes], v_lanes = config.tune[kTuneVLanes];
   if (!std::has_single_bit(k_lanes) || k_lanes > config.local_size) return false;
   if (v_lanes < spans(shape.head_dim_v) || v_lanes > config.local_size) return false;

@@ -114,8 +114,7 @@ bool matrix_config_consistent(const AttendConfig& config, const AttendShape& sha
   const std::uint32_t chunk = config.tune[kTuneChunk];
   if (!matrices_take(shape) || !is_kernel_shape(matrix_shape_of(config))) return false;
   if (!std::has_single_bit(config.subgroup_size) || config.subgroup_size > 128) return false;
-  if (config.local_size == 0 || config.local_size % config.subgroup_size != 0) return false;
-  if (config.heads_per_tile == 0 || config.heads_per_tile > shape.group || config.queries_per_item == 0) return false;
+  if (config.local_size % config.subgroup_size != 0) return false;
   if (config.heads_per_tile * config.queries_per_item > kMostRows * 2) return false;
   // A row's lanes are neighbours in a subgroup.
   const std::uint32_t rows = subgroup_rows(config);

@@ -53,34 +53,4 @@ BatchShape batch_shape(const GroupBatch& batch, const GroupGeometry& group, std:
   return shape;
 }
 
-std::uint32_t keys_seen_by_all(const params::AttendSeq& seq, bool causal) {
-  std::int64_t end = std::min(seq.kv_len, seq.mask_row_words != 0 ? seq.mask_kv_begin : seq.kv_len);
-  if (causal) end = std::clamp<std::int64_t>(std::int64_t{seq.q_pos_begin} + 1, 0, end);
-  return static_cast<std::uint32_t>(end);
-}
-
-SharedShape shared_shape(const GroupBatch& batch, std::uint32_t page_tokens, bool causal, std::uint32_t least, std::uint32_t most) {
-  SharedShape shape;
-  const auto asks = [&](const params::AttendSeq& seq) { return seq.q_len >= least && seq.q_len <= most; };
-  for (std::size_t first = 0, last = 0; first < batch.common_pages.size(); first = last) {
-    std::uint64_t shared = keys_seen_by_all(batch.seqs[first], causal);
-    std::uint32_t queries = batch.seqs[first].q_len;
-    for (last = first + 1; last < batch.common_pages.size(); ++last) {
-      const params::AttendSeq& seq = batch.seqs[last];
-      const std::uint64_t before = std::min<std::uint64_t>(keys_seen_by_all(batch.seqs[last - 1], causal), keys_seen_by_all(seq, causal));
-      const std::uint64_t common = std::min(before, std::uint64_t{batch.common_pages[last]} * page_tokens);
-      if (common == 0 || !asks(batch.seqs[last - 1]) || !asks(seq)) break;
-      shared = std::min(shared, common);
-      shape.saved += common;
-      queries += seq.q_len;
-    }
-    if (last - first == 1) continue;
-    shape.max_queries = std::max(shape.max_queries, queries);
-    shape.total_queries += queries;
-    shape.max_kv_len = std::max(shape.max_kv_len, shared);
-    shape.total_kv_len += shared;
-  }
-  return shape;
-}
-
 }  // namespace kvant

@@ -43,16 +43,4 @@ struct BatchShape {
 };
 BatchShape batch_shape(const GroupBatch& batch, const GroupGeometry& group, std::uint32_t least, std::uint32_t most);
 
-// How many keys, from the first one on, every query of the sequence sees in a layer group without a window.
-std::uint32_t keys_seen_by_all(const params::AttendSeq& seq, bool causal);
-
-// Of the same sequences: runs of neighbours that begin with the same keys, by batch.common_pages. `saved`: keys that need not be
-// read once more for each sequence, 0 if there is no run; the others are of the keys that all sequences of a run share.
-struct SharedShape {
-  std::uint32_t max_queries = 0, total_queries = 0;  // of a run
-  std::uint64_t max_kv_len = 0, total_kv_len = 0;
-  std::uint64_t saved = 0;
-};
-SharedShape shared_shape(const GroupBatch& batch, std::uint32_t page_tokens, bool causal, std::uint32_t least, std::uint32_t most);
-
 }  // namespace kvant

@@ -1,11 +1,13 @@
 // CacheImpl: the attention of one layer: configs and items, shared by layers that ask the same, and their dispatches.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <span>
 
 #include "attend_record.hpp"
 #include "layer_run.hpp"
 #include "params/attend.h"
+#include "shared_keys.hpp"
 
 namespace kvant {
 namespace {
@@ -21,6 +23,8 @@ constexpr std::uint64_t kPartialBytes = 64ull << 20;
 
 // Sequences share the work on their common keys if that saves reading a key of this many.
 constexpr std::uint64_t kWorthSharing = 8;
+// So many query rows of a KV head fill tiles that are made for prompts.
+constexpr std::uint32_t kManyRows = 16;
 
 std::uint32_t attend_flags(const RunArgs& args, const GroupGeometry& group, bool masked) {
   std::uint32_t flags = 0;
@@ -52,14 +56,17 @@ AttendVariant& CacheImpl::find_variant(std::uint32_t group, bool wide, const Att
   return variant;
 }
 
-// The config for keys that neighbouring sequences share, if there are enough of them, and if it serves more queries at once.
-std::optional<AttendConfig> CacheImpl::shared_config(const LayerRun& run, AttendShape shape, const AttendRequest& request) const {
+// The config for keys that neighbouring sequences share, if there are enough of them, and if it serves more queries at once. How many share them is
+// rounded up: sequences come and go, and each number would be a pipeline of its own.
+std::optional<AttendConfig> CacheImpl::shared_config(const LayerRun& run, AttendShape shape, const AttendRequest& request) {
   const RunArgs& args = *run.args;
   if (args.invariant || args.mass || args.alibi_slopes != nullptr || geometry_.groups[run.group].window != 0) return std::nullopt;
   const GroupBatch& batch = tables_of(run).batch;
-  const SharedShape shared = shared_shape(batch, geometry_.page_tokens, args.causal, request.least_queries, request.most_queries);
+  find_common_tokens(batch, geometry_.page_tokens, {args.causal, request.least_queries, request.most_queries}, common_tokens_);
+  const SharedShape shared = shared_shape(batch, common_tokens_);
   if (shared.saved == 0 || shared.saved < shape.total_kv_len / kWorthSharing) return std::nullopt;
-  shape.max_queries = shared.max_queries;
+  shape.max_queries = std::bit_ceil(shared.max_queries);
+  if (std::uint64_t{shared.max_queries} * shape.group >= kManyRows) shape.max_queries = std::max(shape.max_queries, kManyRows);
   shape.total_queries = shared.total_queries;
   shape.max_kv_len = shared.max_kv_len;
   shape.total_kv_len = shared.total_kv_len;
@@ -71,6 +78,22 @@ std::optional<AttendConfig> CacheImpl::shared_config(const LayerRun& run, Attend
 AttendConfig CacheImpl::attend_config(const AttendShape& shape) const {
   const AttendConfig config = executor_.attend_config(shape);
   return attend_override_ ? attend_override_(shape, config) : config;
+}
+
+// The variant's number, with memory for its partial results. Where shared keys ask for more of that than there is, each sequence reads its own.
+Result<std::size_t> CacheImpl::partial_variant(const LayerRun& run, AttendRequest request, std::uint64_t row_bytes) {
+  const std::uint64_t most_bytes = executor_.limits().max_binding_bytes;
+  for (;;) {
+    const AttendVariant& variant = find_variant(run.group, run.read_wide, request);
+    const std::uint64_t bytes = variant.plan.max_partial_rows * row_bytes;
+    const Status status =
+        bytes > most_bytes ? Status(StatusCode::resource_exhausted, "the partial results of one query take " + std::to_string(bytes) +
+                                                                        " bytes, the device binds at most " + std::to_string(most_bytes))
+                           : partial_.ensure(bytes, run.recording ? &retired_ : nullptr);
+    if (status.ok()) return static_cast<std::size_t>(&variant - step_.variants.data());
+    if (request.shared == ItemCut{} || status.code() != StatusCode::resource_exhausted) return status;
+    request.shared = {};
+  }
 }
 
 Status CacheImpl::prepare_attention(LayerRun& run) {
@@ -109,18 +132,12 @@ Status CacheImpl::prepare_attention(LayerRun& run) {
     const std::optional<AttendConfig> shared = shared_config(run, shape, request);
     if (shared) request.shared = item_cut(*shared);
     request.merge_all = (run.transforms & (KVANT_ROTATE_V | KVANT_CENTRE_V)) != 0;
-    const std::uint64_t most_bytes = executor_.limits().max_binding_bytes;
-    request.partial_rows = std::min(kPartialBytes, most_bytes) / row_bytes;
-    const AttendVariant& variant = find_variant(run.group, run.read_wide, request);
-    const std::uint64_t partial_bytes = variant.plan.max_partial_rows * row_bytes;
-    if (partial_bytes > most_bytes)
-      return {StatusCode::resource_exhausted, "the partial results of one query take " + std::to_string(partial_bytes) +
-                                                  " bytes, the device binds at most " + std::to_string(most_bytes)};
-    KVANT_TRY(partial_.ensure(partial_bytes, run.recording ? &retired_ : nullptr));
+    request.partial_rows = std::min(kPartialBytes, executor_.limits().max_binding_bytes) / row_bytes;
+    KVANT_ASSIGN(std::size_t variant, partial_variant(run, request, row_bytes));
     LayerRun::Part& part = run.parts[run.part_count++];
     part.config = config;
     part.shared_config = shared.value_or(config);
-    part.scored = part.variant = static_cast<std::size_t>(&variant - step_.variants.data());
+    part.scored = part.variant = variant;
     if (!args.mass || !run.read_wide) continue;
     const AttendVariant& scored = find_variant(run.group, false, request);
     part.scored = static_cast<std::size_t>(&scored - step_.variants.data());

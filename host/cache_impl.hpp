@@ -255,7 +255,8 @@ class CacheImpl final : public Cache, public CacheDebug {
   Status prepare_attention(LayerRun& run);
   AttendVariant& find_variant(std::uint32_t group, bool wide, const AttendRequest& request);
   AttendConfig attend_config(const AttendShape& shape) const;
-  std::optional<AttendConfig> shared_config(const LayerRun& run, AttendShape shape, const AttendRequest& request) const;
+  Result<std::size_t> partial_variant(const LayerRun& run, AttendRequest request, std::uint64_t row_bytes);
+  std::optional<AttendConfig> shared_config(const LayerRun& run, AttendShape shape, const AttendRequest& request);
   void record_attention(const LayerRun& run);
 
   // cache_io.cpp
@@ -401,6 +402,7 @@ class CacheImpl final : public Cache, public CacheDebug {
   Step* open_step_ = nullptr;
   std::unique_ptr<Step> spare_step_;  // the last one that was committed, for the next plan
   AttendPlanner planner_;
+  std::vector<std::uint32_t> common_tokens_;  // scratch
   MetaTable meta_;
   ScratchBuffer partial_;
   ScratchBuffer lse_;               // of a run that counts mass and whose engine asks for none

@@ -1,17 +1,29 @@
 #include "planner.hpp"
 
-#include "planner_rules.hpp"
-
 #include <algorithm>
 #include <cassert>
+
+#include "shared_keys.hpp"
 
 namespace kvant {
 
 using params::AttendItem;
 using params::AttendSeq;
 using params::MergeItem;
-using planner::asked;
-using planner::step_of;
+
+namespace {
+
+// Cuts lie at its multiples; 0: anywhere.
+std::uint32_t step_of(const ItemCut& cut) {
+  if (cut.kv_per_item == 0 || cut.kv_split == 0) return std::max(cut.kv_per_item, cut.kv_split);
+  return std::min(cut.kv_per_item, cut.kv_split);
+}
+
+bool asked(const AttendSeq& seq, const AttendRequest& request) {
+  return seq.q_len >= request.least_queries && seq.q_len <= request.most_queries;
+}
+
+}  // namespace
 
 void AttendPlan::clear() {
   items.clear();
@@ -164,7 +176,10 @@ void AttendPlanner::plan(const GroupBatch& batch, const GroupGeometry& group, st
   pass_keys_.clear();
   pass_rows_ = 0;
   pass_merge_begin_ = 0;
-  find_common_tokens();
+  if (request.shared.queries_per_item != 0 && group.window == 0)
+    find_common_tokens(batch, page_tokens, {request.causal, request.least_queries, request.most_queries}, common_tokens_);
+  else
+    common_tokens_.assign(batch.seqs.size(), 0);
   for (std::uint32_t s = 0, last = 0; s < batch.seqs.size(); s = last) {
     for (last = s + 1; last < batch.seqs.size() && common_tokens_[last] != 0;) ++last;
     if (asked(batch.seqs[s], request)) add_run(s, last);

@@ -85,16 +85,14 @@ class AttendPlanner {
     bool shared;
   };
 
-  void find_common_tokens();
   void find_ranges(const params::AttendSeq& seq, std::uint32_t q_begin, std::uint32_t q_count);
   void find_pieces(std::uint32_t seq, const ItemCut& cut);
   void add_item(params::AttendItem item, std::uint32_t slab, bool shared);
   void add_tile(std::uint32_t seq, std::uint32_t q_begin, std::uint32_t q_count);
   void add_sequence(std::uint32_t seq);
   void add_run(std::uint32_t first, std::uint32_t last);
-  void add_branch(std::uint32_t first, std::uint32_t last, std::uint32_t begin, std::uint32_t splits);
   void add_leaf(std::uint32_t seq, std::uint32_t begin, std::uint32_t splits);
-  void add_shared(std::uint32_t first, std::uint32_t last, std::uint32_t begin, std::uint32_t end, std::uint32_t& splits);
+  std::uint32_t add_shared(std::uint32_t first, std::uint32_t last, std::uint32_t begin, std::uint32_t end, std::uint32_t splits);
   void close_pass();
 
   const GroupBatch* batch_ = nullptr;

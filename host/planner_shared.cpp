@@ -3,32 +3,22 @@
 // branch's own. A query's partial rows, from the root to its leaf, are merged like any other splits, by their log-sum-exps
 // (the method: FlashInfer's cascade attention, arXiv:2501.01005). The kernels know nothing of it.
 #include <algorithm>
+#include <numeric>
+#include <span>
 
-#include "planner_rules.hpp"
+#include "planner.hpp"
+#include "shared_keys.hpp"
 
 namespace kvant {
 
 using params::AttendSeq;
-using planner::asked;
-using planner::step_of;
 
-// Whole steps of the leaves' cuts: a sequence alone has its keys cut there as well.
-void AttendPlanner::find_common_tokens() {
-  const std::vector<AttendSeq>& seqs = batch_->seqs;
-  common_tokens_.assign(seqs.size(), 0);
-  if (request_.shared.queries_per_item == 0 || group_->window != 0 || batch_->common_pages.empty()) return;
-  const std::uint32_t step = std::max(step_of(request_.own), page_tokens_);
-  for (std::uint32_t s = 1; s < seqs.size(); ++s) {
-    if (!asked(seqs[s - 1], request_) || !asked(seqs[s], request_)) continue;
-    const auto pages = std::uint64_t{batch_->common_pages[s]} * page_tokens_;
-    const std::uint32_t seen = std::min(keys_seen_by_all(seqs[s - 1], request_.causal), keys_seen_by_all(seqs[s], request_.causal));
-    const std::uint64_t tokens = std::min<std::uint64_t>(pages, seen);
-    common_tokens_[s] = static_cast<std::uint32_t>(tokens - tokens % step);
-  }
-}
+// Times the rows that a run's partial results fill, which it may take.
+constexpr std::uint64_t kMostUnused = 4;
 
 // Sequences [first, last), each of which shares keys with the one before it.
 void AttendPlanner::add_run(std::uint32_t first, std::uint32_t last) {
+  if (first == last) return;
   if (last - first == 1) return add_sequence(first);
   const AttendSeq &begin = batch_->seqs[first], &end = batch_->seqs[last - 1];
   const std::uint32_t queries = end.q_begin + end.q_len - begin.q_begin;
@@ -36,14 +26,28 @@ void AttendPlanner::add_run(std::uint32_t first, std::uint32_t last) {
   run_items_.clear();
   run_splits_.assign(queries, 0);
   run_query_ = begin.q_begin;
-  add_branch(first, last, 0, 0);
-  const std::uint64_t splits = *std::max_element(run_splits_.begin(), run_splits_.end());
-  const std::uint64_t rows = splits * queries * request_.q_heads;
-  if (rows > request_.partial_rows) {
+  walk_shared(
+      std::span<const std::uint32_t>(common_tokens_), first, last, 0, 0u,
+      [this](std::uint32_t from, std::uint32_t to, std::uint32_t keys_begin, std::uint32_t keys_end, std::uint32_t splits) {
+        return add_shared(from, to, keys_begin, keys_end, splits);
+      },
+      [this](std::uint32_t seq, std::uint32_t keys_begin, std::uint32_t splits) { add_leaf(seq, keys_begin, splits); });
+  // Splits lie one row of queries after the other, so that each query has as many rows as the one with most splits.
+  const auto longest = std::max_element(run_splits_.begin(), run_splits_.end());
+  const std::uint64_t rows = std::uint64_t{*longest} * queries * request_.q_heads;
+  const std::uint64_t used = std::accumulate(run_splits_.begin(), run_splits_.end(), std::uint64_t{0}) * request_.q_heads;
+  const bool lopsided = rows > kMostUnused * used;
+  if (lopsided || rows > request_.partial_rows) {
     plan_->shared_seqs.resize(known);
-    const std::uint32_t middle = first + (last - first) / 2;
-    add_run(first, middle);
-    return add_run(middle, last);
+    std::uint32_t left = first + (last - first) / 2, right = left;
+    if (lopsided) {  // the long sequence stands alone
+      const std::uint32_t query = begin.q_begin + static_cast<std::uint32_t>(longest - run_splits_.begin());
+      for (left = first; batch_->seqs[left].q_begin + batch_->seqs[left].q_len <= query;) ++left;
+      right = left + 1;
+    }
+    add_run(first, left);
+    if (left != right) add_sequence(left);
+    return add_run(right, last);
   }
   if (pass_rows_ + rows > request_.partial_rows) close_pass();
   const auto base = static_cast<std::uint32_t>(pass_rows_);
@@ -55,17 +59,6 @@ void AttendPlanner::add_run(std::uint32_t first, std::uint32_t last) {
   for (std::uint32_t i = 0; i < queries; ++i)
     plan_->merges.push_back({base + i * request_.q_heads, stride, run_splits_[i], begin.q_begin + i});
   pass_rows_ += rows;
-}
-
-// Sequences of a run that agree on their first `begin` keys, for which their queries have `splits` items so far.
-void AttendPlanner::add_branch(std::uint32_t first, std::uint32_t last, std::uint32_t begin, std::uint32_t splits) {
-  if (last - first == 1) return add_leaf(first, begin, splits);
-  const std::uint32_t end = *std::min_element(common_tokens_.begin() + first + 1, common_tokens_.begin() + last);
-  add_shared(first, last, begin, end, splits);
-  for (std::uint32_t child = first, next = first; child < last; child = next) {
-    for (next = child + 1; next < last && common_tokens_[next] > end;) ++next;
-    add_branch(child, next, end, splits);
-  }
 }
 
 // The keys of one sequence from `begin` on.
@@ -85,15 +78,14 @@ void AttendPlanner::add_leaf(std::uint32_t seq, std::uint32_t begin, std::uint32
   }
 }
 
-// Keys [begin, end) of the first sequence, and of all of them.
-void AttendPlanner::add_shared(std::uint32_t first, std::uint32_t last, std::uint32_t begin, std::uint32_t end,
-                               std::uint32_t& splits) {
+// Keys [begin, end) of the first sequence, and of all of them, for which their queries have `splits` items so far. Returns how many they have then.
+std::uint32_t AttendPlanner::add_shared(std::uint32_t first, std::uint32_t last, std::uint32_t begin, std::uint32_t end, std::uint32_t splits) {
   const AttendSeq &from = batch_->seqs[first], &to = batch_->seqs[last - 1];
   const std::uint32_t queries = to.q_begin + to.q_len - from.q_begin;
   const std::uint32_t offset = from.q_begin - run_query_;
   ranges_.assign(1, {begin, end});
   find_pieces(first, request_.shared);
-  if (pieces_.empty()) return;  // holes alone
+  if (pieces_.empty()) return splits;  // holes alone
   AttendSeq seq = from;
   seq.kv_len = seq.mask_kv_begin = end;
   seq.mask_row_words = seq.mask_offset = 0;
@@ -107,6 +99,7 @@ void AttendPlanner::add_shared(std::uint32_t first, std::uint32_t last, std::uin
       run_items_.push_back({{index, q, std::min(most, queries - q), piece.begin, piece.end, 0, 0, 0}, piece.slab, splits, offset + q, true});
     ++splits;
   }
+  return splits;
 }
 
 }  // namespace kvant

@@ -92,15 +92,25 @@ class Tuner {
     const size_t winner = better ? best.candidate : 0;
     result.best = device_.name(winner);
     result.best_seconds = better ? best.seconds() : result.chosen_seconds;
-    device_.keep(winner, 1e6 * result.best_seconds, 1e6 * result.chosen_seconds);
+    if (better)
+      device_.keep(winner, 1e6 * result.best_seconds, 1e6 * result.chosen_seconds);
+    else if (result.complete)
+      device_.leave();
     return result;
   }
 
  private:
   bool late() const { return watch_.seconds() > 60 * options_.minutes; }
 
-  // Candidate 0 always runs: everything is compared with it.
+  // Candidate 0 always runs: everything is compared with it. Another one may fail.
   Outcome<void> enter(size_t candidate, const FormatPair& pair, const BenchShape& shape, std::vector<Running>& field, TuneResult& result) {
+    auto entered = try_candidate(candidate, pair, shape, field, result);
+    if (entered.ok() || candidate == 0) return entered;
+    ++result.skipped;
+    return {};
+  }
+
+  Outcome<void> try_candidate(size_t candidate, const FormatPair& pair, const BenchShape& shape, std::vector<Running>& field, TuneResult& result) {
     if (candidate != 0 && late()) {
       result.complete = false;
       return {};
@@ -167,6 +177,14 @@ Outcome<void> run(const TuneOptions& options) {
   const DeviceOptions& device = options.host.device;
   const std::unique_ptr<TuneDevice> inside = TuneDevice::open(device.index, device.capabilities, device.quirks, reason);
   if (inside == nullptr) return Failure{reason, Exit::kNoDevice};
+  kvant_build_info build{};
+  build.struct_size = sizeof build;
+  KVANT_TRY((*opened)->check((*opened)->api().get_build_info(&build)));
+  if (build.shader_set != TuneDevice::shader_set())
+    return Failure{std::string("the library has the shaders ") + build.shader_set + ", this program " + TuneDevice::shader_set() + ": it would not take what is measured",
+                   Exit::kUsage};
+  if (options.out.empty() && !(device.capabilities.empty() && device.quirks.empty()))
+    return Failure{"--capabilities or --quirks make another device of this one, whose file is not the one in --pipeline-cache: --out FILE says where the result goes", Exit::kUsage};
   const std::string path = options.out.empty() ? inside->path_in(device.pipeline_cache_folder) : options.out;
 
   Tuner tuner(options, (*opened)->library(), *inside);
@@ -202,7 +220,7 @@ void add_tune_command(CLI::App& app) {
   add_host_options(*command, options->host);
   command->add_option("--formats", options->formats, kFormatsHelp)->capture_default_str();
   command->add_option("--head-dim", options->head_dims, "head dimensions, comma-separated")->capture_default_str();
-  command->add_option("--queries", options->queries, "queries of a sequence in one call, comma-separated: 1 stands for one, 2 to 7 for few, more for many")
+  command->add_option("--queries", options->queries, "queries of a sequence in one call, comma-separated: 1 stands for one, 2 to 8 for few, more for many")
       ->capture_default_str();
   command->add_option("--kv-heads", options->kv_heads, "KV heads")->check(at_least(1))->capture_default_str();
   command->add_option("--gqa", options->group, "query heads that share a KV head")->check(at_least(1))->capture_default_str();

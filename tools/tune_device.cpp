@@ -18,6 +18,7 @@ struct TuneDevice::State {
   AttendShape shape;
   std::vector<Candidate> candidates;
   TunedConfigs kept;
+  std::vector<TuningKey> left;
 };
 
 TuneDevice::TuneDevice() : state_(std::make_unique<State>()) {}
@@ -113,8 +114,16 @@ void TuneDevice::keep(size_t candidate, double microseconds, double default_micr
   state_->kept.set(tuning_key(state_->shape), {one.config, one.workgroups, microseconds, default_microseconds});
 }
 
+void TuneDevice::leave() {
+  state_->kept.erase(tuning_key(state_->shape));
+  state_->left.push_back(tuning_key(state_->shape));
+}
+
+std::string TuneDevice::shader_set() { return std::string(shader_set_hash()); }
+
 std::string TuneDevice::save(const std::string& path) const {
   TunedConfigs all = load_tuned(path, state_->snapshot, shader_set_hash()).configs;
+  for (const TuningKey& key : state_->left) all.erase(key);
   for (const auto& [key, tuned] : state_->kept.all()) all.set(key, tuned);
   return save_tuned(path, all, state_->snapshot, shader_set_hash()).message();
 }

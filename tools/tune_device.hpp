@@ -23,6 +23,8 @@ class TuneDevice {
  public:
   // `index`: as `kvant info` numbers devices, -1 for the best. Null on failure, with the reason.
   static std::unique_ptr<TuneDevice> open(int index, const std::string& capabilities, const std::string& quirks, std::string& reason);
+  // Of this program; a library of another takes no file from it.
+  static std::string shader_set();
   ~TuneDevice();
   TuneDevice(const TuneDevice&) = delete;
   TuneDevice& operator=(const TuneDevice&) = delete;
@@ -37,7 +39,9 @@ class TuneDevice {
 
   // Remembers the candidate as the call's, until the next save.
   void keep(size_t candidate, double microseconds, double default_microseconds);
-  // Adds what was kept to the file, in place of what it says of the same calls. "" or the reason why not.
+  // Remembers that the call is to be left to tuning.
+  void leave();
+  // Adds what was kept to the file, in place of what it says of the same calls, and takes out what was left. "" or the reason why not.
   std::string save(const std::string& path) const;
   // The file of this device in a folder of pipelines.
   std::string path_in(const std::string& folder) const;

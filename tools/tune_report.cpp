@@ -11,7 +11,7 @@ namespace {
 Table result_table(const TuneReport& report) {
   Table table({"call", "configs", "chosen us", "quickest us", "gain", "the quickest"});
   for (const TuneResult& one : report.results) {
-    table.add({one.call, std::to_string(one.candidates) + (one.complete ? "" : " of more"), fixed(1e6 * one.chosen_seconds, 1),
+    table.add({one.call, std::to_string(one.candidates) + (one.complete ? "" : " of more") + (one.skipped == 0 ? "" : ", " + std::to_string(one.skipped) + " failed"), fixed(1e6 * one.chosen_seconds, 1),
                fixed(1e6 * one.best_seconds, 1), fixed(one.chosen_seconds / one.best_seconds, 2), one.best == one.chosen ? "as chosen" : one.best});
   }
   return table;
@@ -38,6 +38,7 @@ std::string tune_json(const TuneReport& report) {
   for (const TuneResult& one : report.results)
     all["calls"].push_back({{"call", one.call},
                             {"candidates", one.candidates},
+                            {"skipped", one.skipped},
                             {"complete", one.complete},
                             {"chosen", one.chosen},
                             {"chosen_seconds", one.chosen_seconds},

@@ -13,6 +13,7 @@ struct TuneResult {
   std::string chosen, best;  // config of tuning, of measuring; the same text where no other was quicker by enough
   double chosen_seconds = 0, best_seconds = 0;
   size_t candidates = 0;
+  size_t skipped = 0;    // could not run: no memory, or the driver compiles them not
   bool complete = true;  // false: time ran out before every candidate was measured
 };
 

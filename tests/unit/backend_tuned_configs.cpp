@@ -70,8 +70,8 @@ TEST_CASE("tuned configs: a call finds what was measured for its kind, cut for i
 TEST_CASE("tuned configs: kinds of calls by their queries, and no more queries an item than the call has") {
   CHECK(query_kind(1) == QueryKind::one);
   CHECK(query_kind(2) == QueryKind::few);
-  CHECK(query_kind(7) == QueryKind::few);
-  CHECK(query_kind(8) == QueryKind::many);
+  CHECK(query_kind(8) == QueryKind::few);
+  CHECK(query_kind(9) == QueryKind::many);
   const DevicePlan plan = cpu_device();
   AttendShape four = call_of(4, 1024);
   four.group = 1;
@@ -92,6 +92,30 @@ TEST_CASE("tuned configs: what the device cannot run is passed over") {
   configs.set(tuning_key(shape), {chosen, 64, 1, 1});
   CHECK(configs.find(shape, large));
   CHECK_FALSE(configs.find(shape, floor_device()));
+}
+
+TEST_CASE("tuned configs: numbers whose products wrap are passed over") {
+  const DevicePlan plan = floor_device();
+  AttendShape shape = call_of(64, 4096);
+  AttendConfig config;
+  config.kernel = KernelId::attend_prefill_cm1;
+  config.subgroup_size = 1;
+  config.kv_per_item = 0;
+  config.kv_split = 128;
+  config.tune = {4, 4, 64, 4};
+  for (const auto& [local_size, heads, queries] : {std::array<std::uint32_t, 3>{1u << 30, 1, 1}, {1u << 31, 1, 1}, {0xFFFFFFFFu, 1, 1}, {128, 2, 1u << 31},
+                                                   {128, 4, 1u << 30}, {128, 0xFFFFFFFFu, 0xFFFFFFFFu}}) {
+    config.local_size = local_size;
+    config.heads_per_tile = heads;
+    config.queries_per_item = queries;
+    for (const KernelId kernel : {KernelId::attend_prefill_cm1, KernelId::attend_decode, KernelId::attend_decode_sg}) {
+      config.kernel = kernel;
+      CHECK_FALSE(attend_config_consistent(config, shape));
+      TunedConfigs configs;
+      configs.set(tuning_key(shape), {config, 1, 1, 1});
+      CHECK_FALSE(configs.find(shape, plan));
+    }
+  }
 }
 
 TEST_CASE("tuned configs: a file holds all of it, of one device, driver and shader set") {
@@ -148,7 +172,7 @@ TEST_CASE("tuned configs: files on disk") {
   CHECK(save_tuned(path, configs, plan.snapshot, "shaders").ok());
   CHECK(load_tuned(path, plan.snapshot, "shaders").outcome == BlobOutcome::hit);
   CHECK(std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator()) == 1);
-  std::filesystem::resize_file(path, (16U << 20) + 1);
+  std::filesystem::resize_file(path, (1U << 20) + 1);
   CHECK(load_tuned(path, plan.snapshot, "shaders").outcome == BlobOutcome::not_a_blob);
   std::filesystem::remove_all(folder);
   std::ofstream(folder) << "in the way";
