@@ -38,6 +38,12 @@ class VulkanEngine {
   std::uint16_t* halves(VkDeviceSize offset) const { return reinterpret_cast<std::uint16_t*>(mapped_ + offset); }
   std::uint64_t buffer() const { return reinterpret_cast<std::uint64_t>(buffer_); }
 
+  VkDevice device() const { return device_; }
+  template <typename F>
+  F device_function(const char* name) const {
+    return reinterpret_cast<F>(get_device_(device_, name));
+  }
+
   VkCommandBuffer begin();
   // Ends with a barrier from compute to the host, submits to the queue and waits for its fence.
   bool submit_and_wait(VkCommandBuffer commands);
@@ -48,10 +54,6 @@ class VulkanEngine {
   void* inside_lock_data = nullptr;
 
  private:
-  template <typename F>
-  F device_function(const char* name) const {
-    return reinterpret_cast<F>(get_device_(device_, name));
-  }
   template <typename F>
   F instance_function(const char* name) const {
     return reinterpret_cast<F>(get_instance_(instance_, name));

@@ -30,13 +30,14 @@ LAYERS = {
     "tools": ["plugin/include", "tools/engine", "tools/replay", "tools/stats"],
     "tests/reference": ["host", "backend", "shaders"],
     "tests/abi": ["plugin/include", "tests"],
+    "tests/baseline": ["plugin/include", "tests"],
     "tests": ["tests", "plugin/include", "host", "backend", "shaders", "tools/engine", "tools/replay", "tools/stats"],
 }
 GENERATED_HEADERS = {"build_facts.hpp", "shader_set_hash.inc"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 VULKAN_HEADER = re.compile(r"^(vulkan/|vk_video/|volk\.h|vk_mem_alloc\.h)")
 # A host that brings its own VkDevice has to know Vulkan; such hosts live in these places.
-VULKAN_FOLDERS = ("backend/", "tests/abi/", "tests/fault/")
+VULKAN_FOLDERS = ("backend/", "tests/abi/", "tests/baseline/", "tests/fault/")
 PUBLIC_HEADER_INCLUDES = re.compile(r"^(stddef\.h|stdint\.h|kvant/kvant\w*\.h|kvant\w*\.h)$")
 
 VENDOR_FILES = {"backend/quirks.cpp", "backend/tuning.cpp"}
