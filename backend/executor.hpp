@@ -100,6 +100,7 @@ struct ExecutorLimits {
   std::uint32_t max_groups[3] = {65535, 65535, 65535};
   std::uint32_t max_staging_bytes = 0;      // most bytes of one stage() call
   std::uint64_t max_shared_bytes = 0;       // most bytes of one shared buffer; 0 = the device has no such memory
+  std::uint32_t run_tokens = 32;            // rows of a head that had better lie one after the other, where a caller may choose how large pages are
   std::uint32_t parallel_workgroups = 1;    // about as many workgroups as keep the device busy
 };
 

@@ -66,6 +66,8 @@ VulkanExecutor::VulkanExecutor(Device& device, const DevicePlan& plan, const Dev
   limits_.max_staging_bytes = static_cast<std::uint32_t>(std::min(plan.max_slab_bytes, kMaxStagingBytes));
   limits_.max_shared_bytes = max_buffer_bytes(plan, BufferKind::shared);
   limits_.parallel_workgroups = plan.parallel_workgroups;
+  // Processors fetch ahead within runs of some KiB, and wait for memory at the beginning of each.
+  if (plan.snapshot.type == DeviceType::cpu) limits_.run_tokens = 128;
   staging_ring_bytes_ = std::min(kStagingRingBytes, plan.max_slab_bytes);
   if (options.memory_limit != 0)  // leave most of a small budget to the cache itself
     staging_ring_bytes_ =

@@ -308,6 +308,12 @@ int main(int argc, char** argv) {
   for (const ggml_type type : kTypes) run_pair(backend, type, type);
   run_pair(backend, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0);
   run_pair(backend, GGML_TYPE_F16, GGML_TYPE_IQ4_NL);
+  expect(pages_log.find(", 32 rows a page") != std::string::npos, "no pages of 32 rows");
+  // Larger pages where the device likes them: llvmpipe does.
+  rows_of_stream = 256;
+  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0}) run_pair(backend, type, type);
+  expect(pages_log.find(", 128 rows a page") != std::string::npos, "no pages of 128 rows");
+  rows_of_stream = 96;
   run_reuse(backend);
   run_shared(backend);
   run_refusals(backend);
@@ -315,6 +321,6 @@ int main(int argc, char** argv) {
   expect(pages_log.find("cache_k lies in pages now") != std::string::npos, "no cache lay in pages");
   expect(pages_log.find("twin_k lies in pages now") == std::string::npos, "a twin lay in pages");
   ggml_backend_free(backend);
-  std::printf("%zu pairs of types, %d failures\n", std::size(kTypes) + 2, failures);
+  std::printf("%zu pairs of types, %d failures\n", std::size(kTypes) + 5, failures);
   return failures == 0 ? 0 : 1;
 }

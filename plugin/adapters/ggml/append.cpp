@@ -21,7 +21,7 @@ bool apart(const BufferRange& a, const BufferRange& b) {
 std::optional<AppendCall> joined(const AppendCall& k, const AppendCall& v, const ExecutorLimits& limits) {
   const params::AppendParams &p = k.params, &q = v.params;
   const bool alike = p.tokens == q.tokens && p.kv_heads == q.kv_heads && p.page_begin == q.page_begin && p.page_count == q.page_count &&
-                     p.slots_stride == q.slots_stride && k.io_in == v.io_in && k.slots.buffer == v.slots.buffer;
+                     p.slots_stride == q.slots_stride && k.page_tokens == v.page_tokens && k.io_in == v.io_in && k.slots.buffer == v.slots.buffer;
   const std::uint64_t begin = std::min(k.slots.offset, v.slots.offset);
   const std::uint64_t end = std::max(k.slots.offset + k.slots.size, v.slots.offset + v.slots.size);
   if (!alike || !apart(k.k, v.k) || end - begin > limits.max_binding_bytes) return std::nullopt;
@@ -48,7 +48,7 @@ bool can_append(const PlanarTensors& planar, const ggml_tensor* op) {
   if (t == nullptr || planar.find(source) != nullptr) return false;
   const bool f32 = source->type == GGML_TYPE_F32, f16 = source->type == GGML_TYPE_F16;
   const bool rows = op->ne[0] == static_cast<std::int64_t>(t->heads) * t->head_dim && op->nb[1] == t->row_bytes && op->ne[2] == 1 && op->ne[3] == 1 &&
-                    op->ne[1] % kPageTokens == 0 && (offset_of(op) - t->offset) % t->page_bytes() == 0;
+                    op->ne[1] % t->page_tokens == 0 && (offset_of(op) - t->offset) % t->page_bytes() == 0;
   return rows && (f32 || f16) && rows_contiguous(source) && source->nb[1] % ggml_type_size(source->type) == 0 && source->ne[1] == index->ne[0];
 }
 
@@ -60,12 +60,12 @@ Status record_append(Work& work, const ggml_tensor* op) {
   const Window rows = work.window(source);
   const Window slots = work.window(index);
   const std::uint64_t bound = limits.max_binding_bytes / t.page_bytes(), begin = (offset_of(op) - t.offset) / t.page_bytes();
-  const std::uint64_t end = begin + static_cast<std::uint64_t>(op->ne[1]) / kPageTokens;
+  const std::uint64_t end = begin + static_cast<std::uint64_t>(op->ne[1]) / t.page_tokens;
   const auto element = u32(ggml_type_size(source->type));
   AppendCall call;
   call.format_k = call.format_v = t.format;
   call.head_dim_k = call.head_dim_v = t.head_dim;
-  call.page_tokens = kPageTokens;
+  call.page_tokens = t.page_tokens;
   call.io_in = source->type == GGML_TYPE_F32 ? KVANT_IO_F32 : KVANT_IO_F16;
   call.both_sides = false;
   call.params.tokens = u32(source->ne[1]);

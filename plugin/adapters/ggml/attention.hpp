@@ -16,10 +16,11 @@ struct Attention {
 };
 
 // Pages of both sides, whose numbers agree; slabs are runs of them that can be bound. Token t of sequence s is in page
-// first + s * sequence_pages + t / 32.
+// first + s * sequence_pages + t / tokens.
 struct AttentionPages {
   std::uint64_t page_bytes[2] = {};
   BufferRange region[2];  // of page 0 and on
+  std::uint32_t tokens = 0;  // of a page
   std::uint32_t first = 0, per_sequence = 0, sequence_pages = 0, total = 0, per_slab = 0, slabs = 0;
 
   BufferRange slab(int side, std::uint32_t index) const;

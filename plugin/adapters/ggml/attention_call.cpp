@@ -56,7 +56,7 @@ GroupGeometry geometry_of(const Attention& a, const AttentionPages& pages) {
   return group;
 }
 
-AttendShape shape_of(const Attention& a, std::uint32_t sequences) {
+AttendShape shape_of(const Attention& a, const AttentionPages& pages, std::uint32_t sequences) {
   AttendShape shape;
   shape.format_k = static_cast<std::uint32_t>(a.format_k);
   shape.format_v = static_cast<std::uint32_t>(a.format_v);
@@ -68,7 +68,7 @@ AttendShape shape_of(const Attention& a, std::uint32_t sequences) {
   shape.total_queries = a.queries * sequences;
   shape.max_kv_len = a.keys;
   shape.total_kv_len = std::uint64_t{a.keys} * sequences;
-  shape.page_tokens = kPageTokens;
+  shape.page_tokens = pages.tokens;
   return shape;
 }
 
@@ -119,7 +119,7 @@ Status record_sequences(Work& work, const Attention& a, const AttentionPages& pa
   AttendPlan plan;
   AttendCall call;
   call.plan = &plan;
-  call.shape = shape_of(a, count);
+  call.shape = shape_of(a, pages, count);
   call.config = work.executor().attend_config(call.shape);
   call.io_in = call.io_out = KVANT_IO_F32;
   call.merge_local_size = work.executor().page_kernel_config(KernelId::attend_merge).local_size;
@@ -131,7 +131,7 @@ Status record_sequences(Work& work, const Attention& a, const AttentionPages& pa
   request.causal = false;
   request.own = item_cut(call.config);
   request.partial_rows = std::min(kPartialBytes, limits.max_binding_bytes) / row_bytes;
-  work.planner().plan(batch, geometry_of(a, pages), kPageTokens, request, plan);
+  work.planner().plan(batch, geometry_of(a, pages), pages.tokens, request, plan);
   const std::uint64_t partial_bytes = plan.max_partial_rows * row_bytes;
   if (partial_bytes > limits.max_binding_bytes) return {StatusCode::resource_exhausted, "partial results cannot be bound"};
 

@@ -9,7 +9,7 @@ namespace kvant::ggml {
 namespace {
 
 PageRows side_of(const Attention& a, const AttentionPages& pages, int side) {
-  return {side == 0 ? a.format_k : a.format_v, side == 0 ? a.dim_k : a.dim_v, a.kv_heads, pages.page_bytes[side]};
+  return {side == 0 ? a.format_k : a.format_v, side == 0 ? a.dim_k : a.dim_v, a.kv_heads, pages.tokens, pages.page_bytes[side]};
 }
 
 // How many pages a slab takes: all, or a multiple of kAlignedPages that can be bound.
@@ -21,8 +21,10 @@ void cut(AttentionPages& pages, const ExecutorLimits& limits) {
 
 std::optional<AttentionPages> planar_pages(Work& work, const Attention& a) {
   const auto k = work.planar().view(a.k, work.executor().limits()), v = work.planar().view(a.v, work.executor().limits());
-  if (!k || !v || k->first_page != v->first_page || k->sequence_pages != v->sequence_pages) return std::nullopt;
+  if (!k || !v || k->first_page != v->first_page || k->sequence_pages != v->sequence_pages || k->tensor->page_tokens != v->tensor->page_tokens)
+    return std::nullopt;
   AttentionPages pages;
+  pages.tokens = k->tensor->page_tokens;
   pages.page_bytes[0] = k->tensor->page_bytes();
   pages.page_bytes[1] = v->tensor->page_bytes();
   for (int side = 0; side < 2; ++side) {
@@ -30,7 +32,7 @@ std::optional<AttentionPages> planar_pages(Work& work, const Attention& a) {
     pages.region[side] = {t.buffer, t.offset, t.bytes};
   }
   pages.first = k->first_page;
-  pages.per_sequence = (a.keys + kPageTokens - 1) / kPageTokens;
+  pages.per_sequence = (a.keys + pages.tokens - 1) / pages.tokens;
   pages.sequence_pages = k->sequence_pages;
   pages.total = static_cast<std::uint32_t>(std::min(k->tensor->bytes / pages.page_bytes[0], v->tensor->bytes / pages.page_bytes[1]));
   cut(pages, work.executor().limits());
@@ -47,6 +49,7 @@ BufferRange AttentionPages::slab(int side, std::uint32_t index) const {
 
 AttentionPages scratch_pages(const Attention& a, const ExecutorLimits& limits) {
   AttentionPages pages;
+  pages.tokens = kPageTokens;
   pages.page_bytes[0] = std::uint64_t{page_layout(format_info(a.format_k), a.dim_k, kPageTokens).head_bytes} * a.kv_heads;
   pages.page_bytes[1] = std::uint64_t{page_layout(format_info(a.format_v), a.dim_v, kPageTokens).head_bytes} * a.kv_heads;
   pages.per_sequence = pages.sequence_pages = (a.keys + kPageTokens - 1) / kPageTokens;

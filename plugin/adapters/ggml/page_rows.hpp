@@ -17,7 +17,7 @@ inline constexpr std::uint32_t kAlignedPages = 16;
 // One side of a cache: what its pages hold.
 struct PageRows {
   FormatId format{};
-  std::uint32_t head_dim = 0, heads = 0;
+  std::uint32_t head_dim = 0, heads = 0, page_tokens = 0;
   std::uint64_t page_bytes = 0;
 };
 

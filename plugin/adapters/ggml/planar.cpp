@@ -29,7 +29,19 @@ bool rows_may_be_pages(const ggml_tensor* root) {
   return format_of(root->type).has_value() && ggml_is_contiguous(root) && ggml_nrows(root) % kPageTokens == 0 && ggml_nelements(root) > 0;
 }
 
-PageRows side_of(const PlanarTensor& tensor) { return {tensor.format, tensor.head_dim, tensor.heads, tensor.page_bytes()}; }
+bool can_bind_pages(const ggml_tensor* root, std::uint32_t page_tokens, const ExecutorLimits& limits) {
+  const std::uint64_t page = std::uint64_t{ggml_row_size(root->type, root->ne[0])} * page_tokens;
+  return ggml_nbytes(root) <= limits.max_binding_bytes || kAlignedPages * page <= limits.max_binding_bytes;
+}
+
+// The largest that the device likes, that can be bound, and of which each matrix of the tensor (llama.cpp's stream) has a whole number.
+std::uint32_t page_tokens_of(const ggml_tensor* root, const ExecutorLimits& limits) {
+  std::uint32_t tokens = std::max(limits.run_tokens, kPageTokens);
+  while (tokens > kPageTokens && (root->ne[1] % tokens != 0 || !can_bind_pages(root, tokens, limits))) tokens /= 2;
+  return tokens;
+}
+
+PageRows side_of(const PlanarTensor& tensor) { return {tensor.format, tensor.head_dim, tensor.heads, tensor.page_tokens, tensor.page_bytes()}; }
 
 bool overlap(std::uint64_t a, std::uint64_t a_size, std::uint64_t b, std::uint64_t b_size) { return a < b + b_size && b < a + a_size; }
 
@@ -41,12 +53,12 @@ bool rows_are_heads(const ggml_tensor* view, std::uint32_t heads, const Executor
   const FormatInfo& format = format_info(*format_of(view->type));
   const auto head_dim = static_cast<std::uint32_t>(view->ne[0]);
   if (head_dim % format.canonical_block != 0) return false;
-  const std::uint64_t head_bytes = canonical_row_bytes(format, head_dim), row = heads * head_bytes, page = row * kPageTokens;
+  const std::uint32_t page_tokens = page_tokens_of(root, limits);
+  const std::uint64_t head_bytes = canonical_row_bytes(format, head_dim), row = heads * head_bytes, page = row * page_tokens;
   const std::uint64_t offset = view->view_src != nullptr ? view->view_offs : 0;
   const bool rows = ggml_row_size(root->type, root->ne[0]) == row && view->nb[1] == row && (heads == 1 || view->nb[2] == head_bytes) &&
                     offset % page == 0 && (view->ne[3] == 1 || view->nb[3] % page == 0);
-  const bool bound = ggml_nbytes(root) <= limits.max_binding_bytes || kAlignedPages * page <= limits.max_binding_bytes;
-  return rows && bound && page_layout(format, head_dim, kPageTokens).head_bytes == head_bytes * kPageTokens;
+  return rows && can_bind_pages(root, page_tokens, limits) && page_layout(format, head_dim, page_tokens).head_bytes == head_bytes * page_tokens;
 }
 
 PlanarTensor* PlanarTensors::at(BufferId buffer, std::uint64_t offset) {
@@ -66,8 +78,11 @@ Status PlanarTensors::note_rows_set(Work& work, const ggml_tensor* destination) 
   tensor.bytes = ggml_nbytes(root);
   tensor.format = *format_of(root->type);
   tensor.row_bytes = ggml_row_size(root->type, root->ne[0]);
+  tensor.page_tokens = page_tokens_of(root, work.executor().limits());
   const PlanarTensor* known = at(buffer, tensor.offset);
-  if (known != nullptr && known->bytes == tensor.bytes && known->format == tensor.format && known->row_bytes == tensor.row_bytes) return {};
+  if (known != nullptr && known->bytes == tensor.bytes && known->format == tensor.format && known->row_bytes == tensor.row_bytes &&
+      known->page_tokens == tensor.page_tokens)
+    return {};
   KVANT_TRY(release(work, buffer, tensor.offset, tensor.bytes));
   tensors_.push_back(tensor);
   return {};
@@ -103,7 +118,7 @@ Status PlanarTensors::prepare(Work& work, const ggml_tensor* k, const ggml_tenso
     t.head_dim = head_dim;
     KVANT_TRY(turn(work, t, true));
     log_debug(std::string(root_of(side)->name) + " lies in pages now: " + std::string(format_info(t.format).name) + ", " +
-              std::to_string(t.heads) + " heads of " + std::to_string(t.head_dim));
+              std::to_string(t.heads) + " heads of " + std::to_string(t.head_dim) + ", " + std::to_string(t.page_tokens) + " rows a page");
   }
   return {};
 }
@@ -196,7 +211,7 @@ Result<bool> PlanarTensors::reach(Work& work, BufferId buffer, std::uint64_t off
 
 Status PlanarTensors::move(Work& work, KernelId kernel, const PlanarTensor& t, std::uint32_t first, std::uint32_t count, const BufferRange& rows) {
   bool barrier = true;
-  return record_page_rows(work, kernel, side_of(t), count * kPageTokens, rows.buffer, rows.offset, {t.row_bytes, t.row_bytes / t.heads},
+  return record_page_rows(work, kernel, side_of(t), count * t.page_tokens, rows.buffer, rows.offset, {t.row_bytes, t.row_bytes / t.heads},
                           {t.buffer, t.offset, t.bytes}, first, &barrier);
 }
 
@@ -232,7 +247,7 @@ bool PlanarTensors::whole(BufferId buffer, std::uint64_t offset, std::uint64_t s
 bool PlanarTensors::alike(BufferId source, std::uint64_t source_offset, BufferId destination, std::uint64_t offset, std::uint64_t size) const {
   const PlanarTensor *from = holding(source, source_offset, size), *to = holding(destination, offset, size);
   if (from == nullptr || to == nullptr) return !touches(source, source_offset, size) && !touches(destination, offset, size);
-  return from->format == to->format && from->heads == to->heads && from->head_dim == to->head_dim &&
+  return from->format == to->format && from->heads == to->heads && from->head_dim == to->head_dim && from->page_tokens == to->page_tokens &&
          (source_offset - from->offset) % from->page_bytes() == 0 && (offset - to->offset) % to->page_bytes() == 0 && size % to->page_bytes() == 0;
 }
 

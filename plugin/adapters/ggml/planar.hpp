@@ -13,27 +13,28 @@ namespace kvant::ggml {
 
 class Work;
 
-inline constexpr std::uint32_t kPageTokens = 32;
+inline constexpr std::uint32_t kPageTokens = 32;  // at least, and in scratch memory
 // Bytes that are turned or translated at a time: what scratch memory is taken for it.
 inline constexpr std::uint64_t kPieceBytes = 16ull << 20;
 
 // Which tensors are turned: none, those that SET_ROWS fills and FLASH_ATTN_EXT reads, or all that FLASH_ATTN_EXT reads.
 enum class PlanarMode { never, caches, always };
 
-// A tensor of rows [heads][head_dim]; page p holds rows 32 p .. 32 p + 31.
+// A tensor of rows [heads][head_dim]; page p holds rows page_tokens * p and on.
 struct PlanarTensor {
   BufferId buffer = BufferId::none;
   std::uint64_t offset = 0, bytes = 0;
   FormatId format{};
+  std::uint32_t page_tokens = kPageTokens;
   std::uint32_t heads = 0, head_dim = 0;  // 0: not known yet, only that rows are set
   bool planar = false;
   std::uint32_t uses = 0, strikes = 0;    // graphs since it was turned; how often it was turned back soon after
 
   std::uint64_t row_bytes = 0;
-  std::uint64_t page_bytes() const { return row_bytes * kPageTokens; }
+  std::uint64_t page_bytes() const { return row_bytes * page_tokens; }
 };
 
-// A view of a planar tensor as attention sees it: token t of sequence s is in page first_page + s * sequence_pages + t / 32.
+// A view of a planar tensor as attention sees it: token t of sequence s is in page first_page + s * sequence_pages + t / page_tokens.
 struct PlanarView {
   const PlanarTensor* tensor = nullptr;
   std::uint32_t first_page = 0, sequence_pages = 0;
