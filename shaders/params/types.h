@@ -19,7 +19,7 @@ using uint = std::uint32_t;
 #define KVANT_SPEC_FORMAT_V 2        // format id of V; convert: of the destination
 #define KVANT_SPEC_HEAD_DIM_K 3
 #define KVANT_SPEC_HEAD_DIM_V 4
-#define KVANT_SPEC_PAGE_TOKENS 5
+#define KVANT_SPEC_PAGE_TOKENS 5     // 16 or 32 in caches; 32, 64 or 128 in ggml's cache tensors
 #define KVANT_SPEC_IO_TYPE_IN 6      // K, V or Q as passed by the engine
 #define KVANT_SPEC_IO_TYPE_OUT 7     // attention output, read output
 #define KVANT_SPEC_FLAGS 8           // KVANT_ATTEND_* features, KVANT_ROTATE_*

@@ -122,6 +122,11 @@ void add_corners(std::vector<Case>& out, KernelId module) {
     Case single = base;  // one key, one query
     single.length = single.queries = 1;
     if (finish_attend(single, module, 0, Splits::tuned)) out.push_back(single);
+    Case large = base;  // pages as ggml's cache tensors have on processors
+    large.page_tokens = 128;
+    large.length = 300;
+    large.subset = format == FormatId::q4_0 ? Subset::quick : Subset::full;
+    if (finish_attend(large, module, 0, Splits::shortest)) out.push_back(large);
     Case all = base;  // every feature at once
     all.length = 77;
     all.rule = MaskRule::custom;

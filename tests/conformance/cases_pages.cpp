@@ -83,6 +83,22 @@ void add_append(std::vector<Case>& out) {
       name_append(c);
       out.push_back(c);
     }
+  // Pages as ggml's cache tensors have on processors.
+  for (std::uint32_t f = 0; f < format_count(); ++f) {
+    Case c;
+    c.op = Op::append;
+    c.format_k = format_at(f);
+    c.format_v = format_at((f + 1) % format_count());
+    c.dim_k = c.dim_v = f % 2 == 0 ? 64 : 128;
+    c.kv_heads = 2;
+    c.page_tokens = 128;
+    c.length = 300;
+    c.tables = Tables::shuffled;
+    c.placement = Placement::buffer;
+    c.subset = f % 6 == 0 ? Subset::quick : Subset::full;
+    name_append(c);
+    out.push_back(c);
+  }
 }
 
 void name_read(Case& c) {

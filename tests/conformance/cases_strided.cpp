@@ -46,6 +46,11 @@ void add_transfer(std::vector<Case>& out) {
 }
 
 void add_page_rows(Op op, std::vector<Case>& out) {
+  const auto add = [&](Case& c) {
+    c.name = std::string(op_name(op)) + "." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".b" + to_string(c.batch) +
+             ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + (c.placement == Placement::strided ? ".strided" : "");
+    out.push_back(c);
+  };
   std::uint32_t n = 0;
   for (std::uint32_t f = 0; f < kFormats.size(); ++f) {
     constexpr std::array<std::uint32_t, 10> kDims{32, 40, 64, 72, 80, 96, 128, 192, 256, 576};
@@ -61,10 +66,17 @@ void add_page_rows(Op op, std::vector<Case>& out) {
       c.page_tokens = n / 2 % 2 == 0 ? 16 : 32;
       c.placement = n % 4 < 2 ? Placement::strided : Placement::buffer;
       c.subset = subset_of(n++, 4, 12);
-      c.name = std::string(op_name(op)) + "." + fmt(c.format_k) + ".d" + to_string(c.dim_k) + ".h" + to_string(c.kv_heads) + ".b" + to_string(c.batch) +
-               ".n" + to_string(c.length) + ".p" + to_string(c.page_tokens) + (c.placement == Placement::strided ? ".strided" : "");
-      out.push_back(c);
+      add(c);
     }
+    Case large;  // pages as ggml's cache tensors have on processors
+    large.op = op;
+    large.format_k = kFormats[f];
+    large.dim_k = 64;
+    large.kv_heads = 2;
+    large.length = 300;
+    large.page_tokens = 128;
+    large.placement = f % 2 == 0 ? Placement::strided : Placement::buffer;
+    add(large);
   }
 }
 

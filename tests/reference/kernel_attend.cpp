@@ -205,7 +205,7 @@ void run_rows(KernelCall& call, RowFunction run_row) {
   const auto v = format_from_id(call.spec[KVANT_SPEC_FORMAT_V]);
   const std::uint32_t page_tokens = call.spec[KVANT_SPEC_PAGE_TOKENS];
   const auto p = call.params<params::AttendParams>();
-  if (!k || !v || p.kv_heads == 0 || p.q_heads % p.kv_heads != 0 || (page_tokens != 16 && page_tokens != 32)) {
+  if (!k || !v || p.kv_heads == 0 || p.q_heads % p.kv_heads != 0 || !is_page_size(page_tokens)) {
     call.log->report("attention with invalid formats, heads or page_tokens");
     return;
   }

@@ -26,7 +26,7 @@ struct Region {
 std::optional<Region> make_region(KernelCall& call, std::uint32_t format_id, std::uint32_t head_dim, std::uint32_t kv_heads) {
   const auto format = format_from_id(format_id);
   const std::uint32_t page_tokens = call.spec[KVANT_SPEC_PAGE_TOKENS];
-  if (!format || head_dim == 0 || (page_tokens != 16 && page_tokens != 32)) {
+  if (!format || head_dim == 0 || !is_page_size(page_tokens)) {
     call.log->report("format " + std::to_string(format_id) + ", head_dim " + std::to_string(head_dim) + " or page_tokens " +
                      std::to_string(page_tokens) + " is no valid constant");
     return std::nullopt;

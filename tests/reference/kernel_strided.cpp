@@ -132,7 +132,7 @@ void run_page_rows(KernelCall& call, bool extract) {
   if (!id) return;
   const FormatInfo& format = format_info(*id);
   const std::uint32_t head_dim = call.spec[KVANT_SPEC_HEAD_DIM_K], page_tokens = call.spec[KVANT_SPEC_PAGE_TOKENS];
-  if (head_dim == 0 || head_dim % 8 != 0 || (page_tokens != 16 && page_tokens != 32) || head_dim % format.canonical_block != 0) {
+  if (head_dim == 0 || head_dim % 8 != 0 || !is_page_size(page_tokens) || head_dim % format.canonical_block != 0) {
     call.log->report("head_dim " + std::to_string(head_dim) + " or page_tokens " + std::to_string(page_tokens) +
                      " is no valid constant");
     return;

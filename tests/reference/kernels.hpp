@@ -23,6 +23,9 @@ enum class Mutation : std::uint32_t {
   count
 };
 
+// What KVANT_SPEC_PAGE_TOKENS may be. Caches have pages of 16 or 32; ggml's cache tensors of 32, 64 or 128.
+inline bool is_page_size(std::uint32_t tokens) { return tokens == 16 || tokens == 32 || tokens == 64 || tokens == 128; }
+
 // What a kernel gets: constants, push block and checked bindings.
 struct KernelCall {
   SpecValues spec{};
