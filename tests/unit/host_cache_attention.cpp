@@ -91,7 +91,7 @@ TEST_CASE("host cache: random histories agree with a plain model") {
 }
 
 TEST_CASE("host cache: what forks share is attended once, where no rule asks for the place of a key") {
-  CacheModel model(mixed_spec(1024), 64, 21);
+  CacheModel model(mixed_spec(2048), 64, 21);
   cache_debug(*model.cache).set_attend_override([](const AttendShape& shape, AttendConfig config) {
     config.kernel = shape.max_queries > 1 ? KernelId::attend_prefill : KernelId::attend_decode;
     config.queries_per_item = shape.max_queries > 1 ? 8 : 1;
@@ -99,10 +99,13 @@ TEST_CASE("host cache: what forks share is attended once, where no rule asks for
     return config;
   });
   const SequenceId a = model.create();
-  model.step({entry(a, 70, 0)});
-  model.fork(a, 70);
+  model.step({entry(a, 127, 0)});
+  model.fork(a, 127);
+  const SequenceId e = model.sequences.rbegin()->first;
+  model.step({entry(a, 23, 0)});
+  model.fork(a, 150);
   const SequenceId b = model.sequences.rbegin()->first;
-  model.fork(b, 69);
+  model.fork(b, 149);
   const SequenceId c = model.sequences.rbegin()->first;
   const auto shared_dispatches = [&](std::vector<StepEntry> entries) {
     model.executor.lists.clear();
@@ -123,8 +126,9 @@ TEST_CASE("host cache: what forks share is attended once, where no rule asks for
   const SequenceId d = model.create();
   CHECK(shared_dispatches({entry(a, 1, 1), entry(d, 300, 1), entry(b, 1, 1)}) == 0);  // not neighbours
   CHECK(shared_dispatches({entry(d, 1, 1), entry(a, 1, 1), entry(b, 1, 1)}) == 2);
-  model.step({entry(d, 300, 1)});
-  CHECK(shared_dispatches({entry(d, 1, 1), entry(a, 1, 1), entry(b, 1, 1)}) == 0);  // 64 keys are too few beside 601
+  model.step({entry(d, 650, 1)});
+  CHECK(shared_dispatches({entry(d, 1, 1), entry(a, 1, 1), entry(b, 1, 1)}) == 0);  // 144 keys are too few beside 952
+  CHECK(shared_dispatches({entry(e, 1, 1), entry(a, 1, 1)}) == 0);  // and 112 too few for items of their own
   model.check_reads();
 }
 
