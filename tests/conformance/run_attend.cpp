@@ -40,8 +40,8 @@ std::vector<Mutation> visible_mutations(const Case& c, const AttentionInputs& in
     list.push_back(Mutation::page_entry);
   if (plain && !narrow_out)
     list.push_back(Mutation::drop_token);
-  else if (list.empty())
-    list.push_back(Mutation::drop_half);
+  else if (list.empty())  // the means of centred keys are large beside one-hot rows: their rounding may hide half of the keys
+    list.push_back(c.data == DataClass::one_hot && c.centre_k ? Mutation::scales : Mutation::drop_half);
   return list;
 }
 

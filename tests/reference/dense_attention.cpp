@@ -103,7 +103,12 @@ Score score(const DenseProblem& problem, const DenseSequence& seq, const float* 
   const double dot_error = (sum_rounding(problem.dim_k) + 4 * kU32) * magnitude + drawn + lost_products(problem, q, k, kv_head);
   Score s{kv, dot * problem.scale, dot_error * std::fabs(problem.scale), drawn * std::fabs(problem.scale)};
   if (problem.soft_cap != 0.0) {
-    s.logit = problem.soft_cap * std::tanh(s.logit / problem.soft_cap);
+    // Where tanh is flat it takes the error away with the logit: a bound without that would accept any fault there.
+    const auto capped = [&](double x) { return problem.soft_cap * std::tanh(x / problem.soft_cap); };
+    const double exact = s.logit, error = s.error;
+    s.logit = capped(exact);
+    s.error = std::max(std::fabs(capped(exact + error) - s.logit), std::fabs(capped(exact - error) - s.logit));
+    if (error > 0.0) s.drawn *= s.error / error;
     s.error += std::fabs(problem.soft_cap) * 16 * kU32;  // tanh made of exp: a few roundings of values up to one
   }
   if (!problem.slopes.empty() || !seq.bias.empty()) {
