@@ -42,6 +42,7 @@ class Device {
   const DeviceFunctions& vk() const { return vk_; }
   const Log& log() const { return instance_->options.log; }
   std::uint32_t queue_family() const { return queue_family_; }
+  bool validates() const { return instance_->options.validation; }
 
   // Submits under the engine's queue lock.
   VkResult submit(const VkSubmitInfo& info, VkFence fence);

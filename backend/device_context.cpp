@@ -45,18 +45,30 @@ Status VulkanContext::plan_device(DeviceSnapshot snapshot, const DeviceOptions& 
   return {};
 }
 
-Status VulkanContext::start(const DeviceOptions& options) {
-  BlobLoad blob;
-  if (!options.pipeline_cache_folder.empty() && plan_.use_pipeline_blob) {
-    blob_path_ = blob_path(options.pipeline_cache_folder, plan_.snapshot);
-    blob = load_blob(blob_path_, plan_.snapshot, shader_set_hash());
-    blob_outcome_ = blob.outcome;
-    device_->log().write(LogLevel::info, "pipeline cache " + quoted_text(blob_path_, kMostPathBytes) + ": " +
-                                             std::string(blob_outcome_name(blob.outcome)));
+PipelineList VulkanContext::load_pipelines(const DeviceOptions& options) {
+  if (options.pipeline_cache_folder.empty() || !plan_.use_pipeline_blob) return {};
+  blob_path_ = blob_path(options.pipeline_cache_folder, plan_.snapshot);
+  const BlobLoad blob = load_blob(blob_path_, plan_.snapshot, shader_set_hash());
+  blob_outcome_ = blob.outcome;
+  std::optional<PipelineList> list;
+  if (blob.outcome == BlobOutcome::hit) {
+    list = decode_pipelines(blob.payload);
+    if (!list) blob_outcome_ = BlobOutcome::corrupt;
   }
-  KVANT_ASSIGN(executor_, VulkanExecutor::create(*device_, plan_, options, blob.payload));
+  const std::string ahead = list ? ", " + std::to_string(list->keys.size()) + " pipelines to compile ahead" : "";
+  device_->log().write(LogLevel::info, "pipeline cache " + quoted_text(blob_path_, kMostPathBytes) + ": " +
+                                           std::string(blob_outcome_name(blob_outcome_)) + ahead);
+  return list ? std::move(*list) : PipelineList{};
+}
+
+Status VulkanContext::start(const DeviceOptions& options) {
+  PipelineList list = load_pipelines(options);
+  KVANT_ASSIGN(executor_, VulkanExecutor::create(*device_, plan_, options, list.driver_data));
   load_tuned_configs(options);
   if (blob_path_.empty()) return {};
+  listed_ = std::move(list.keys);
+  // The layer's messages would come on the warmer's thread, where the host expects no callback.
+  if (!device_->validates()) warmer_ = std::make_unique<PipelineWarmer>(executor_->pipelines(), listed_);
   // Compiling takes seconds a pipeline on some drivers: a process that is killed must not lose minutes of it.
   blob_time_ = std::chrono::steady_clock::now();
   executor_->pipelines().set_compiled_callback([this, interval = std::chrono::seconds(options.pipeline_save_seconds)] {
@@ -111,14 +123,18 @@ Result<std::unique_ptr<DeviceContext>> VulkanContext::borrow(std::shared_ptr<Ins
   return std::unique_ptr<DeviceContext>(std::move(context));
 }
 
-// Writes what has been compiled since the last time.
+// Writes the pipelines, if there was need of others than the file lists. Keys alone: a driver that keeps no code gains from them too.
 void VulkanContext::save_pipelines() {
   const std::scoped_lock lock(blob_mutex_);
-  const std::uint64_t compiled = executor_->pipelines().compiled();
+  const PipelineCache& pipelines = executor_->pipelines();
+  const std::uint64_t compiled = pipelines.compiled_on_need();
   if (blob_path_.empty() || device_->lost() || compiled == blob_saved_) return;
-  Result<std::vector<std::byte>> data = executor_->pipelines().data();
-  const Status saved =
-      data.ok() ? save_blob(blob_path_, plan_.snapshot, shader_set_hash(), data.value()) : data.status();
+  Result<std::vector<std::byte>> data = pipelines.data();
+  const auto save = [&] {
+    const PipelineList list{merge_keys(pipelines.used(), listed_), std::move(data).value()};
+    return save_blob(blob_path_, plan_.snapshot, shader_set_hash(), encode_pipelines(list));
+  };
+  const Status saved = data.ok() ? save() : data.status();
   if (saved.ok())
     blob_saved_ = compiled;
   else
@@ -128,6 +144,7 @@ void VulkanContext::save_pipelines() {
 
 VulkanContext::~VulkanContext() {
   if (!executor_) return;
+  warmer_.reset();
   save_pipelines();
   executor_.reset();  // before the device
 }

@@ -1,10 +1,12 @@
-// VulkanContext: the one DeviceContext. Ties plan, device, executor and the pipeline blob together.
+// VulkanContext: the one DeviceContext. Ties plan, device, executor and what is kept of pipelines together.
 #pragma once
 
 #include <chrono>
 #include <mutex>
 
 #include "pipeline_blob.hpp"
+#include "pipeline_list.hpp"
+#include "pipeline_warmer.hpp"
 #include "vulkan_executor.hpp"
 
 namespace kvant {
@@ -38,6 +40,7 @@ class VulkanContext final : public DeviceContext {
   VulkanContext() = default;
   Status plan_device(DeviceSnapshot snapshot, const DeviceOptions& options);
   Status start(const DeviceOptions& options);
+  PipelineList load_pipelines(const DeviceOptions& options);
   void load_tuned_configs(const DeviceOptions& options);
   void save_pipelines();
 
@@ -46,9 +49,11 @@ class VulkanContext final : public DeviceContext {
   std::unique_ptr<VulkanExecutor> executor_;
   std::string blob_path_;  // empty: none
   std::mutex blob_mutex_;
-  std::uint64_t blob_saved_ = 0;  // pipelines compiled when the blob was last written
+  std::uint64_t blob_saved_ = 0;  // pipelines compiled on need when the blob was last written
+  std::vector<PipelineKey> listed_;  // that the blob had
   std::chrono::steady_clock::time_point blob_time_;
   BlobOutcome blob_outcome_ = BlobOutcome::absent;
+  std::unique_ptr<PipelineWarmer> warmer_;  // last: it uses the executor's pipelines
 };
 
 }  // namespace kvant

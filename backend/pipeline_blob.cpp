@@ -12,7 +12,7 @@ namespace kvant {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x4250564B;  // "KVPB"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::size_t kHeaderBytes = 6 * 4 + 16 + 4 * 8;
 constexpr std::size_t kMaxFileBytes = 256U << 20;  // a larger file is not ours
 

@@ -1,4 +1,4 @@
-// PipelineBlob: a VkPipelineCache's bytes on disk, behind a header that says whose they are. Whatever does not match or
+// PipelineBlob: what is kept of pipelines (PipelineList) on disk, behind a header that says whose it is. Whatever does not match or
 // is damaged is a miss, never an error: the cache is only a shortcut.
 //
 // File: magic "KVPB", u32 version, u32 vendor, u32 device, u32 driver id, u32 driver version, u8[16] pipelineCacheUUID,

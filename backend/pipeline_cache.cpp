@@ -49,7 +49,7 @@ Result<std::unique_ptr<PipelineCache>> PipelineCache::create(Device& device, con
 
 PipelineCache::~PipelineCache() {
   const DeviceFunctions& vk = device_.vk();
-  for (const auto& [key, pipeline] : pipelines_) vk.vkDestroyPipeline(device_.handle(), pipeline, nullptr);
+  for (const auto& [key, place] : pipelines_) vk.vkDestroyPipeline(device_.handle(), place.pipeline, nullptr);
   vk.vkDestroyPipelineCache(device_.handle(), cache_, nullptr);
   vk.vkDestroyPipelineLayout(device_.handle(), layout_, nullptr);
   vk.vkDestroyDescriptorSetLayout(device_.handle(), set_layout_, nullptr);
@@ -132,30 +132,66 @@ Result<VkPipeline> PipelineCache::compile(const PipelineKey& key, VkPipelineCrea
   return pipeline;
 }
 
+Result<VkPipeline> PipelineCache::fill_place(const PipelineKey& key) {
+  VkPipeline pipeline = VK_NULL_HANDLE;
+  const Rollback settle([&] {
+    const std::scoped_lock lock(mutex_);
+    const auto place = pipelines_.find(key);
+    if (pipeline != VK_NULL_HANDLE) {
+      place->second.pipeline = pipeline;
+      ++compiled_;
+    } else {
+      pipelines_.erase(place);
+    }
+    done_.notify_all();
+  });
+  KVANT_ASSIGN(pipeline, compile(key, 0));
+  return pipeline;
+}
+
 Result<VkPipeline> PipelineCache::get(KernelId kernel, const SpecValues& spec) {
   const PipelineKey key = make_pipeline_key(kernel, spec, plan_.require_subgroup_size);
-  {
-    const std::scoped_lock lock(mutex_);
-    if (const auto found = pipelines_.find(key); found != pipelines_.end()) return found->second;
-  }
-  // Compiled outside the lock: other threads go on. Whoever inserts first wins; the loser's pipeline is thrown away.
   const auto begin = std::chrono::steady_clock::now();
-  KVANT_ASSIGN(const VkPipeline pipeline, compile(key, 0));
-  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
-  VkPipeline winner = VK_NULL_HANDLE;
-  Rollback undo([&] { device_.vk().vkDestroyPipeline(device_.handle(), pipeline, nullptr); });
+  const auto use = [&](Place& place) {
+    if (!place.used) used_.push_back(make_pipeline_key(kernel, spec, false));
+    place.used = true;
+    return place.pipeline;
+  };
+  {
+    std::unique_lock lock(mutex_);
+    auto found = pipelines_.find(key);
+    while (found != pipelines_.end() && found->second.pipeline == VK_NULL_HANDLE) {
+      done_.wait(lock);
+      found = pipelines_.find(key);
+    }
+    if (found != pipelines_.end()) return use(found->second);
+    pipelines_.try_emplace(key);
+  }
+  KVANT_ASSIGN(const VkPipeline pipeline, fill_place(key));
   {
     const std::scoped_lock lock(mutex_);
-    const auto [place, inserted] = pipelines_.try_emplace(key, pipeline);
-    winner = place->second;
-    if (inserted) ++compiled_;
+    use(pipelines_.find(key)->second);
+    ++compiled_on_need_;
   }
-  if (winner != pipeline) return winner;
-  undo.complete();
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
   device_.log().write(LogLevel::info,
                       "compiled a pipeline in " + std::to_string(took.count()) + " ms: " + pipeline_key_text(key));
   if (on_compiled_) on_compiled_();
-  return winner;
+  return pipeline;
+}
+
+void PipelineCache::warm(const PipelineKey& listed) {
+  const PipelineKey key = make_pipeline_key(listed.kernel, listed.spec, plan_.require_subgroup_size);
+  {
+    const std::scoped_lock lock(mutex_);
+    if (device_.lost() || !pipelines_.try_emplace(key).second) return;
+  }
+  (void)fill_place(key);
+}
+
+std::vector<PipelineKey> PipelineCache::used() const {
+  const std::scoped_lock lock(mutex_);
+  return used_;
 }
 
 Result<std::vector<PipelineStatistic>> PipelineCache::statistics(KernelId kernel, const SpecValues& spec,
@@ -233,6 +269,11 @@ Result<std::vector<std::byte>> PipelineCache::data() const {
 std::uint64_t PipelineCache::compiled() const {
   const std::scoped_lock lock(mutex_);
   return compiled_;
+}
+
+std::uint64_t PipelineCache::compiled_on_need() const {
+  const std::scoped_lock lock(mutex_);
+  return compiled_on_need_;
 }
 
 }  // namespace kvant

@@ -56,6 +56,12 @@ std::string pipeline_key_text(const PipelineKey& key) {
   return text;
 }
 
+std::optional<KernelId> kernel_named(std::string_view name) {
+  for (std::uint16_t i = 0; i < static_cast<std::uint16_t>(KernelId::count); ++i)
+    if (kernel_info(static_cast<KernelId>(i)).name == name) return static_cast<KernelId>(i);
+  return std::nullopt;
+}
+
 std::size_t PipelineKeyHash::operator()(const PipelineKey& key) const {
   std::array<std::uint32_t, KVANT_SPEC_COUNT + 2> words{};
   words[0] = static_cast<std::uint32_t>(key.kernel);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "executor.hpp"
 
@@ -23,6 +25,8 @@ PipelineKey make_pipeline_key(KernelId kernel, const SpecValues& spec, bool allo
 // The key in words for a person: "attend_decode, local size 64, format K q4_0, ...". Constants that are 0 are left out,
 // but for formats and element types, where 0 is one of them.
 std::string pipeline_key_text(const PipelineKey& key);
+
+std::optional<KernelId> kernel_named(std::string_view name);
 
 struct PipelineKeyHash {
   std::size_t operator()(const PipelineKey& key) const;

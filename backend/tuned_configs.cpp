@@ -10,6 +10,7 @@
 #include "file_replace.hpp"
 #include "json_tree.hpp"
 #include "json_writer.hpp"
+#include "pipeline_key.hpp"
 
 namespace kvant {
 namespace {
@@ -36,12 +37,6 @@ std::string_view format_name(std::uint32_t id) {
 std::optional<std::uint32_t> format_id(std::string_view name) {
   const auto* found = std::find_if(std::begin(kFormats), std::end(kFormats), [&](const FormatName& f) { return f.name == name; });
   return found == std::end(kFormats) ? std::nullopt : std::optional(found->id);
-}
-
-std::optional<KernelId> kernel_named(std::string_view name) {
-  for (std::uint16_t i = 0; i < static_cast<std::uint16_t>(KernelId::count); ++i)
-    if (kernel_info(static_cast<KernelId>(i)).name == name) return static_cast<KernelId>(i);
-  return std::nullopt;
 }
 
 std::string hex_text(std::span<const std::uint8_t> bytes) {

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <thread>
 
 #include "bench.hpp"
 #include "clock.hpp"
@@ -27,6 +29,7 @@ struct StartOptions {
   uint32_t kv_heads = 8;
   uint32_t group = 4;
   uint32_t head_dim = 128;
+  double load_seconds = 0;
   uint32_t rounds = 3;
   ReportOutput output;
 };
@@ -89,6 +92,7 @@ Outcome<void> live(const StartOptions& options, const std::string& folder, Json&
     return device.failure();
   }
   record["open"] = watch.seconds();
+  std::this_thread::sleep_for(std::chrono::duration<double>(options.load_seconds));
   watch.restart();
   const auto pairs = parse_pairs(*(*device)->library(), options.formats);
   if (!pairs.ok()) {
@@ -188,7 +192,9 @@ std::string introduction(const StartReport& report) {
   return "start on " + report.device + ", " + report.driver + ", commit " + report.commit + ". A process opens the library and a device, makes a cache of " +
          std::to_string(options.layers) + " layers (" + options.formats + ", " + std::to_string(options.kv_heads) + " KV heads, GQA " + std::to_string(options.group) +
          ", d " + std::to_string(options.head_dim) + ") and feeds a prompt of " + std::to_string(options.tokens) +
-         " tokens, then one token more: what the cache and its attention add to the time to the first token. Wall time, medians of " +
+         " tokens, then one token more: what the cache and its attention add to the time to the first token. " +
+         (options.load_seconds > 0 ? "Between device and cache it sleeps for " + significant(options.load_seconds) + " s, which are not counted. " : "") +
+         "Wall time, medians of " +
          std::to_string(options.rounds) + " rounds of processes in turn.";
 }
 
@@ -206,7 +212,7 @@ std::string start_text(const StartReport& report) { return introduction(report) 
 
 std::string start_json(const StartReport& report) {
   Json json = {{"bench", "start"},        {"device", report.device},           {"driver", report.driver},       {"commit", report.commit},
-               {"rounds", report.options.rounds}, {"layers", report.options.layers}, {"tokens", report.options.tokens}, {"results", Json::array()}};
+               {"rounds", report.options.rounds}, {"layers", report.options.layers}, {"tokens", report.options.tokens}, {"load_seconds", report.options.load_seconds}, {"results", Json::array()}};
   for (size_t i = 0; i < kKept.size(); ++i) {
     json["results"].push_back({{"kept", kKept[i].name},
                                {"open_seconds", median_of(report.rounds[i], &StartCost::open)},
@@ -286,6 +292,9 @@ void add_bench_start_command(CLI::App& bench) {
   command->add_option("--kv-heads", options->kv_heads, "KV heads")->check(at_least(1))->capture_default_str();
   command->add_option("--gqa", options->group, "query heads that share a KV head")->check(at_least(1))->capture_default_str();
   command->add_option("--head-dim", options->head_dim, "head dimension")->check(at_least(1))->capture_default_str();
+  command->add_option("--load-seconds", options->load_seconds, "sleep between device and cache, as an engine that loads its weights then; not counted")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
   command->add_option("--rounds", options->rounds, "rounds; medians are printed")->check(at_least(1))->capture_default_str();
   options->output.add_options(*command);
   command->callback([options] { finish(run(*options)); });

@@ -7,6 +7,7 @@
 
 #include "cpu_executor.hpp"
 #include "pipeline_blob.hpp"
+#include "pipeline_list.hpp"
 #include "tuned_configs.hpp"
 #include "state_records.hpp"
 #include "tier_entry.hpp"
@@ -203,6 +204,10 @@ void write_blobs(const fs::path& folder) {
   corpus.add("of_another_device", std::string(1, '\0') + text_of(encode_blob(device, "sha256:00", {})));
   corpus.add("sealed", raw("\x01\xff\x00\x00"
                            "pipelines"));
+  SpecValues spec{};
+  spec[KVANT_SPEC_LOCAL_SIZE] = 64;
+  const PipelineList list{{make_pipeline_key(KernelId::copy, spec, false), make_pipeline_key(KernelId::append, spec, false)}, {std::byte{7}}};
+  corpus.add("of_two_pipelines", std::string(raw("\x01\xff\x00\x00")) + text_of(encode_pipelines(list)));
   corpus.add("claims_more", raw("\x13\xff\x00\xff"
                                 "pipelines"));
   corpus.add("spoilt", raw("\x19\x04\x02\x00"

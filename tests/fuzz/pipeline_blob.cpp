@@ -1,5 +1,5 @@
 // Files of the pipeline cache: any bytes, or a header with right checksums around fields of the input's choice. Only
-// what this device wrote is taken.
+// what this device wrote is taken. The payload is read as a list of pipelines too.
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -8,6 +8,7 @@
 
 #include "fuzz_input.hpp"
 #include "pipeline_blob.hpp"
+#include "pipeline_list.hpp"
 
 namespace {
 
@@ -54,6 +55,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     KVANT_FUZZ_CHECK(load.payload.empty());
   } else {
     KVANT_FUZZ_CHECK(encode_blob(device, shaders, load.payload) == file);
+  }
+  // A payload that passes as a list says the same when it is written again.
+  if (const auto list = decode_pipelines(payload)) {
+    KVANT_FUZZ_CHECK(list->keys.size() <= kMostListedPipelines);
+    const auto again = decode_pipelines(encode_pipelines(*list));
+    KVANT_FUZZ_CHECK(again && again->keys == list->keys && again->driver_data == list->driver_data);
+    KVANT_FUZZ_CHECK(merge_keys(list->keys, list->keys).size() <= list->keys.size());
   }
   if (mode == 1) KVANT_FUZZ_CHECK(load.outcome == BlobOutcome::hit && load.payload == payload);
   return 0;

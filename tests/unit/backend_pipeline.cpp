@@ -1,4 +1,4 @@
-// Pipeline keys, and the blob that keeps a VkPipelineCache on disk.
+// Pipeline keys, their list, and the blob that keeps both and a VkPipelineCache on disk.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -6,6 +6,7 @@
 #include "backend_snapshots.hpp"
 #include "pipeline_blob.hpp"
 #include "pipeline_key.hpp"
+#include "pipeline_list.hpp"
 #include "quoted_text.hpp"
 
 using namespace kvant;
@@ -95,6 +96,47 @@ TEST_SUITE("backend pipeline") {
       CHECK(load.outcome == BlobOutcome::hit);
       CHECK(load.payload == payload);
     }
+  }
+
+  TEST_CASE("a list of pipelines comes back as it went, and nothing else does") {
+    PipelineList list;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+      SpecValues spec{};
+      for (std::uint32_t& value : spec) value = 0x01020304 * i + 5;
+      list.keys.push_back(make_pipeline_key(i == 1 ? KernelId::attend_decode_sg : KernelId::append, spec, false));
+    }
+    list.driver_data = bytes_of("driver");
+    const auto payload = encode_pipelines(list);
+    const auto read = decode_pipelines(payload);
+    REQUIRE(read);
+    CHECK(read->keys == list.keys);
+    CHECK(read->driver_data == list.driver_data);
+    CHECK(decode_pipelines(encode_pipelines({}))->keys.empty());
+    for (std::size_t size = 0; size < payload.size() - list.driver_data.size(); ++size)
+      CHECK_FALSE(decode_pipelines(std::span(payload).first(size)));
+    auto renamed = payload;
+    renamed[5] = std::byte{'x'};  // of the first kernel's name
+    CHECK_FALSE(decode_pipelines(renamed));
+    list.keys.assign(kMostListedPipelines, list.keys[0]);
+    CHECK(decode_pipelines(encode_pipelines(list)));
+    list.keys.push_back(list.keys[0]);
+    CHECK_FALSE(decode_pipelines(encode_pipelines(list)));
+  }
+
+  TEST_CASE("what was used comes first, what earlier processes used behind it, each once") {
+    std::vector<PipelineKey> keys;
+    for (std::uint32_t i = 0; i <= kMostListedPipelines; ++i) {
+      SpecValues spec{};
+      spec[KVANT_SPEC_LOCAL_SIZE] = i + 1;
+      keys.push_back(make_pipeline_key(KernelId::copy, spec, false));
+    }
+    const std::span all(keys);
+    const auto merged = merge_keys(all.subspan(2, 2), all.first(4));
+    CHECK(merged == std::vector<PipelineKey>{keys[2], keys[3], keys[0], keys[1]});
+    const auto most = merge_keys(all.last(1), all.first(kMostListedPipelines));
+    REQUIRE(most.size() == kMostListedPipelines);
+    CHECK(most.front() == keys.back());
+    CHECK(most.back() == keys[kMostListedPipelines - 2]);
   }
 
   TEST_CASE("a blob of another device, driver or shader set is a miss") {
