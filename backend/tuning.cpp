@@ -67,6 +67,7 @@ struct Style {
   std::uint32_t most_chunk = 512;
   std::uint32_t shared_bytes = kFloorSharedBytes;
   std::uint32_t parallel_workgroups = 1;
+  std::uint32_t touch = 0;
 };
 
 // The largest rows, then the largest chunk, that shared memory holds; fewer lanes only if nothing else helps. The chunk
@@ -93,6 +94,7 @@ AttendConfig make_config(const AttendShape& shape, const Style& style) {
   config.subgroup_size = style.subgroup_size;
   config.tune[kTuneKLanes] = std::min(std::bit_ceil(spans(shape.head_dim_k)), style.most_k_lanes);
   config.tune[kTuneVLanes] = spans(shape.head_dim_v);
+  config.tune[kTuneTouch] = style.touch;
   if (uses_subgroups(style.kernel)) {
     config.tune[kTuneKLanes] = std::min(config.tune[kTuneKLanes], style.subgroup_size);
     config.tune[kTuneVLanes] = std::bit_ceil(config.tune[kTuneVLanes]);
@@ -103,8 +105,8 @@ AttendConfig make_config(const AttendShape& shape, const Style& style) {
   return config;
 }
 
-// llvmpipe since Mesa 26 (older ones down to 23 were not measured) makes one instruction of a shuffle: then a workgroup is one vector of lanes, four of
-// which share a row, so that a line of memory is fetched once.
+// llvmpipe since Mesa 26 (older ones down to 23 were not measured) makes one instruction of a shuffle: then a workgroup is
+// one vector of lanes, four of which share a row, so that a line of memory is fetched once.
 bool shuffles_cheaply(const DeviceSnapshot& snapshot) {
   constexpr std::uint32_t kLlvmpipe = 13, kMesa26 = 26u << 22;  // VkDriverId, VK_MAKE_API_VERSION
   return snapshot.driver_id == kLlvmpipe && snapshot.driver_version >= kMesa26;
@@ -127,6 +129,7 @@ Style style_of(const AttendShape& shape, const DevicePlan& plan) {
       style.kernel = KernelId::attend_decode_sg;
       style.local_size = style.subgroup_size = plan.subgroup_size;
       style.most_k_lanes = 4;
+      style.touch = 1;
     }
     return style;
   }
@@ -190,6 +193,7 @@ bool attend_config_consistent(const AttendConfig& config, const AttendShape& sha
   } else if (config.subgroup_size != 0) {
     return false;
   }
+  if (config.tune[kTuneTouch] > (config.kernel == KernelId::attend_decode_sg ? 1 : 0)) return false;
   const std::uint32_t chunk = config.tune[kTuneChunk];
   if (chunk == 0 || chunk % shape.page_tokens != 0) return false;
   if (config.kv_split == 0 || config.kv_split % shape.page_tokens != 0) return false;
@@ -247,7 +251,7 @@ std::vector<AttendConfig> all_attend_configs(const AttendShape& shape) {
       // A CPU driver's: one vector of lanes.
       if (!loops && size <= 16)
         add({.kernel = kernel, .local_size = size, .subgroup_size = size, .most_rows = rows, .most_k_lanes = 4,
-             .most_chunk = 1024, .shared_bytes = 32768});
+             .most_chunk = 1024, .shared_bytes = 32768, .touch = 1});
     }
   }
   const std::vector<AttendConfig> matrices = all_matrix_configs(shape);

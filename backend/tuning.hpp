@@ -14,6 +14,7 @@ namespace kvant {
 inline constexpr std::size_t kTuneKLanes = 0;  // lanes that share a token's K row; a power of two
 inline constexpr std::size_t kTuneVLanes = 1;  // lanes that share a token's V row; at least one per 32 elements
 inline constexpr std::size_t kTuneChunk = 2;   // tokens in shared memory at once
+inline constexpr std::size_t kTuneTouch = 3;   // of attend_decode_sg, 1: lines of K and V are touched before they are gathered, for CPU drivers
 // Of the kernel on cooperative matrices, beside the chunk: rows, columns and depth of a product.
 inline constexpr std::size_t kTuneMatrixM = 0, kTuneMatrixN = 1, kTuneMatrixK = 3;
 

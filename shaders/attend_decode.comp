@@ -5,7 +5,7 @@
 // Tensors: K, V regions, Q -> OUT and LSE, or PARTIAL (see params/attend.h). Grid: x = items, y = kv_heads * tiles.
 // Constants: LOCAL_SIZE, FORMAT_K, FORMAT_V, HEAD_DIM_K, HEAD_DIM_V, PAGE_TOKENS, IO_TYPE_IN, IO_TYPE_OUT, FLAGS,
 // HEADS_PER_TILE, QUERIES_PER_ITEM (rows = product, at most 8), SUBGROUP_SIZE, TUNE0 = K_LANES, TUNE1 = V_LANES, TUNE2
-// = CHUNK: the most tokens of an item, all in shared memory at once.
+// = CHUNK: the most tokens of an item, all in shared memory at once; of attend_decode_sg TUNE3 = TOUCH.
 // Numeric contract: dot products, softmax and sums in fp32, in an order fixed by the constants (a result repeats bit
 // for bit on one device and config); exp and tanh at the driver's precision. Masked and unmapped keys are selected
 // away: their K and V never reach a sum, be they NaN. No visible key: zeros and log-sum-exp -infinity (with sinks: the

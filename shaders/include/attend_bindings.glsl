@@ -32,6 +32,10 @@ layout(constant_id = KVANT_SPEC_TUNE0) const uint K_LANES = 4u;
 // V_LANES: lanes that share the V row of a token: one per span of 32 elements, or more.
 layout(constant_id = KVANT_SPEC_TUNE1) const uint V_LANES = 4u;
 #endif
+#ifdef USE_TOUCH
+// TOUCH: 1 on CPU drivers, whose workgroup is one vector of lanes (attend_touch.glsl); else 0.
+layout(constant_id = KVANT_SPEC_TUNE3) const uint TOUCH = 0u;
+#endif
 // CHUNK: tokens whose scores are in shared memory at once; a multiple of PAGE_TOKENS.
 layout(constant_id = KVANT_SPEC_TUNE2) const uint CHUNK = 256u;
 

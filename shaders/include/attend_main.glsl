@@ -10,6 +10,9 @@
 #include "kv_region.glsl"
 #include "attend_shared.glsl"
 #include "attend_queries.glsl"
+#ifdef USE_TOUCH
+#include "attend_touch.glsl"
+#endif
 #include "attend_scores.glsl"
 #include "attend_softmax.glsl"
 #include "attend_output.glsl"
@@ -90,6 +93,9 @@ void attend() {
 
 #ifdef USE_SUBGROUP
   add_value_sums_in_subgroup(lane);
+#endif
+#ifdef USE_TOUCH
+  if (touched_in_vain()) sum = 0.0;
 #endif
   lane_values[lane] = sum;
   barrier();

@@ -6,6 +6,9 @@
 #define KVANT_ATTEND_SCORES_GLSL
 
 KV_REGION(k, k_words16, k_words)
+#ifdef USE_TOUCH
+TOUCH_PAGES(k, k_words16, k_words)
+#endif
 
 const uint K_PASSES = (K_SPANS + K_LANES - 1u) / K_LANES;
 const uint K_TEAMS = LOCAL_SIZE / K_LANES;
@@ -23,7 +26,18 @@ void add_scores(AttendSeq seq, Tile tile, uint begin, uint groups, uint pass, ui
   const uint span = part + pass * K_LANES;
   const uint head_words = kv_head_words16(FORMAT_K, HEAD_DIM_K, PAGE_TOKENS);
   const uint team = lane / K_LANES;
+#ifdef USE_TOUCH
+  uint turn = begin;  // the same in all lanes, which `token` is not
+#endif
   for (uint g = team; g < (team < K_TEAMS ? groups : 0u); g += K_TEAMS) {
+#ifdef USE_TOUCH
+    if (TOUCH != 0u) {
+      const uint next = TOUCH_NEXT(turn, K_TEAMS, begin + groups * 4u - 4u);
+      k_touch(FORMAT_K, HEAD_DIM_K, (local_page(page_of(seq, next)) * params.kv_heads + tile.kv_head) * head_words, next % PAGE_TOKENS,
+              TOUCH_TOKENS(K_TEAMS));
+      turn += K_TEAMS * 4u;
+    }
+#endif
     const uint token = begin + g * 4u;
     const uint page = page_of(seq, token);
     const uint base = (local_page(page) * params.kv_heads + tile.kv_head) * head_words;

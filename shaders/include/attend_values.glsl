@@ -5,6 +5,9 @@
 #define KVANT_ATTEND_VALUES_GLSL
 
 KV_REGION(v, v_words16, v_words)
+#ifdef USE_TOUCH
+TOUCH_PAGES(v, v_words16, v_words)
+#endif
 
 const uint V_TEAMS = LOCAL_SIZE / V_LANES;
 
@@ -25,7 +28,18 @@ void add_values(AttendSeq seq, Tile tile, uint begin, uint groups, uint lane) {
   const uint span = min(lane % V_LANES, V_SPANS - 1u);
   const uint team = lane / V_LANES;
   const uint head_words = kv_head_words16(FORMAT_V, HEAD_DIM_V, PAGE_TOKENS);
+#ifdef USE_TOUCH
+  uint turn = begin;  // the same in all lanes, which `token` is not
+#endif
   for (uint g = team; g < (team < V_TEAMS ? groups : 0u); g += V_TEAMS) {
+#ifdef USE_TOUCH
+    if (TOUCH != 0u) {
+      const uint next = TOUCH_NEXT(turn, V_TEAMS, begin + groups * 4u - 4u);
+      v_touch(FORMAT_V, HEAD_DIM_V, (local_page(page_of(seq, next)) * params.kv_heads + tile.kv_head) * head_words, next % PAGE_TOKENS,
+              TOUCH_TOKENS(V_TEAMS));
+      turn += V_TEAMS * 4u;
+    }
+#endif
     const uint token = begin + g * 4u;
     const uint base = (local_page(page_of(seq, token)) * params.kv_heads + tile.kv_head) * head_words;
     vec4 weights[ROWS];

@@ -6,6 +6,7 @@
 
 #include "backend_plans.hpp"
 #include "tuning.hpp"
+#include "tuning_matrix.hpp"
 
 using namespace kvant;
 
@@ -137,6 +138,20 @@ TEST_CASE("tuning: the list of configs reaches every attention kernel and is con
   }
 }
 
+TEST_CASE("tuning: lines are touched by workgroups of one vector of lanes alone") {
+  const AttendShape shape = shape_of(128, 128, 4, 1, 1000);
+  std::size_t touching = 0;
+  for (AttendConfig config : all_attend_configs(shape)) {
+    if (uses_matrices(config.kernel) || config.tune[kTuneTouch] == 0) continue;
+    ++touching;
+    CHECK(config.kernel == KernelId::attend_decode_sg);
+    CHECK(config.local_size == std::max(8u, config.subgroup_size));
+    config.tune[kTuneTouch] = 2;
+    CHECK_FALSE(attend_config_consistent(config, shape));
+  }
+  CHECK(touching == 3);  // of 4, 8 and 16 lanes
+}
+
 TEST_CASE("tuning: shared memory is what attend_shared.glsl declares") {
   const AttendShape shape = shape_of(128, 96, 4, 2, 1000);
   AttendConfig config;
@@ -170,6 +185,7 @@ TEST_CASE("tuning: broken configs are refused") {
   CHECK(refused([](AttendConfig& c) { c.tune[kTuneChunk] += 8; }));
   CHECK(refused([](AttendConfig& c) { c.tune[kTuneChunk] = c.kv_per_item = 65536; }));
   CHECK(refused([](AttendConfig& c) { c.kv_split = c.kv_per_item + 16; }));
+  CHECK(refused([](AttendConfig& c) { c.tune[kTuneTouch] = 1; }));  // a module without that constant
   CHECK(refused([](AttendConfig& c) { c.subgroup_size = 8; }));
   CHECK(refused([](AttendConfig& c) { c.kernel = KernelId::attend_decode_sg; }));
   CHECK(refused([](AttendConfig& c) { c.kernel = KernelId::append; }));
